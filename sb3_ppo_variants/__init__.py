@@ -1,0 +1,3 @@
+from sb3_ppo_variants.ppo_adaptive_clip import PPOAdaptiveClip
+from sb3_ppo_variants.ppo_clip import PPOClip
+from sb3_ppo_variants.ppo_penalty import PPOPenalty

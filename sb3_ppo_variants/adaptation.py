@@ -1,0 +1,74 @@
+"""What the adaptive variants share: when the KL is measured, what it is compared with, what is logged."""
+
+import math
+import warnings
+from typing import Any, Literal
+
+from sb3_ppo_variants import arguments
+from sb3_ppo_variants.controllers import Adjustment, BandController
+from sb3_ppo_variants.losses import Number
+from sb3_ppo_variants.policy_update import PolicyUpdateMixin
+
+
+class AdaptiveUpdateMixin(PolicyUpdateMixin):
+    """A coefficient that is moved by the exact KL measured over the whole rollout.
+
+    :param kl_tolerance: half-width of the band around ``target_kl`` as a factor, > 1; infinity: never adapt
+    :param adapt_after: ``"update"``: one step after the last epoch, as in the paper; ``"epoch"``: a step after every
+        epoch e of E, against the target ramped to ``target_kl * e / E``
+    """
+
+    adaptation_factor: float
+
+    def __init__(
+        self, *args: Any, kl_tolerance: float = 1.5, adapt_after: Literal["update", "epoch"] = "update", **kwargs: Any
+    ) -> None:
+        self.kl_tolerance = kl_tolerance
+        self.adapt_after = adapt_after
+        super().__init__(*args, **kwargs)
+
+    def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment | None:
+        """Move the variant's coefficient by at most one step.
+
+        :param controller: the rule
+        :param kl: measured, nats per state
+        :param target: what to compare it with, nats per state
+        :return: the outcome, or None if the coefficient is kept fixed
+        """
+        raise NotImplementedError
+
+    def check_arguments(self) -> None:
+        super().check_arguments()
+        arguments.check_controller(self)
+
+    def update_coefficients(self) -> dict[str, Number]:
+        return {**super().update_coefficients(), "target_kl": self.current_target_kl()}
+
+    def current_target_kl(self) -> float:
+        """Return the set point of this update, nats per state."""
+        assert self.target_kl is not None  # refused by check_arguments
+        return self.scheduled("target_kl", self.target_kl)
+
+    def measures_every_epoch(self) -> bool:
+        return self.adapt_after == "epoch"
+
+    def after_epoch(self, kl: float, progress: float) -> None:
+        if self.adapt_after == "epoch":
+            self._adapt(kl, progress)
+
+    def after_update(self, kl: float, progress: float) -> None:
+        self._adapt(kl, progress)
+
+    def record_state(self) -> None:
+        super().record_state()
+        self.logger.record("train/target_kl", self.current_target_kl())
+
+    def _adapt(self, kl: float, progress: float) -> None:
+        if not math.isfinite(kl):
+            warnings.warn(f"the measured KL divergence is {kl}: the trust region is tightened by one step", stacklevel=2)
+        # An update that max_kl ended after half of its epochs would have gone about twice as far: the target is ramped
+        # here as well, so that the coefficient learns from early stops instead of leaving all the work to them.
+        target = self.current_target_kl() * max(progress, 1e-3)
+        adjustment = self.adjust(BandController(self.kl_tolerance, self.adaptation_factor), kl, target)
+        if adjustment is not None:
+            self.logger.record("train/saturated", float(adjustment.saturated))

@@ -1,0 +1,181 @@
+"""Constructor arguments: one signature out of host and mixins, and clear errors for bad values."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from typing import TYPE_CHECKING, Any
+
+import stable_baselines3.common.on_policy_algorithm as sb3
+
+if TYPE_CHECKING:
+    from sb3_ppo_variants.policy_update import PolicyUpdateMixin
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "value_clipping": ("pessimistic", "sb3"),
+    "value_clip_scale": ("absolute", "return_std"),
+    "value_loss": ("mse", "huber"),
+    "normalize_advantage": (True, False, "rollout"),
+    "acceleration": ("off",),
+    "adapt_after": ("update", "epoch"),
+    "kl_direction": ("forward", "reverse"),
+}
+
+
+def host_parameters(cls: type, mixin: type) -> dict[str, inspect.Parameter]:
+    """Return the constructor parameters of the host under a variant, in order and without ``self``.
+
+    :param cls: a variant
+    :param mixin: base of all our mixins; the first class that is not under it is the host
+    """
+    for base in cls.__mro__:
+        if not issubclass(base, mixin) and issubclass(base, sb3.OnPolicyAlgorithm):
+            return {name: p for name, p in inspect.signature(base.__init__).parameters.items() if name != "self"}
+    raise TypeError(f"{cls.__name__} has no host under {mixin.__name__}")
+
+
+def merged_signature(cls: type, mixin: type) -> inspect.Signature:
+    """Describe the whole constructor: the host's parameters, then the mixins' keyword-only ones.
+
+    :param cls: a variant, or a mixin that has no host yet
+    :param mixin: base of all our mixins
+    """
+    defaults: dict[str, Any] = {}
+    merged = dict(host_parameters(cls, mixin))
+    setup = merged.pop("_init_setup_model", None)
+    for base in reversed(cls.__mro__):
+        if issubclass(base, mixin):
+            defaults.update(vars(base).get("host_defaults", {}))
+            own = inspect.signature(vars(base)["__init__"]).parameters if "__init__" in vars(base) else {}
+            keywords = [p for p in own.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+            merged.update({p.name: p for p in keywords if p.name != "_init_setup_model"})
+    for name in defaults.keys() & merged.keys():
+        merged[name] = merged[name].replace(default=defaults[name])
+    if setup is not None:
+        merged["_init_setup_model"] = setup.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+    return inspect.Signature(list(merged.values()))
+
+
+def bind_host_arguments(cls: type, mixin: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Name the host's positional arguments and fill in the variant's own defaults for them.
+
+    :param cls: the variant
+    :param mixin: base of all our mixins
+    :param args: positional arguments, in the host's order
+    :param kwargs: keyword arguments that no mixin took
+    :return: the host's arguments by name
+    :raises TypeError: for an unknown keyword, with the closest known one
+    """
+    known = host_parameters(cls, mixin)
+    if len(args) > len(known):
+        raise TypeError(f"{cls.__name__}() takes at most {len(known)} positional arguments, got {len(args)}")
+    given = dict(zip(known, args))
+    for name, value in kwargs.items():
+        if name in given:
+            raise TypeError(f"{cls.__name__}() got two values for `{name}`")
+        if name not in known:
+            close = difflib.get_close_matches(name, inspect.signature(cls).parameters, n=1)
+            hint = f"; did you mean `{close[0]}`?" if close else f"; see help({cls.__name__})"
+            raise TypeError(f"{cls.__name__}() got an unknown argument `{name}`{hint}")
+        given[name] = value
+    defaults: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        defaults.update(vars(base).get("host_defaults", {}))
+    return {**defaults, **given}
+
+
+def require(ok: bool, rule: str, value: Any, way_out: str) -> None:
+    """Refuse a value in one form: rule, value given, way out.
+
+    :param ok: whether the rule holds
+    :param rule: what must hold, naming the argument
+    :param value: what was given
+    :param way_out: what to do instead
+    :raises ValueError: if it does not hold
+    """
+    if not ok:
+        raise ValueError(f"{rule}, got {value!r}; {way_out}")
+
+
+def is_number(value: Any) -> bool:
+    """True for a real number that is not NaN; bool is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def check_choices(model: PolicyUpdateMixin) -> None:
+    """Refuse an unknown string in any argument that names an alternative.
+
+    :param model: whose attributes are checked
+    :raises ValueError: listing the alternatives
+    """
+    for name, choices in _CHOICES.items():
+        if hasattr(model, name):
+            value = getattr(model, name)
+            require(
+                isinstance(value, (str, bool)) and value in choices,
+                f"`{name}` must be one of {', '.join(map(repr, choices))}",
+                value,
+                "pick one of them",
+            )
+
+
+def check_positive(model: PolicyUpdateMixin, name: str, way_out: str, *, optional: bool = False) -> None:
+    """Refuse a number that is not > 0; schedules are checked when they are first used.
+
+    :param model: whose attribute is checked
+    :param name: of the argument
+    :param way_out: what to do instead
+    :param optional: whether None is allowed
+    :raises ValueError: if it is not a number > 0
+    """
+    value = getattr(model, name)
+    if callable(value) or (optional and value is None):
+        return
+    require(is_number(value) and value > 0, f"`{name}` must be > 0", value, way_out)
+
+
+def check_bounds(model: PolicyUpdateMixin, name: str) -> None:
+    """Refuse bounds that are not (low, high) with 0 < low <= high.
+
+    :param model: whose attribute is checked
+    :param name: of the argument
+    :raises ValueError: if they are reversed, not positive or not numbers
+    """
+    value = getattr(model, name)
+    ok = isinstance(value, (tuple, list)) and len(value) == 2 and all(is_number(v) for v in value)
+    require(ok and 0 < value[0] <= value[1], f"`{name}` must be (low, high) with 0 < low <= high", value, "swap or fix them")
+
+
+def check_controller(model: Any) -> None:
+    """Check the arguments that all adaptive variants share.
+
+    :param model: with ``target_kl``, ``kl_tolerance`` and ``adaptation_factor``
+    :raises ValueError: for a value outside its range
+    """
+    check_positive(model, "target_kl", "it is the KL divergence per update to aim for, 0.01 by default")
+    factor, tolerance = model.adaptation_factor, model.kl_tolerance
+    require(is_number(tolerance) and tolerance > 1, "`kl_tolerance` must be > 1", tolerance, "math.inf switches adaptation off")
+    require(
+        is_number(factor) and 1 < factor < math.inf, "`adaptation_factor` must be > 1 and finite", factor, "1.5 to 2 is usual"
+    )
+
+
+def check_shared(model: PolicyUpdateMixin) -> None:
+    """Check the arguments that all nine classes share.
+
+    :param model: whose attributes are checked
+    :raises ValueError: for a value outside its range
+    """
+    check_choices(model)
+    check_positive(model, "clip_range", "0.2 is usual", optional=True)
+    check_positive(model, "clip_range_vf", "pass None for no value clipping", optional=True)
+    check_positive(model, "max_kl", "pass None to run all epochs", optional=True)
+    require(isinstance(model.n_epochs, int) and model.n_epochs >= 1, "`n_epochs` must be an integer >= 1", model.n_epochs, "10 is usual")
+    size = model.batch_size
+    require(
+        not model.normalize_advantage or size > 1,
+        "`batch_size` must be > 1 to normalise advantages",
+        size,
+        "pass normalize_advantage=False or a larger batch",
+    )

@@ -1,0 +1,72 @@
+"""The one rule that moves an adaptive coefficient after a measurement.
+
+A controller is constants plus a pure call: it holds no state. The value it moves is a plain float on the model
+(``model.beta``, ``model.clip_scale``), so that it is saved and restored with the model's other attributes.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Verdict = Literal["above", "inside", "below"]
+
+
+class Adjustment(NamedTuple):
+    """Outcome of one controller call.
+
+    :param value: the coefficient from now on, within the bounds
+    :param verdict: where the measurement lay relative to the band
+    :param saturated: True if a bound kept the value from making its full step
+    """
+
+    value: float
+    verdict: Verdict
+    saturated: bool
+
+
+@dataclass(frozen=True)
+class BandController:
+    """Multiplicative controller with a dead band around the target.
+
+    ``[target / tolerance, tolerance * target]`` is the band. A measurement above it tightens the trust region by one
+    ``factor``, one below it loosens it by the same factor (the steps are inverse), and inside nothing changes.
+    Source: PPO paper (arXiv:1707.06347), section 4, where tolerance = 1.5 and factor = 2 move the penalty beta.
+
+    :param tolerance: half-width of the band as a factor, > 1; infinity switches the controller off
+    :param factor: size of one step, > 1; larger reacts faster and oscillates more
+    """
+
+    tolerance: float
+    factor: float
+
+    def verdict(self, measured: float, target: float) -> Verdict:
+        """Place a measurement relative to the band; NaN and infinity count as too high.
+
+        :param measured: the measured quantity, in the unit of ``target``
+        :param target: set point, > 0
+        :return: ``"above"``, ``"inside"`` (edges included) or ``"below"``
+        """
+        if not math.isfinite(measured) or measured > self.tolerance * target:
+            return "above"
+        return "below" if measured < target / self.tolerance else "inside"
+
+    def __call__(
+        self, value: float, measured: float, target: float, bounds: tuple[float, float], tightens: Literal["up", "down"]
+    ) -> Adjustment:
+        """Move ``value`` by at most one step and keep it within ``bounds``.
+
+        :param value: the coefficient so far, > 0
+        :param measured: the measured quantity, in the unit of ``target``
+        :param target: set point, > 0
+        :param bounds: smallest and largest value allowed
+        :param tightens: ``"up"`` if a larger value means a tighter trust region (beta), ``"down"`` if a smaller one
+            does (epsilon)
+        :return: the new value, the verdict and whether a bound was hit
+        """
+        verdict = self.verdict(measured, target)
+        wanted = value
+        if verdict != "inside":
+            wanted = value * self.factor if (verdict == "above") == (tightens == "up") else value / self.factor
+        low, high = bounds
+        bounded = min(max(wanted, low), high)
+        return Adjustment(bounded, verdict, saturated=bounded != wanted)

@@ -1,0 +1,109 @@
+"""Surrogate objectives, value losses and advantage normalisation as pure functions of tensors.
+
+Per-sample functions return shape (n_batch,); ``masked_mean`` reduces them, so that padded steps of recurrent
+minibatches can be left out in one place. Coefficients may be floats or 0-dim tensors on the samples' device.
+"""
+
+from typing import Literal
+
+import torch as th
+import torch.nn.functional as F
+
+Number = float | th.Tensor
+ValueClipping = Literal["pessimistic", "sb3"]
+ValueLoss = Literal["mse", "huber"]
+
+
+def masked_mean(values: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
+    """Average the samples that count.
+
+    :param values: shape (n_batch,)
+    :param mask: bool, shape (n_batch,), True where the sample counts; None if all do
+    :return: scalar
+    """
+    return values.mean() if mask is None else values[mask].mean()
+
+
+def normalize_advantages(advantages: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
+    """Shift and scale one minibatch of advantages to mean 0 and standard deviation 1.
+
+    A single sample is returned as it is: its standard deviation is not defined (SB3 issue #325).
+
+    :param advantages: shape (n_batch,)
+    :param mask: bool, shape (n_batch,), True where the sample counts towards mean and standard deviation
+    :return: shape (n_batch,)
+    """
+    if mask is not None:
+        counted = advantages[mask]
+        return (advantages - counted.mean()) / (counted.std() + 1e-8)
+    if len(advantages) == 1:
+        return advantages
+    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+
+def clipped_surrogate(
+    ratio: th.Tensor, advantages: th.Tensor, clip_low: Number, clip_high: Number, dual_clip: float | None = None
+) -> th.Tensor:
+    """Pessimistic clipped objective L_CLIP of each sample, to be maximised.
+
+    ``min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)``; PPO paper (arXiv:1707.06347), eq. 7. Different values below
+    and above give the asymmetric range of DAPO (arXiv:2503.14476). With ``dual_clip`` = c, samples of negative
+    advantage are bounded from below by ``c A`` (arXiv:1912.09729, eq. 5).
+
+    :param ratio: new over old action probability, shape (n_batch,)
+    :param advantages: shape (n_batch,)
+    :param clip_low: distance of the lower end of the range from 1
+    :param clip_high: distance of the upper end of the range from 1
+    :param dual_clip: bound c > 1; None for no bound
+    :return: shape (n_batch,)
+    """
+    surrogate = th.min(advantages * ratio, advantages * th.clamp(ratio, 1 - clip_low, 1 + clip_high))
+    if dual_clip is not None:
+        surrogate = th.where(advantages < 0, th.max(surrogate, dual_clip * advantages), surrogate)
+    return surrogate
+
+
+def outside_clip_range(ratio: th.Tensor, clip_low: Number, clip_high: Number) -> th.Tensor:
+    """Mark the samples whose ratio lies outside the clip range; their share is the clip fraction.
+
+    :param ratio: shape (n_batch,)
+    :param clip_low: distance of the lower end of the range from 1
+    :param clip_high: distance of the upper end of the range from 1
+    :return: 0.0 or 1.0 per sample, shape (n_batch,)
+    """
+    return ((ratio - 1 > clip_high) | (1 - ratio > clip_low)).float()
+
+
+def value_errors(
+    values: th.Tensor,
+    old_values: th.Tensor,
+    returns: th.Tensor,
+    clip_range: Number | None = None,
+    clipping: ValueClipping = "pessimistic",
+    loss: ValueLoss = "mse",
+) -> th.Tensor:
+    """Value loss of each sample.
+
+    With a ``clip_range`` the prediction may leave the old one by that much: ``"pessimistic"`` takes the larger of the
+    clipped and the unclipped error (OpenAI baselines, ppo2/model.py), ``"sb3"`` the clipped error only
+    (stable_baselines3/ppo/ppo.py), which gives samples outside the range no gradient either way (SB3 issue #159).
+
+    :param values: new predictions, shape (n_batch,)
+    :param old_values: predictions during the rollout, shape (n_batch,)
+    :param returns: TD(lambda) targets, shape (n_batch,)
+    :param clip_range: largest change of the prediction, in return units; None for no clipping
+    :param clipping: ``"pessimistic"`` or ``"sb3"``
+    :param loss: ``"mse"`` for the squared error, ``"huber"`` for torch's Huber loss with delta = 1
+    :return: shape (n_batch,)
+    """
+    if clip_range is None:
+        return _error(values, returns, loss)
+    clipped = old_values + th.clamp(values - old_values, -clip_range, clip_range)
+    errors = _error(clipped, returns, loss)
+    return th.max(_error(values, returns, loss), errors) if clipping == "pessimistic" else errors
+
+
+def _error(values: th.Tensor, returns: th.Tensor, loss: ValueLoss) -> th.Tensor:
+    if loss == "huber":
+        return F.huber_loss(values, returns, reduction="none")
+    return (returns - values) ** 2

@@ -1,0 +1,334 @@
+"""The one update loop of the package, for every host under SB3's OnPolicyAlgorithm.
+
+A variant is a mixin over :class:`PolicyUpdateMixin` that overrides some of its hooks and calls ``super()``:
+``update_coefficients`` (numbers of the next epoch), ``surrogate`` and ``kl_penalty`` (terms of the loss),
+``after_epoch`` and ``after_update`` (what to do with a measured KL), ``check_arguments`` (bad input).
+"""
+
+import math
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
+from stable_baselines3.common.utils import explained_variance
+
+from sb3_ppo_variants import arguments
+from sb3_ppo_variants.kl_divergence import KLDirection, Parameters, directed_kl
+from sb3_ppo_variants.losses import (
+    Number,
+    ValueClipping,
+    ValueLoss,
+    clipped_surrogate,
+    masked_mean,
+    normalize_advantages,
+    outside_clip_range,
+    value_errors,
+)
+from sb3_ppo_variants.policy_evaluation import Evaluation
+from sb3_ppo_variants.reference_update import ReferenceUpdate
+from sb3_ppo_variants.update_metrics import MinibatchMetrics, TraceRecorder, UpdateTrace
+
+
+class PolicyUpdateMixin(OnPolicyAlgorithm):
+    """PPO's policy update with exchangeable terms; place it before a host: ``class New(Mixin, PPO)``.
+
+    :param value_clipping: form of the value loss when ``clip_range_vf`` is given: ``"pessimistic"`` = mean of the
+        larger of clipped and unclipped squared error (PPO2), ``"sb3"`` = the clipped error only (stock PPO)
+    :param value_clip_scale: ``"absolute"``: ``clip_range_vf`` is in return units; ``"return_std"``: in standard
+        deviations of the rollout's returns, so that it does not depend on the reward's scale
+    :param value_loss: ``"mse"`` or ``"huber"`` (torch's, delta = 1)
+    :param max_kl: stop the remaining epochs once the exact KL over the rollout, measured after each epoch, is larger;
+        nats per state; None measures only after the last epoch
+    :param acceleration: ``"off"`` for stock order and arithmetic, bit-identical to the host
+    :raises ValueError: for a value outside its range
+    :raises TypeError: for an unknown keyword
+    """
+
+    host_defaults: ClassVar[dict[str, Any]] = {}
+    live_state: ClassVar[tuple[str, ...]] = ()
+    penalizes_kl: ClassVar[bool] = False
+
+    n_epochs: int
+    batch_size: int
+    clip_range: Any  # the host turns a float into a FloatSchedule
+    clip_range_vf: Any
+    normalize_advantage: bool | Literal["rollout"]
+    target_kl: float | Schedule | None
+    kl_direction: KLDirection = "forward"
+    last_update: UpdateTrace | None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__signature__ = arguments.merged_signature(cls, PolicyUpdateMixin)  # type: ignore[attr-defined]  # for help()
+
+    def __init__(
+        self,
+        *args: Any,
+        value_clipping: ValueClipping = "pessimistic",
+        value_clip_scale: Literal["absolute", "return_std"] = "absolute",
+        value_loss: ValueLoss = "mse",
+        max_kl: float | None = None,
+        acceleration: Literal["off", "eager", "compile"] = "off",
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        given = arguments.bind_host_arguments(type(self), PolicyUpdateMixin, args, kwargs)
+        self.value_clipping = value_clipping
+        self.value_clip_scale = value_clip_scale
+        self.value_loss = value_loss
+        self.max_kl = max_kl
+        self.acceleration = acceleration
+        self.last_update = None
+        try:
+            super().__init__(**given, _init_setup_model=False)  # type: ignore[misc]  # the host's own arguments
+        except AssertionError as error:  # SB3 reports a wrong space or batch size by assert
+            raise ValueError(str(error)) from error
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self.check_arguments()  # here, so that load() with changed arguments is checked too
+        if self.clip_range is None:
+            self.clip_range = math.inf  # no clipping; the attribute stays a schedule for life
+        super()._setup_model()
+
+    def check_arguments(self) -> None:
+        """Refuse bad input before any network is built.
+
+        :raises ValueError: naming the rule, the value and a way out
+        """
+        arguments.check_shared(self)
+
+    # ------------------------------------------------------------------------------------------------ the update loop
+
+    def train(self) -> None:
+        """Update the policy from the rollout buffer: epochs of minibatch steps, then one measured KL."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        self.record_state()
+        update = ReferenceUpdate(self)
+        trace = TraceRecorder(self.n_epochs)
+
+        for epoch in range(self.n_epochs):
+            coefficients = self.update_coefficients()
+            for minibatch in update.minibatches():
+                metrics, stopped = update.step(minibatch, coefficients)
+                trace.add_minibatch(metrics, stopped)
+                if stopped:
+                    break
+            self._n_updates += 1
+            trace.end_epoch()
+            if trace.finished:
+                break
+            if self.max_kl is not None or self.measures_every_epoch():
+                kl = trace.add_kl(update.kl_divergence())
+                if self.max_kl is not None and not kl <= self.max_kl:
+                    trace.stopped = True
+                    break
+                self.after_epoch(kl, trace.progress)
+
+        kl = trace.final_kl(update.kl_divergence)
+        update.finish()
+        self.last_update = trace.freeze()
+        self._log_update(self.last_update, coefficients)
+        self.after_update(kl, trace.progress)
+
+    def minibatch_loss(
+        self, minibatch: Any, new: Evaluation, old: Parameters | None, coefficients: dict[str, Number]
+    ) -> tuple[th.Tensor, MinibatchMetrics]:
+        """Put the loss of one minibatch together; the same code serves every host and every acceleration.
+
+        :param minibatch: the host's NamedTuple
+        :param new: the current policy's evaluation of it
+        :param old: parameters of the distribution before the update, if the loss needs them
+        :param coefficients: from :meth:`update_coefficients`
+        :return: scalar loss with gradient, and its parts without
+        """
+        c = coefficients
+        mask = minibatch.mask > 1e-8 if "mask" in minibatch._fields else None
+        if self.normalize_advantage == "rollout":
+            advantages = (minibatch.advantages - c["advantage_mean"]) / (c["advantage_std"] + 1e-8)
+        elif self.normalize_advantage:
+            advantages = normalize_advantages(minibatch.advantages, mask)
+        else:
+            advantages = minibatch.advantages
+
+        log_ratio = new.log_prob - minibatch.old_log_prob
+        ratio = th.exp(log_ratio)
+        policy_loss = -masked_mean(self.surrogate(ratio, advantages, c), mask)
+        value_range = c.get("clip_range_vf")
+        errors = value_errors(
+            new.values, minibatch.old_values, minibatch.returns, value_range, self.value_clipping, self.value_loss
+        )
+        value_loss = masked_mean(errors, mask)
+        entropy_loss = -masked_mean(new.entropy, mask)
+        loss = policy_loss + c["ent_coef"] * entropy_loss + c["vf_coef"] * value_loss
+        zero = th.zeros((), device=loss.device)
+        kl = zero
+        if old is not None:
+            kl = masked_mean(directed_kl(new.family, old, new.parameters, self.kl_direction), mask)
+            loss = loss + self.kl_penalty(kl, c)
+
+        with th.no_grad():
+            value_moves = zero
+            if value_range is not None:
+                value_moves = masked_mean(((new.values - minibatch.old_values).abs() > value_range).float(), mask)
+            metrics = MinibatchMetrics(
+                policy_loss=policy_loss.detach(),
+                value_loss=value_loss.detach(),
+                entropy_loss=entropy_loss.detach(),
+                loss=loss.detach(),
+                approx_kl=masked_mean((ratio - 1) - log_ratio, mask),
+                clip_fraction=masked_mean(outside_clip_range(ratio, c["clip_range"], c["clip_range_upper"]), mask),
+                value_clip_fraction=value_moves,
+                ratio_max=(ratio if mask is None else ratio[mask]).max(),
+                kl_divergence=kl.detach(),
+                grad_norm=zero,
+            )
+        return loss, metrics
+
+    # -------------------------------------------------------------------------------------------- hooks of the variants
+
+    def update_coefficients(self) -> dict[str, Number]:
+        """Compute the numbers of the next epoch; a variant adds or replaces entries.
+
+        :return: by name, floats
+        """
+        clip_range = self.scheduled("clip_range", self.clip_range)
+        coefficients: dict[str, Number] = {
+            "clip_range": clip_range,
+            "clip_range_upper": clip_range,
+            "ent_coef": self.scheduled("ent_coef", self.ent_coef, lowest=-math.inf),
+            "vf_coef": self.scheduled("vf_coef", self.vf_coef),
+        }
+        if self.clip_range_vf is not None:
+            scale = float(np.std(self.rollout_buffer.returns)) if self.value_clip_scale == "return_std" else 1.0
+            coefficients["clip_range_vf"] = self.scheduled("clip_range_vf", self.clip_range_vf) * scale
+        if self.normalize_advantage == "rollout":
+            advantages = self.rollout_buffer.advantages
+            coefficients["advantage_mean"] = float(advantages.mean(dtype=np.float64))
+            coefficients["advantage_std"] = float(advantages.std(ddof=1, dtype=np.float64))
+        return coefficients
+
+    def surrogate(self, ratio: th.Tensor, advantages: th.Tensor, coefficients: dict[str, Number]) -> th.Tensor:
+        """Compute the objective of each sample, to be maximised: by default PPO's clipped one.
+
+        :param ratio: shape (n_batch,)
+        :param advantages: shape (n_batch,)
+        :param coefficients: of this epoch
+        :return: shape (n_batch,)
+        """
+        return clipped_surrogate(ratio, advantages, coefficients["clip_range"], coefficients["clip_range_upper"])
+
+    def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> th.Tensor:
+        """Compute what is added to the loss for a KL divergence; called only if ``penalizes_kl``.
+
+        :param kl: exact KL of the minibatch, scalar with gradient
+        :param coefficients: of this epoch
+        :return: scalar
+        """
+        raise NotImplementedError
+
+    def passes_target_kl(self, approx_kl: th.Tensor) -> bool:
+        """Decide on stock PPO's early stop before a step: off here, as ``target_kl`` is a controller's set point.
+
+        :param approx_kl: of the minibatch, scalar
+        """
+        return False
+
+    def measures_every_epoch(self) -> bool:
+        """Say whether :meth:`after_epoch` needs the exact KL after every epoch (one more forward pass each)."""
+        return False
+
+    def record_state(self) -> None:
+        """Log what this update starts from; called before the first epoch."""
+
+    def after_epoch(self, kl: float, progress: float) -> None:
+        """React to the exact KL after an epoch that another one follows.
+
+        :param kl: over the whole rollout, nats per state
+        :param progress: share of the update's epochs that are done, in (0, 1)
+        """
+
+    def after_update(self, kl: float, progress: float) -> None:
+        """React to the exact KL after the last step of the update.
+
+        :param kl: over the whole rollout, nats per state
+        :param progress: share of the epochs that were done, less than 1 after an early stop
+        """
+
+    # ----------------------------------------------------------------------------------------------------------- helpers
+
+    def scheduled(self, name: str, value: float | Schedule, lowest: float = 0.0) -> float:
+        """Evaluate an argument that may be a schedule at the current progress.
+
+        :param name: of the argument, for the error
+        :param value: the argument
+        :param lowest: smallest value allowed
+        :raises ValueError: for NaN or a smaller value
+        """
+        number = float(value(self._current_progress_remaining)) if callable(value) else float(value)
+        if not number >= lowest:
+            raise ValueError(
+                f"`{name}` must be >= {lowest:g}, but its schedule gave {number} at progress_remaining = "
+                f"{self._current_progress_remaining:.3f}; change the schedule"
+            )
+        return number
+
+    def _log_update(self, update: UpdateTrace, coefficients: dict[str, Number]) -> None:
+        record = self.logger.record
+        buffer = self.rollout_buffer
+        record("train/entropy_loss", update.mean("entropy_loss"))
+        record("train/policy_gradient_loss", update.mean("policy_loss"))
+        record("train/value_loss", update.mean("value_loss"))
+        record("train/approx_kl", update.mean("approx_kl"))
+        record("train/clip_fraction", update.mean("clip_fraction"))
+        record("train/loss", update.mean("loss"))
+        record("train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten()))
+        if hasattr(self.policy, "log_std"):
+            record("train/std", th.exp(self.policy.log_std).mean().item())
+        record("train/n_updates", self._n_updates, exclude="tensorboard")
+        record("train/kl_divergence", float(update.epoch_kl[-1]))
+        record("train/ratio_max", float(update.column("ratio_max").max()))
+        record("train/grad_norm", update.mean("grad_norm"))
+        record("train/epochs_done", update.epochs_done)
+        if coefficients["clip_range"] != math.inf:
+            record("train/clip_range", coefficients["clip_range"])
+        if self.clip_range_vf is not None:
+            record("train/clip_range_vf", coefficients["clip_range_vf"])
+            record("train/value_clip_fraction", update.mean("value_clip_fraction"))
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Any:
+        """Train as the host does; TensorBoard runs are named after the class unless ``tb_log_name`` is given."""
+        name = type(self).__name__ if tb_log_name is None else tb_log_name
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def set_parameters(
+        self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto"
+    ) -> None:
+        """Load network and optimiser parameters as SB3 does; from a file, the adaptive state comes along.
+
+        :param load_path_or_dict: a saved model's path, or the dictionary of ``get_parameters``
+        :param exact_match: as in SB3
+        :param device: as in SB3
+        """
+        super().set_parameters(load_path_or_dict, exact_match, device)
+        if self.live_state and not isinstance(load_path_or_dict, dict):
+            data, _, _ = load_from_zip_file(load_path_or_dict, device=device)
+            for name in self.live_state:
+                if data is not None and name in data:
+                    setattr(self, name, float(data[name]))
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "last_update"]

@@ -1,0 +1,90 @@
+"""PPO-Penalty: a KL penalty in place of the clip, with a coefficient that adapts to the measured KL."""
+
+import math
+from typing import Any, ClassVar
+
+import torch as th
+from stable_baselines3 import PPO
+
+from sb3_ppo_variants import arguments
+from sb3_ppo_variants.adaptation import AdaptiveUpdateMixin
+from sb3_ppo_variants.controllers import Adjustment, BandController
+from sb3_ppo_variants.kl_divergence import KLDirection
+from sb3_ppo_variants.losses import Number
+
+
+class KLPenaltyMixin(AdaptiveUpdateMixin):
+    """Surrogate ``E[r A] - beta KL(old || new)`` with adaptive beta; PPO paper (arXiv:1707.06347), section 4.
+
+    After an update with exact KL d over the whole rollout: ``d > kl_tolerance * target_kl`` multiplies beta by
+    ``adaptation_factor``, ``d < target_kl / kl_tolerance`` divides it. The live value is ``model.beta``.
+
+    :param initial_beta: first beta, > 0 (0 allowed with ``adaptive_beta=False``); larger keeps the policy closer
+    :param adaptive_beta: False keeps beta as it is
+    :param adaptation_factor: size of one step of beta, > 1
+    :param beta_bounds: smallest and largest beta
+    :param kl_direction: ``"forward"`` for KL(old || new), ``"reverse"`` for KL(new || old), in penalty and measurement
+    :param hinge_coef: adds ``hinge_coef * max(0, KL - 2 target_kl)^2`` to the loss (modular_rl, ppo.py); 0 for none
+    """
+
+    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.01, "clip_range": None}
+    live_state = ("beta",)
+    penalizes_kl = True
+
+    def __init__(
+        self,
+        *args: Any,
+        initial_beta: float = 1.0,
+        adaptive_beta: bool = True,
+        adaptation_factor: float = 2.0,
+        beta_bounds: tuple[float, float] = (1e-3, 1e3),
+        kl_direction: KLDirection = "forward",
+        hinge_coef: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        self.initial_beta = initial_beta
+        self.adaptive_beta = adaptive_beta
+        self.adaptation_factor = adaptation_factor
+        self.beta_bounds = beta_bounds
+        self.kl_direction = kl_direction
+        self.hinge_coef = hinge_coef
+        self.beta = float(initial_beta) if arguments.is_number(initial_beta) else math.nan
+        super().__init__(*args, **kwargs)
+
+    def check_arguments(self) -> None:
+        super().check_arguments()
+        arguments.check_bounds(self, "beta_bounds")
+        beta, hinge, (low, high) = self.initial_beta, self.hinge_coef, self.beta_bounds
+        fixed_ok = arguments.is_number(beta) and 0 <= beta < math.inf
+        arguments.require(fixed_ok, "`initial_beta` must be a finite number >= 0", beta, "1.0 is the default")
+        arguments.require(
+            not self.adaptive_beta or low <= beta <= high,
+            f"`initial_beta` must lie within beta_bounds = {self.beta_bounds}",
+            beta,
+            "widen the bounds, or pass adaptive_beta=False for a fixed beta",
+        )
+        arguments.require(arguments.is_number(hinge) and hinge >= 0, "`hinge_coef` must be >= 0", hinge, "pass 0 for no hinge")
+
+    def update_coefficients(self) -> dict[str, Number]:
+        return {**super().update_coefficients(), "beta": self.beta}
+
+    def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> th.Tensor:
+        penalty = coefficients["beta"] * kl
+        if self.hinge_coef > 0:
+            penalty = penalty + self.hinge_coef * th.relu(kl - 2 * coefficients["target_kl"]) ** 2
+        return penalty
+
+    def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment | None:
+        if not self.adaptive_beta:
+            return None
+        adjustment = controller(self.beta, kl, target, self.beta_bounds, tightens="up")
+        self.beta = adjustment.value
+        return adjustment
+
+    def record_state(self) -> None:
+        super().record_state()
+        self.logger.record("train/beta", self.beta)
+
+
+class PPOPenalty(KLPenaltyMixin, PPO):
+    """PPO with an adaptive KL penalty instead of the clipped surrogate."""

@@ -1,0 +1,77 @@
+"""The reference path (``acceleration="off"``): stock order and arithmetic, bit-identical to the host's own train()."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch as th
+
+from sb3_ppo_variants.kl_divergence import Parameters, directed_kl
+from sb3_ppo_variants.losses import Number
+from sb3_ppo_variants.minibatches import measurement_batches
+from sb3_ppo_variants.policy_evaluation import evaluate_minibatch, snapshot_policy
+
+if TYPE_CHECKING:
+    from sb3_ppo_variants.policy_update import PolicyUpdateMixin
+
+
+class ReferenceUpdate:
+    """One policy update with the host's buffer, ``evaluate_actions`` and optimiser as they are.
+
+    :param algorithm: whose rollout buffer is full
+    """
+
+    def __init__(self, algorithm: PolicyUpdateMixin):
+        self.algorithm = algorithm
+        self.policy = algorithm.policy
+        self.old_policy = snapshot_policy(self.policy)
+
+    def minibatches(self) -> Iterator[Any]:
+        """Yield the minibatches of one epoch in the order stock PPO would draw."""
+        yield from self.algorithm.rollout_buffer.get(self.algorithm.batch_size)
+
+    def step(self, minibatch: Any, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
+        """Take one optimiser step.
+
+        :param minibatch: from :meth:`minibatches`
+        :param coefficients: of this epoch
+        :return: metrics, shape (n_metrics,), and True if the update must stop (then no step was taken)
+        """
+        algorithm, policy = self.algorithm, self.policy
+        new = evaluate_minibatch(policy, minibatch)
+        old = self._old_parameters(minibatch) if algorithm.penalizes_kl else None
+        loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
+        if algorithm.passes_target_kl(metrics.approx_kl):
+            return th.stack(metrics), True
+        policy.optimizer.zero_grad()
+        loss.backward()
+        norm = th.nn.utils.clip_grad_norm_(policy.parameters(), algorithm.max_grad_norm)
+        policy.optimizer.step()
+        return th.stack(metrics._replace(grad_norm=norm)), False
+
+    def kl_divergence(self) -> float:
+        """Measure the exact KL between the policy before the update and now, over the whole rollout.
+
+        :return: nats per state
+        """
+        algorithm = self.algorithm
+        total, count = 0.0, 0
+        self.policy.set_training_mode(False)
+        with th.no_grad():
+            for minibatch in measurement_batches(algorithm.rollout_buffer, algorithm.batch_size):
+                new = evaluate_minibatch(self.policy, minibatch)
+                kl = directed_kl(new.family, self._old_parameters(minibatch), new.parameters, algorithm.kl_direction)
+                if "mask" in minibatch._fields:
+                    kl = kl[minibatch.mask > 1e-8]
+                total += kl.double().sum().item()
+                count += len(kl)
+        self.policy.set_training_mode(True)
+        return total / count
+
+    def finish(self) -> None:
+        """Nothing to hand back: policy and optimiser were used in place."""
+
+    def _old_parameters(self, minibatch: Any) -> Parameters:
+        with th.no_grad():
+            return evaluate_minibatch(self.old_policy, minibatch).parameters
