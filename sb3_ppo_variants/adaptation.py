@@ -14,18 +14,26 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
     """A coefficient that is moved by the exact KL measured over the whole rollout.
 
     :param kl_tolerance: half-width of the band around ``target_kl`` as a factor, > 1; infinity: never adapt
+    :param max_kl: end the update once the exact KL, measured four times per epoch, is larger; ``"target"`` for
+        ``target_kl``, None for the paper's plain rule without a stop
     :param adapt_after: ``"update"``: one step after the last epoch, as in the paper; ``"epoch"``: a step after every
         epoch e of E, against the target ramped to ``target_kl * e / E``
     """
 
     adaptation_factor: float
+    named_max_kl = ("target",)
 
     def __init__(
-        self, *args: Any, kl_tolerance: float = 1.5, adapt_after: Literal["update", "epoch"] = "update", **kwargs: Any
+        self,
+        *args: Any,
+        kl_tolerance: float = 1.5,
+        adapt_after: Literal["update", "epoch"] = "update",
+        max_kl: float | Literal["target"] | None = "target",
+        **kwargs: Any,
     ) -> None:
         self.kl_tolerance = kl_tolerance
         self.adapt_after = adapt_after
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, max_kl=max_kl, **kwargs)
 
     def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment | None:
         """Move the variant's coefficient by at most one step.
@@ -49,6 +57,12 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         assert self.target_kl is not None  # refused by check_arguments
         return self.scheduled("target_kl", self.target_kl)
 
+    def kl_limit(self) -> float | None:
+        return self.current_target_kl() if self.max_kl == "target" else super().kl_limit()
+
+    def decides_on_kl(self) -> bool:
+        return True
+
     def measures_every_epoch(self) -> bool:
         return self.adapt_after == "epoch"
 
@@ -66,9 +80,9 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
     def _adapt(self, kl: float, progress: float) -> None:
         if not math.isfinite(kl):
             warnings.warn(f"the measured KL divergence is {kl}: the trust region is tightened by one step", stacklevel=2)
-        # An update that max_kl ended after half of its epochs would have gone about twice as far: the target is ramped
-        # here as well, so that the coefficient learns from early stops instead of leaving all the work to them.
-        target = self.current_target_kl() * max(progress, 1e-3)
+        target = self.current_target_kl()
+        if self.adapt_after == "epoch":
+            target *= max(progress, 0.01)
         adjustment = self.adjust(BandController(self.kl_tolerance, self.adaptation_factor), kl, target)
         if adjustment is not None:
             self.logger.record("train/saturated", float(adjustment.saturated))

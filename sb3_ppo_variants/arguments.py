@@ -17,7 +17,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "value_clip_scale": ("absolute", "return_std"),
     "value_loss": ("mse", "huber"),
     "normalize_advantage": (True, False, "rollout"),
-    "acceleration": ("off",),
+    "acceleration": ("off", "eager", "compile"),
     "adapt_after": ("update", "epoch"),
     "kl_direction": ("forward", "reverse"),
 }
@@ -170,7 +170,9 @@ def check_shared(model: PolicyUpdateMixin) -> None:
     check_choices(model)
     check_positive(model, "clip_range", "0.2 is usual", optional=True)
     check_positive(model, "clip_range_vf", "pass None for no value clipping", optional=True)
-    check_positive(model, "max_kl", "pass None to run all epochs", optional=True)
+    if model.max_kl not in model.named_max_kl:
+        named = "".join(f"{name!r} or " for name in model.named_max_kl)
+        check_positive(model, "max_kl", f"pass {named}None to run all epochs", optional=True)
     require(isinstance(model.n_epochs, int) and model.n_epochs >= 1, "`n_epochs` must be an integer >= 1", model.n_epochs, "10 is usual")
     size = model.batch_size
     require(

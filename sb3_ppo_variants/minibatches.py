@@ -5,7 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.buffers import RolloutBuffer
+import torch as th
+from gymnasium import spaces
+from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+
+_STAGEABLE = (RolloutBuffer, DictRolloutBuffer, MaskableRolloutBuffer, MaskableDictRolloutBuffer)
 
 
 @contextmanager
@@ -22,19 +27,93 @@ def preserved_numpy_generator() -> Iterator[None]:
         np.random.set_state(state)
 
 
+def measurement_size(buffer: RolloutBuffer, batch_size: int) -> int:
+    """Choose how many states one forward pass without gradient takes: many vectors, few images.
+
+    :param buffer: a rollout buffer of any host
+    :param batch_size: the training batch size, the least that is taken
+    """
+    shapes = buffer.obs_shape.values() if isinstance(buffer.obs_shape, dict) else [buffer.obs_shape]
+    numbers_per_state = max(1, sum(int(np.prod(shape)) for shape in shapes))
+    return max(batch_size, 4_000_000 // numbers_per_state)
+
+
 def measurement_batches(buffer: RolloutBuffer, batch_size: int) -> Iterator[Any]:
     """Read the whole rollout once, in large minibatches, for a measurement without gradient.
 
     :param buffer: a full rollout buffer of any host
-    :param batch_size: the training batch size; MLP observations are read in larger pieces, images are not
+    :param batch_size: the training batch size
     :return: minibatches of the host's own NamedTuple
     """
-    size = max(batch_size, 4_000_000 // _observation_size(buffer))
     with preserved_numpy_generator():
-        yield from buffer.get(size)
+        yield from buffer.get(measurement_size(buffer, batch_size))
 
 
-def _observation_size(buffer: RolloutBuffer) -> int:
-    shapes = buffer.obs_shape
-    parts = shapes.values() if isinstance(shapes, dict) else [shapes]
-    return max(1, sum(int(np.prod(shape)) for shape in parts))
+def can_be_staged(buffer: RolloutBuffer) -> bool:
+    """Tell whether minibatches may be taken as rows of the whole rollout.
+
+    Not so for recurrent buffers, whose padding differs from minibatch to minibatch, and for a subclass that changes
+    how samples are read.
+    """
+    return any(
+        isinstance(buffer, known)
+        and all(getattr(type(buffer), name) is getattr(known, name) for name in ("get", "_get_samples"))
+        for known in _STAGEABLE
+    )
+
+
+class StagedRollout:
+    """A whole rollout as tensors on the device, read once through the buffer's own code.
+
+    :param buffer: a full buffer that :func:`can_be_staged`
+    :param action_space: Discrete actions are turned into indices here, once
+    :param batch_size: the training batch size
+    """
+
+    def __init__(self, buffer: RolloutBuffer, action_space: spaces.Space[Any], batch_size: int):
+        self.size = buffer.buffer_size * buffer.n_envs
+        self.piece_size = measurement_size(buffer, batch_size)
+        with preserved_numpy_generator():
+            order = np.random.permutation(self.size)  # what get() is about to draw: the order of the rows
+        with preserved_numpy_generator():
+            rollout = next(buffer.get(batch_size=None))
+        self._row_of_step = np.argsort(order)
+        actions = rollout.actions.long().flatten() if isinstance(action_space, spaces.Discrete) else rollout.actions
+        self.rollout = rollout._replace(actions=actions, observations=_narrowed(rollout.observations))
+        self._device = rollout.advantages.device
+
+    def shuffled_rows(self) -> th.Tensor:
+        """Draw the order of one epoch from numpy's global generator, as the buffer itself would.
+
+        :return: rows of the staged rollout, shape (n_steps * n_envs,)
+        """
+        return th.from_numpy(self._row_of_step[np.random.permutation(self.size)]).to(self._device)
+
+    def select(self, rows: th.Tensor) -> Any:
+        """Return a minibatch of the host's own NamedTuple.
+
+        :param rows: shape (n_batch,)
+        """
+        return self._map(lambda tensor: tensor.index_select(0, rows))
+
+    def pieces(self, n_rows: int) -> Iterator[Any]:
+        """Yield the first rows in pieces for a forward pass without gradient; the staged order is random.
+
+        :param n_rows: how many rows in all
+        """
+        for start in range(0, n_rows, self.piece_size):
+            stop = min(start + self.piece_size, n_rows)
+            yield self._map(lambda tensor: tensor[start:stop])  # noqa: B023  # used before the next turn
+
+    def _map(self, function: Any) -> Any:
+        fields = []
+        for field in self.rollout:
+            fields.append({key: function(v) for key, v in field.items()} if isinstance(field, dict) else function(field))
+        return type(self.rollout)(*fields)
+
+
+def _narrowed(observations: Any) -> Any:
+    """Turn float64 into the float32 that every policy would turn it into at each minibatch."""
+    if isinstance(observations, dict):
+        return {key: _narrowed(value) for key, value in observations.items()}
+    return observations.float() if observations.dtype == th.float64 else observations

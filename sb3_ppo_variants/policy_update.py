@@ -6,16 +6,21 @@ A variant is a mixin over :class:`PolicyUpdateMixin` that overrides some of its 
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants import arguments
+from sb3_ppo_variants.acceleration import Acceleration
 from sb3_ppo_variants.kl_divergence import KLDirection, Parameters, directed_kl
 from sb3_ppo_variants.losses import (
     Number,
@@ -28,7 +33,6 @@ from sb3_ppo_variants.losses import (
     value_errors,
 )
 from sb3_ppo_variants.policy_evaluation import Evaluation
-from sb3_ppo_variants.reference_update import ReferenceUpdate
 from sb3_ppo_variants.update_metrics import MinibatchMetrics, TraceRecorder, UpdateTrace
 
 
@@ -40,9 +44,10 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
     :param value_clip_scale: ``"absolute"``: ``clip_range_vf`` is in return units; ``"return_std"``: in standard
         deviations of the rollout's returns, so that it does not depend on the reward's scale
     :param value_loss: ``"mse"`` or ``"huber"`` (torch's, delta = 1)
-    :param max_kl: stop the remaining epochs once the exact KL over the rollout, measured after each epoch, is larger;
-        nats per state; None measures only after the last epoch
-    :param acceleration: ``"off"`` for stock order and arithmetic, bit-identical to the host
+    :param max_kl: end the update once the exact KL over the rollout, measured four times per epoch, is larger; nats per
+        state; None runs all epochs and measures after the last one
+    :param acceleration: ``"off"``: stock order and arithmetic, bit-identical to the host; ``"eager"``: the fast path;
+        ``"compile"``: the fast path as torch.compile graphs. :meth:`acceleration_report` says what is active
     :raises ValueError: for a value outside its range
     :raises TypeError: for an unknown keyword
     """
@@ -50,6 +55,7 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
     host_defaults: ClassVar[dict[str, Any]] = {}
     live_state: ClassVar[tuple[str, ...]] = ()
     penalizes_kl: ClassVar[bool] = False
+    named_max_kl: ClassVar[tuple[str, ...]] = ()
 
     n_epochs: int
     batch_size: int
@@ -70,8 +76,8 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         value_clipping: ValueClipping = "pessimistic",
         value_clip_scale: Literal["absolute", "return_std"] = "absolute",
         value_loss: ValueLoss = "mse",
-        max_kl: float | None = None,
-        acceleration: Literal["off", "eager", "compile"] = "off",
+        max_kl: float | str | None = None,
+        acceleration: Literal["off", "eager", "compile"] = "eager",
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -82,6 +88,7 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         self.max_kl = max_kl
         self.acceleration = acceleration
         self.last_update = None
+        self._acceleration: Acceleration | None = None
         try:
             super().__init__(**given, _init_setup_model=False)  # type: ignore[misc]  # the host's own arguments
         except AssertionError as error:  # SB3 reports a wrong space or batch size by assert
@@ -109,23 +116,24 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self.record_state()
-        update = ReferenceUpdate(self)
-        trace = TraceRecorder(self.n_epochs)
+        update = self._current_acceleration().new_update()
+        trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch())
 
-        for epoch in range(self.n_epochs):
+        for _ in range(self.n_epochs):
             coefficients = self.update_coefficients()
             for minibatch in update.minibatches():
-                metrics, stopped = update.step(minibatch, coefficients)
-                trace.add_minibatch(metrics, stopped)
-                if stopped:
+                metrics, trace.stopped = update.step(minibatch, coefficients)
+                if trace.add_minibatches(metrics) and self.passes_max_kl(update.kl_divergence):
+                    trace.stopped = True
+                if trace.stopped:
                     break
             self._n_updates += 1
             trace.end_epoch()
             if trace.finished:
                 break
-            if self.max_kl is not None or self.measures_every_epoch():
+            if self.kl_limit() is not None or self.measures_every_epoch():
                 kl = trace.add_kl(update.kl_divergence())
-                if self.max_kl is not None and not kl <= self.max_kl:
+                if self.passes_max_kl(lambda kl=kl: kl):
                     trace.stopped = True
                     break
                 self.after_epoch(kl, trace.progress)
@@ -239,6 +247,19 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         """
         return False
 
+    def may_stop_within_epoch(self) -> bool:
+        """Say whether :meth:`passes_target_kl` reads a number of every minibatch back."""
+        return False
+
+    def kl_limit(self) -> float | None:
+        """Return the exact KL beyond which the update ends, nats per state; None for no limit."""
+        assert not isinstance(self.max_kl, str)  # refused by check_arguments
+        return self.max_kl
+
+    def decides_on_kl(self) -> bool:
+        """Say whether anything depends on the exact KL: if not, it may be measured on a part of the rollout."""
+        return self.kl_limit() is not None
+
     def measures_every_epoch(self) -> bool:
         """Say whether :meth:`after_epoch` needs the exact KL after every epoch (one more forward pass each)."""
         return False
@@ -277,6 +298,45 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
                 f"{self._current_progress_remaining:.3f}; change the schedule"
             )
         return number
+
+    def passes_max_kl(self, measure: Callable[[], float]) -> bool:
+        """Decide whether the update ends here; nothing is measured without a limit.
+
+        :param measure: returns the exact KL so far, nats per state; NaN counts as too high
+        """
+        limit = self.kl_limit()
+        return limit is not None and not measure() <= limit
+
+    def acceleration_report(self) -> dict[str, str]:
+        """Tell which pieces of the fast path are active, and for the others why not.
+
+        :return: for minibatches, evaluation, optimizer, graph and rollout
+        """
+        return dict(self._current_acceleration().report)
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Collect as the host does, with a leaner forward pass of the policy where one applies."""
+        forward = self._current_acceleration().lean_forward()
+        if forward is None:
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        policy = self.policy
+        policy.forward = forward  # type: ignore[method-assign]  # taken back below; nothing else of the policy changes
+        try:
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        finally:
+            del policy.forward
+
+    def _current_acceleration(self) -> Acceleration:
+        if self._acceleration is None or not self._acceleration.fits(self):
+            self._acceleration = Acceleration(self)
+            if self.verbose >= 1 and self.acceleration != "off":
+                print(f"Acceleration: {self._acceleration}")
+        return self._acceleration
+
+    def _minibatches_per_epoch(self) -> int:
+        return -(-self.rollout_buffer.buffer_size * self.n_envs // self.batch_size)
 
     def _log_update(self, update: UpdateTrace, coefficients: dict[str, Number]) -> None:
         record = self.logger.record
@@ -331,4 +391,4 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
                     setattr(self, name, float(data[name]))
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "last_update"]
+        return [*super()._excluded_save_params(), "last_update", "_acceleration"]

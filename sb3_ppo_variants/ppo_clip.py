@@ -47,6 +47,9 @@ class ClipMixin(PolicyUpdateMixin):
             ratio, advantages, coefficients["clip_range"], coefficients["clip_range_upper"], self.dual_clip
         )
 
+    def may_stop_within_epoch(self) -> bool:
+        return self.target_kl is not None
+
     def passes_target_kl(self, approx_kl: th.Tensor) -> bool:
         if self.target_kl is None:
             return False

@@ -47,14 +47,14 @@ class UpdateTrace:
     :param epoch: epoch of each row, shape (n_minibatches,)
     :param epoch_kl: exact KL over the whole rollout after each epoch where it was needed, else NaN, shape (n_epochs,);
         the last one is always measured, and is ``train/kl_divergence``
-    :param epochs_done: epochs that were completed
+    :param epochs_done: epochs that were done, with the fraction of one that was broken off
     :param stopped: True if ``target_kl`` (PPOClip) or ``max_kl`` ended the update early
     """
 
     minibatches: FloatArray
     epoch: npt.NDArray[np.int64]
     epoch_kl: FloatArray
-    epochs_done: int
+    epochs_done: float
     stopped: bool
 
     def column(self, name: str) -> FloatArray:
@@ -87,36 +87,51 @@ class TraceRecorder:
     """Collects an update's measurements without reading them back from the device until it is over.
 
     :param n_epochs: epochs the update is meant to take
+    :param minibatches_per_epoch: optimiser steps in each
     """
 
-    def __init__(self, n_epochs: int):
+    checks_per_epoch = 4
+
+    def __init__(self, n_epochs: int, minibatches_per_epoch: int):
         self.n_epochs = n_epochs
-        self.epochs_done = 0
+        self.minibatches_per_epoch = minibatches_per_epoch
         self.stopped = False
         self._rows: list[th.Tensor] = []
         self._epochs: list[int] = []
         self._epoch_kl: list[float] = []
+        self._in_epoch = 0
+        self._steps = 0
 
     @property
     def finished(self) -> bool:
         """True if no epoch may follow."""
-        return self.stopped or self.epochs_done == self.n_epochs
+        return self.stopped or len(self._epoch_kl) == self.n_epochs
 
     @property
     def progress(self) -> float:
-        """Share of the epochs that are done, in [0, 1]."""
-        return self.epochs_done / self.n_epochs
+        """Share of the update's optimiser steps that were taken, in [0, 1]."""
+        return self._steps / (self.n_epochs * self.minibatches_per_epoch)
 
-    def add_minibatch(self, metrics: th.Tensor, stopped: bool) -> None:
-        """Append one row, shape (n_metrics,), or several, shape (n, n_metrics)."""
-        self._rows.append(metrics.reshape(-1, len(MinibatchMetrics._fields)))
-        self._epochs += [len(self._epoch_kl)] * len(self._rows[-1])
-        self.stopped = stopped
+    def add_minibatches(self, metrics: th.Tensor) -> bool:
+        """Append one row, shape (n_metrics,), or several, shape (n, n_metrics).
+
+        :param metrics: of the step or steps just taken
+        :return: True if this is a point inside the epoch at which the exact KL is to be checked
+        """
+        rows = metrics.reshape(-1, len(MinibatchMetrics._fields))
+        self._rows.append(rows)
+        self._epochs += [len(self._epoch_kl)] * len(rows)
+        if self.stopped:  # before this step was taken
+            return False
+        before, self._in_epoch = self._in_epoch, self._in_epoch + len(rows)
+        self._steps += len(rows)
+        quarters = [self.checks_per_epoch * done // self.minibatches_per_epoch for done in (before, self._in_epoch)]
+        return self._in_epoch < self.minibatches_per_epoch and quarters[0] < quarters[1]
 
     def end_epoch(self) -> None:
-        """Close an epoch; it counts as done unless the update stopped inside it."""
-        self.epochs_done += not self.stopped
+        """Close an epoch, whether it was completed or broken off."""
         self._epoch_kl.append(math.nan)
+        self._in_epoch = 0
 
     def add_kl(self, kl: float) -> float:
         """Store the exact KL measured after the epoch just closed, and return it."""
@@ -136,6 +151,6 @@ class TraceRecorder:
             minibatches=th.cat(self._rows).cpu().numpy(),
             epoch=np.array(self._epochs),
             epoch_kl=np.array(self._epoch_kl, dtype=np.float32),
-            epochs_done=self.epochs_done,
+            epochs_done=self._steps / self.minibatches_per_epoch,
             stopped=self.stopped,
         )

@@ -1,0 +1,138 @@
+"""What the fast path replaces for a given model, and why not where it does not.
+
+Every piece falls back on its own, down to the reference path; none of them can change a result beyond rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import torch as th
+
+from sb3_ppo_variants.closed_forms import closed_form
+from sb3_ppo_variants.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
+from sb3_ppo_variants.flat_parameters import FlatAdam, supports_flat_adam
+from sb3_ppo_variants.lean_rollout import LeanForward, lean_forward_obstacle
+from sb3_ppo_variants.losses import Number
+from sb3_ppo_variants.minibatches import can_be_staged
+from sb3_ppo_variants.reference_update import ReferenceUpdate
+from sb3_ppo_variants.staged_update import StagedUpdate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from sb3_ppo_variants.policy_update import PolicyUpdateMixin
+
+
+class Update(Protocol):
+    """What the update loop needs of a path: reference, staged or compiled."""
+
+    def minibatches(self) -> Iterator[Any]: ...
+
+    def step(self, minibatch: Any, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]: ...
+
+    def kl_divergence(self) -> float: ...
+
+    def finish(self) -> None: ...
+
+
+@dataclass
+class Acceleration:
+    """The fast path of one model: what is active, and what is kept between updates.
+
+    :param algorithm: the model
+    :param report: piece -> what is active, with the reason where it is the ordinary code
+    """
+
+    algorithm: PolicyUpdateMixin
+    report: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        algorithm, policy = self.algorithm, self.algorithm.policy
+        self.policy = policy
+        self.made_for = _identity(algorithm)
+        wanted = algorithm.acceleration != "off"
+        self.staged = wanted and can_be_staged(algorithm.rollout_buffer)
+        self.form = closed_form(policy) if self.staged else None
+        self.flat_obstacle = supports_flat_adam(policy)
+        self.flat = self.staged and self.flat_obstacle is None
+        self.rollout_obstacle = lean_forward_obstacle(policy)
+        self.lean = wanted and self.rollout_obstacle is None
+        self.compile_obstacle = self._find_compile_obstacle()
+        self._adam: FlatAdam | None = None
+        self._compiled: CompiledStep | None = None
+        self._describe()
+
+    def __str__(self) -> str:
+        return "; ".join(f"{piece}: {what}" for piece, what in self.report.items())
+
+    def fits(self, algorithm: PolicyUpdateMixin) -> bool:
+        """Tell whether this was made for the model as it is now.
+
+        :param algorithm: whose policy, buffer or settings may have been replaced
+        """
+        return self.made_for == _identity(algorithm)
+
+    def new_update(self) -> Update:
+        """Begin an update on the fastest path that applies."""
+        algorithm = self.algorithm
+        if not self.staged:
+            return ReferenceUpdate(algorithm)
+        if self.flat and (self._adam is None or not self._adam.intact()):
+            self._adam = FlatAdam(self.policy)
+            self._compiled = None
+        if self.compile_obstacle is not None or self.form is None or self._adam is None:
+            return StagedUpdate(algorithm, self.form, self._adam)
+        if self._compiled is None:
+            buffer = algorithm.rollout_buffer
+            count = minibatches_per_graph(buffer.buffer_size * buffer.n_envs, algorithm.batch_size)
+            self._compiled = CompiledStep(algorithm, self.form, self._adam, count)
+        return CompiledUpdate(algorithm, self.form, self._adam, self._compiled)
+
+    def lean_forward(self) -> LeanForward | None:
+        """Return what stands in for ``policy.forward`` during the next rollout, or None for nothing."""
+        return LeanForward(self.policy) if self.lean else None
+
+    def _find_compile_obstacle(self) -> str | None:
+        algorithm = self.algorithm
+        if algorithm.acceleration != "compile":
+            return "not asked for"
+        if self.form is None:
+            return "the policy has no closed form"
+        if not self.flat:
+            return self.flat_obstacle
+        if algorithm.may_stop_within_epoch():
+            return "early stopping on each minibatch reads one number back per step"
+        if algorithm.batch_size > algorithm.rollout_buffer.buffer_size * algorithm.n_envs:
+            return "the rollout is smaller than one minibatch"
+        return None
+
+    def _describe(self) -> None:
+        off = "acceleration='off'" if self.algorithm.acceleration == "off" else None
+
+        def entry(active: str, ordinary: str, obstacle: str | None) -> str:
+            return active if obstacle is None else f"{ordinary} ({obstacle})"
+
+        staging = None if self.staged else "the buffer's minibatches are not rows of one rollout"
+        form = None if self.form is not None else "the policy overrides its evaluation or has no closed form"
+        self.report.update(
+            minibatches=entry("staged on the device", "rollout_buffer.get()", off or staging),
+            evaluation=entry("closed form", "policy.evaluate_actions()", off or staging or form),
+            optimizer=entry("Adam on one flat tensor", "policy.optimizer", off or staging or self.flat_obstacle),
+            graph=entry("torch.compile", "eager", off or self.compile_obstacle),
+            rollout=entry("numpy forward pass", "policy.forward()", off or self.rollout_obstacle),
+        )
+
+
+def _identity(algorithm: PolicyUpdateMixin) -> tuple[object, ...]:
+    buffer = algorithm.rollout_buffer
+    return (
+        id(algorithm.policy),
+        id(algorithm.policy.optimizer),
+        id(buffer),
+        algorithm.acceleration,
+        algorithm.batch_size,
+        algorithm.may_stop_within_epoch(),
+    )

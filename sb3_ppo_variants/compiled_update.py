@@ -1,0 +1,153 @@
+"""The whole minibatch step, forward to Adam, as one torch.compile graph over several minibatches."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch as th
+from torch import nn
+
+from sb3_ppo_variants.closed_forms import ClosedForm, evaluate_closed_form
+from sb3_ppo_variants.flat_parameters import FlatAdam, clipped_adam_step
+from sb3_ppo_variants.kl_divergence import Parameters
+from sb3_ppo_variants.losses import Number
+from sb3_ppo_variants.policy_evaluation import Evaluation
+from sb3_ppo_variants.staged_update import StagedUpdate
+
+if TYPE_CHECKING:
+    from sb3_ppo_variants.policy_update import PolicyUpdateMixin
+
+_MOST_MINIBATCHES_PER_GRAPH = 4
+
+
+class _Evaluator(nn.Module):
+    """Gives ``functional_call`` a module whose forward is the closed-form evaluation."""
+
+    def __init__(self, policy: Any, form: ClosedForm):
+        super().__init__()
+        self.policy = policy
+        self.form = form
+
+    def forward(self, observations: Any, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor, Parameters]:
+        values, log_prob, entropy, _, parameters = evaluate_closed_form(self.policy, self.form, observations, actions)
+        return values, log_prob, entropy, parameters
+
+
+class CompiledStep:
+    """Compiled function of a model, kept over its updates.
+
+    Everything that changes from update to update (coefficients, learning rate, step count) enters as a tensor, so that
+    nothing is compiled again.
+
+    :param algorithm: the model
+    :param form: closed form of its policy
+    :param adam: flat optimiser of its policy
+    :param minibatches_per_graph: how many optimiser steps one call takes
+    """
+
+    def __init__(self, algorithm: PolicyUpdateMixin, form: ClosedForm, adam: FlatAdam, minibatches_per_graph: int):
+        self.adam = adam
+        self.minibatches_per_graph = minibatches_per_graph
+        self.steps = th.tensor(float(adam.steps), device=adam.flat.device)
+        evaluator = _Evaluator(algorithm.policy, form)
+        names = [name for name, _ in evaluator.named_parameters()]
+        coefficient_names: list[str] = []
+        self._coefficient_names = coefficient_names
+
+        def loss_of(flat: th.Tensor, minibatch: Any, old: Parameters | None, c: dict[str, Number]) -> Any:
+            parameters = dict(zip(names, adam.views(flat)))
+            arguments = (minibatch.observations, minibatch.actions)
+            values, log_prob, entropy, new = th.func.functional_call(evaluator, parameters, arguments)
+            evaluation = Evaluation(values, log_prob, entropy, form.family, new)
+            loss, metrics = algorithm.minibatch_loss(minibatch, evaluation, old, c)
+            return loss, th.stack(metrics)
+
+        gradient_of = th.func.grad(loss_of, has_aux=True)
+
+        def steps_of(rows: Any, old: Parameters | None, vector: th.Tensor, count: th.Tensor) -> th.Tensor:
+            values = vector.unbind()
+            c: dict[str, Number] = dict(zip(coefficient_names, values[:-1]))
+            metrics = []
+            for i in range(minibatches_per_graph):
+                minibatch = _part(rows, i, minibatches_per_graph)
+                gradient, row = gradient_of(adam.flat, minibatch, _part(old, i, minibatches_per_graph), c)
+                count.add_(1)
+                norm = clipped_adam_step(adam, gradient, algorithm.max_grad_norm, values[-1], count)
+                metrics.append(th.cat([row[:-1], norm.reshape(1)]))
+            return th.stack(metrics)
+
+        # A code object of its own: dynamo counts recompilations per code object, and every model compiles once.
+        own = types.FunctionType(steps_of.__code__.replace(), globals(), "steps_of", None, steps_of.__closure__)
+        mode = "reduce-overhead" if adam.flat.is_cuda else None
+        self._compiled: Callable[..., th.Tensor] = th.compile(own, fullgraph=True, dynamic=False, mode=mode)
+
+    def __call__(self, rows: Any, old: Parameters | None, coefficients: dict[str, Number]) -> th.Tensor:
+        """Take the steps.
+
+        :param rows: as many minibatches of the host's NamedTuple as the graph takes, one after the other
+        :param old: parameters of the distribution before the update, if the loss needs them
+        :param coefficients: of this epoch
+        :return: metrics, shape (minibatches_per_graph, n_metrics)
+        """
+        self._coefficient_names[:] = list(coefficients)
+        learning_rate = self.adam.optimizer.param_groups[0]["lr"]
+        vector = th.tensor([*coefficients.values(), learning_rate], dtype=th.float32, device=self.adam.flat.device)
+        self.steps.fill_(float(self.adam.steps))
+        metrics = self._compiled(rows, old, vector, self.steps)
+        self.adam.steps += self.minibatches_per_graph
+        return metrics
+
+
+class CompiledUpdate(StagedUpdate):
+    """A staged update whose full minibatches go through a compiled graph; a remainder takes the eager step.
+
+    :param algorithm: whose rollout buffer is full
+    :param form: closed form of the policy
+    :param adam: flat optimiser
+    :param compiled: the model's compiled function
+    """
+
+    def __init__(self, algorithm: PolicyUpdateMixin, form: ClosedForm, adam: FlatAdam, compiled: CompiledStep):
+        super().__init__(algorithm, form, adam)
+        self.compiled = compiled
+
+    def minibatches(self) -> Iterator[th.Tensor]:
+        """Yield the rows of several full minibatches at a time, then of the remaining ones one by one."""
+        batch_size = self.algorithm.batch_size
+        rows = self.rollout.shuffled_rows()
+        together = batch_size * self.compiled.minibatches_per_graph
+        whole = len(rows) // together * together
+        yield from rows[:whole].split(together)
+        if whole < len(rows):
+            yield from rows[whole:].split(batch_size)
+
+    def step(self, rows: th.Tensor, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
+        if len(rows) != self.algorithm.batch_size * self.compiled.minibatches_per_graph:
+            return super().step(rows, coefficients)
+        old = tuple(p.index_select(0, rows) for p in self.old) if self.algorithm.penalizes_kl else None
+        return self.compiled(self.rollout.select(rows), old, coefficients), False
+
+
+def minibatches_per_graph(n_steps: int, batch_size: int) -> int:
+    """Choose how many minibatches one graph takes: a divisor of an epoch's full minibatches, at most four.
+
+    :param n_steps: samples in a rollout
+    :param batch_size: of training
+    """
+    whole = n_steps // batch_size
+    return max(k for k in range(1, _MOST_MINIBATCHES_PER_GRAPH + 1) if whole % k == 0)
+
+
+def _part(fields: Any, index: int, parts: int) -> Any:
+    """Cut one minibatch out of several that lie one after the other; works on NamedTuples, tuples and dicts."""
+    if fields is None:
+        return None
+    if isinstance(fields, dict):
+        return {key: _part(value, index, parts) for key, value in fields.items()}
+    if isinstance(fields, th.Tensor):
+        size = len(fields) // parts
+        return fields[index * size : (index + 1) * size]
+    pieces = [_part(field, index, parts) for field in fields]
+    return type(fields)(*pieces) if hasattr(fields, "_fields") else tuple(pieces)

@@ -1,0 +1,108 @@
+"""The fast path of one update: the rollout staged on the device, closed forms, one flat tensor of parameters.
+
+Same minibatches in the same order and the same loss as the reference path; only the arithmetic is arranged differently,
+so that results agree to rounding. What an algorithm or policy does not support falls back piece by piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch as th
+
+from sb3_ppo_variants.closed_forms import ClosedForm, action_parameters, evaluate_closed_form
+from sb3_ppo_variants.flat_parameters import FlatAdam
+from sb3_ppo_variants.kl_divergence import DistributionFamily, Parameters, directed_kl
+from sb3_ppo_variants.losses import Number
+from sb3_ppo_variants.minibatches import StagedRollout
+from sb3_ppo_variants.policy_evaluation import Evaluation, evaluate_minibatch
+
+if TYPE_CHECKING:
+    from sb3_ppo_variants.policy_update import PolicyUpdateMixin
+
+
+class StagedUpdate:
+    """One policy update on a staged rollout.
+
+    :param algorithm: whose rollout buffer is full
+    :param form: closed form of the policy; None to go through ``evaluate_actions``
+    :param adam: flat optimiser; None to use the policy's own
+    """
+
+    def __init__(self, algorithm: PolicyUpdateMixin, form: ClosedForm | None, adam: FlatAdam | None):
+        self.algorithm = algorithm
+        self.policy = algorithm.policy
+        self.form = form
+        self.adam = adam
+        self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, algorithm.batch_size)
+        # A decision needs the whole rollout; where the KL is only logged, one piece of it is enough (matters for images)
+        n = self.rollout.size if algorithm.decides_on_kl() else min(self.rollout.size, self.rollout.piece_size)
+        self.measured_rows = n
+        self.family, old = self._measure()
+        self.old = tuple(p.clone() for p in old)  # a Gaussian's log_std is a view of the live parameter
+
+    def minibatches(self) -> Iterator[th.Tensor]:
+        """Yield the rows of each minibatch of one epoch, in the order stock PPO would draw."""
+        yield from self.rollout.shuffled_rows().split(self.algorithm.batch_size)
+
+    def step(self, rows: th.Tensor, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
+        """Take one optimiser step.
+
+        :param rows: of the staged rollout, shape (n_batch,)
+        :param coefficients: of this epoch
+        :return: metrics, shape (n_metrics,), and True if the update must stop (then no step was taken)
+        """
+        algorithm = self.algorithm
+        minibatch = self.rollout.select(rows)
+        old = tuple(p.index_select(0, rows) for p in self.old) if algorithm.penalizes_kl else None
+        loss, metrics = algorithm.minibatch_loss(minibatch, self._evaluate(minibatch), old, coefficients)
+        if algorithm.passes_target_kl(metrics.approx_kl):
+            return th.stack(metrics), True
+        return th.stack(metrics._replace(grad_norm=self._optimize(loss))), False
+
+    def kl_divergence(self) -> float:
+        """Measure the exact KL between the policy before the update and now.
+
+        :return: nats per state, over the whole rollout where anything is decided on it
+        """
+        _, new = self._measure()
+        kl = directed_kl(self.family, self.old, new, self.algorithm.kl_direction)
+        return kl.double().mean().item()
+
+    def finish(self) -> None:
+        """Hand the optimiser's state back, so that it can be saved or used by other code."""
+        if self.adam is not None:
+            self.adam.hand_back()
+
+    def _evaluate(self, minibatch: Any) -> Evaluation:
+        if self.form is None:
+            return evaluate_minibatch(self.policy, minibatch)
+        return evaluate_closed_form(self.policy, self.form, minibatch.observations, minibatch.actions)
+
+    def _optimize(self, loss: th.Tensor) -> th.Tensor:
+        limit = self.algorithm.max_grad_norm
+        if self.adam is not None:
+            gradients = th.autograd.grad(loss, self.adam.parameters, allow_unused=True)
+            return self.adam.step(gradients, limit)
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), limit)
+        self.policy.optimizer.step()
+        return norm
+
+    def _measure(self) -> tuple[DistributionFamily, Parameters]:
+        """Compute the action distributions of the measured rows under the current policy, without gradient."""
+        self.policy.set_training_mode(False)
+        pieces: list[Parameters] = []
+        with th.no_grad():
+            for piece in self.rollout.pieces(self.measured_rows):
+                if self.form is None:
+                    evaluation = evaluate_minibatch(self.policy, piece)
+                    family, parameters = evaluation.family, evaluation.parameters
+                else:
+                    family = self.form.family
+                    parameters = action_parameters(self.policy, self.form, piece.observations)
+                pieces.append(parameters)
+        self.policy.set_training_mode(True)
+        return family, pieces[0] if len(pieces) == 1 else tuple(map(th.cat, zip(*pieces)))

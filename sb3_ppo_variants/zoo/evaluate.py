@@ -1,0 +1,95 @@
+"""Evaluate a trained agent over a number of episodes.
+
+The zoo's ``enjoy`` counts time steps, so that the number of episodes behind its mean is not known beforehand, and
+prints one line for each; this is for scripts and tables.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+import yaml
+from huggingface_sb3 import EnvironmentName
+from rl_zoo3.utils import ALGOS, create_test_env, get_model_path, get_saved_hyperparams
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.utils import set_random_seed
+
+
+class TrainedAgent(NamedTuple):
+    """Where a trained agent is: its zip file and the folder of its run."""
+
+    model_path: str
+    log_path: str
+
+
+def evaluate() -> None:
+    """Run the command: parse its arguments, evaluate, print mean and standard deviation of the return."""
+    arguments = _parser().parse_args()
+    if arguments.num_threads > 0:
+        th.set_num_threads(arguments.num_threads)
+    set_random_seed(arguments.seed)
+    agent = _find(arguments)
+    returns = _episode_returns(agent, arguments)
+    kind = "stochastic" if arguments.stochastic else "deterministic"
+    print(f"Evaluation over {len(returns)} episodes ({kind}): {np.mean(returns):.2f} +/- {np.std(returns):.2f}")
+    print(f"Model: {agent.model_path}")
+    print(f"Logs: {agent.log_path}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Evaluate a trained agent over a number of episodes.")
+    parser.add_argument("--algo", default="ppo", choices=list(ALGOS), help="algorithm")
+    parser.add_argument("--env", default="CartPole-v1", type=EnvironmentName, help="environment ID")
+    parser.add_argument("-f", "--folder", default="logs", help="log folder of the training")
+    parser.add_argument("--exp-id", default=0, type=int, help="experiment ID (0: the latest, -1: no such folder)")
+    parser.add_argument("-n", "--n-episodes", default=20, type=int, help="number of episodes")
+    parser.add_argument("--load-best", action="store_true", help="the best model seen in training, not the last")
+    parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
+    parser.add_argument("--seed", default=0, type=int, help="random seed")
+    parser.add_argument("--device", default="auto", help="PyTorch device")
+    parser.add_argument("--num-threads", default=-1, type=int, help="threads of PyTorch (-1: its default)")
+    return parser
+
+
+def _find(arguments: argparse.Namespace) -> TrainedAgent:
+    try:
+        _, model_path, log_path = get_model_path(
+            arguments.exp_id, arguments.folder, arguments.algo, arguments.env, arguments.load_best
+        )
+    except (AssertionError, ValueError) as error:  # the zoo's two ways to say that there is none
+        raise SystemExit(f"{error}; train one first, or name its log folder with -f") from error
+    return TrainedAgent(model_path, log_path)
+
+
+def _episode_returns(agent: TrainedAgent, arguments: argparse.Namespace) -> list[float]:
+    settings = Path(agent.log_path) / arguments.env
+    hyperparams, stats_path = get_saved_hyperparams(str(settings))
+    env_kwargs: dict[str, Any] = hyperparams.pop("env_kwargs", {})
+    arguments_file = settings / "args.yml"
+    if arguments_file.is_file():
+        # As in the zoo: written by its own train, with Python objects in it.
+        env_kwargs = yaml.unsafe_load(arguments_file.read_text())["env_kwargs"] or env_kwargs
+    env = create_test_env(
+        arguments.env.gym_id,
+        stats_path=stats_path,
+        seed=arguments.seed,
+        should_render=False,
+        hyperparams=hyperparams,
+        env_kwargs=env_kwargs,
+    )
+    model = ALGOS[arguments.algo].load(agent.model_path, device=arguments.device)
+    returns, _ = evaluate_policy(
+        model,
+        env,
+        arguments.n_episodes,
+        deterministic=not arguments.stochastic,
+        return_episode_rewards=True,
+    )
+    env.close()
+    assert isinstance(returns, list)  # one number per episode, as asked for
+    return returns
+
+
+__all__ = ["TrainedAgent", "evaluate"]
