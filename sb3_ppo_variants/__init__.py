@@ -1,3 +1,19 @@
+"""PPO with other trust regions for Stable-Baselines3.
+
+Layers, each importing only from those above it:
+
+- pure functions: ``losses``, ``kl_divergence``, ``controllers``, ``closed_forms``
+- reading a rollout and a policy: ``minibatches``, ``policy_evaluation``, ``update_metrics``
+- one update: ``reference_update``; the fast path ``flat_parameters``, ``staged_update``, ``compiled_update``,
+  ``lean_rollout``, and ``acceleration``, which chooses among them
+- ``policy_update``: the only ``train()``; ``adaptation``: what the adaptive variants share
+- the algorithms: ``ppo_clip``, ``ppo_penalty``, ``ppo_adaptive_clip``
+- ``zoo``: rl-zoo3 integration, imported on demand
+"""
+
 from sb3_ppo_variants.ppo_adaptive_clip import PPOAdaptiveClip
 from sb3_ppo_variants.ppo_clip import PPOClip
 from sb3_ppo_variants.ppo_penalty import PPOPenalty
+
+__version__ = "0.1.0"
+__all__ = ["PPOAdaptiveClip", "PPOClip", "PPOPenalty"]

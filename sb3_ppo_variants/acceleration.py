@@ -86,9 +86,7 @@ class Acceleration:
         if self.compile_obstacle is not None or self.form is None or self._adam is None:
             return StagedUpdate(algorithm, self.form, self._adam)
         if self._compiled is None:
-            buffer = algorithm.rollout_buffer
-            count = minibatches_per_graph(buffer.buffer_size * buffer.n_envs, algorithm.batch_size)
-            self._compiled = CompiledStep(algorithm, self.form, self._adam, count)
+            self._compiled = CompiledStep(algorithm, self.form, self._adam, minibatches_per_graph(algorithm))
         return CompiledUpdate(algorithm, self.form, self._adam, self._compiled)
 
     def lean_forward(self) -> LeanForward | None:
@@ -135,4 +133,5 @@ def _identity(algorithm: PolicyUpdateMixin) -> tuple[object, ...]:
         algorithm.acceleration,
         algorithm.batch_size,
         algorithm.may_stop_within_epoch(),
+        algorithm.watches_kl(),
     )

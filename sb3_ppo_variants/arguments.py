@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import numbers
 from typing import TYPE_CHECKING, Any
 
 import stable_baselines3.common.on_policy_algorithm as sb3
+from gymnasium import spaces
 
 if TYPE_CHECKING:
     from sb3_ppo_variants.policy_update import PolicyUpdateMixin
@@ -67,7 +69,7 @@ def bind_host_arguments(cls: type, mixin: type, args: tuple[Any, ...], kwargs: d
     :return: the host's arguments by name
     :raises TypeError: for an unknown keyword, with the closest known one
     """
-    known = host_parameters(cls, mixin)
+    known = {name: p for name, p in host_parameters(cls, mixin).items() if name != "_init_setup_model"}
     if len(args) > len(known):
         raise TypeError(f"{cls.__name__}() takes at most {len(known)} positional arguments, got {len(args)}")
     given = dict(zip(known, args))
@@ -83,6 +85,17 @@ def bind_host_arguments(cls: type, mixin: type, args: tuple[Any, ...], kwargs: d
     for base in reversed(cls.__mro__):
         defaults.update(vars(base).get("host_defaults", {}))
     return {**defaults, **given}
+
+
+def values_of(cls: type, given: dict[str, Any], *names: str) -> list[Any]:
+    """Return arguments as given, or their defaults.
+
+    :param cls: the variant
+    :param given: by name
+    :param names: which
+    """
+    parameters = inspect.signature(cls).parameters
+    return [given.get(name, parameters[name].default) for name in names]
 
 
 def require(ok: bool, rule: str, value: Any, way_out: str) -> None:
@@ -144,7 +157,9 @@ def check_bounds(model: PolicyUpdateMixin, name: str) -> None:
     """
     value = getattr(model, name)
     ok = isinstance(value, (tuple, list)) and len(value) == 2 and all(is_number(v) for v in value)
-    require(ok and 0 < value[0] <= value[1], f"`{name}` must be (low, high) with 0 < low <= high", value, "swap or fix them")
+    require(
+        ok and 0 < value[0] <= value[1], f"`{name}` must be (low, high) with 0 < low <= high", value, "swap or fix them"
+    )
 
 
 def check_controller(model: Any) -> None:
@@ -155,9 +170,17 @@ def check_controller(model: Any) -> None:
     """
     check_positive(model, "target_kl", "it is the KL divergence per update to aim for, 0.01 by default")
     factor, tolerance = model.adaptation_factor, model.kl_tolerance
-    require(is_number(tolerance) and tolerance > 1, "`kl_tolerance` must be > 1", tolerance, "math.inf switches adaptation off")
     require(
-        is_number(factor) and 1 < factor < math.inf, "`adaptation_factor` must be > 1 and finite", factor, "1.5 to 2 is usual"
+        is_number(tolerance) and tolerance > 1,
+        "`kl_tolerance` must be > 1",
+        tolerance,
+        "math.inf switches adaptation off",
+    )
+    require(
+        is_number(factor) and 1 < factor < math.inf,
+        "`adaptation_factor` must be > 1 and finite",
+        factor,
+        "1.5 to 2 is usual",
     )
 
 
@@ -170,14 +193,46 @@ def check_shared(model: PolicyUpdateMixin) -> None:
     check_choices(model)
     check_positive(model, "clip_range", "0.2 is usual", optional=True)
     check_positive(model, "clip_range_vf", "pass None for no value clipping", optional=True)
-    if model.max_kl not in model.named_max_kl:
+    if model.max_kl is not None and model.max_kl not in model.named_max_kl:
         named = "".join(f"{name!r} or " for name in model.named_max_kl)
-        check_positive(model, "max_kl", f"pass {named}None to run all epochs", optional=True)
-    require(isinstance(model.n_epochs, int) and model.n_epochs >= 1, "`n_epochs` must be an integer >= 1", model.n_epochs, "10 is usual")
-    size = model.batch_size
-    require(
-        not model.normalize_advantage or size > 1,
+        require(
+            is_number(model.max_kl) and float(model.max_kl) > 0,
+            "`max_kl` must be > 0",
+            model.max_kl,
+            f"pass {named}None to run all epochs",
+        )
+    for name, lowest in (("ent_coef", -math.inf), ("vf_coef", 0.0)):
+        value = getattr(model, name)
+        ok = callable(value) or (is_number(value) and value >= lowest)
+        require(ok, f"`{name}` must be a number >= {lowest:g} or a schedule", value, "0 switches the term off")
+    is_count = isinstance(model.n_epochs, numbers.Integral) and int(model.n_epochs) >= 1
+    require(is_count, "`n_epochs` must be an integer >= 1", model.n_epochs, "10 is usual")
+    check_batch_size(model.batch_size, model.normalize_advantage)
+    check_action_space(model.action_space)
+
+
+def check_batch_size(batch_size: Any, normalize_advantage: Any) -> None:
+    """Refuse minibatches that are empty, or whose standard deviation is not defined.
+
+    :param batch_size: samples per minibatch
+    :param normalize_advantage: as given to the constructor
+    :raises ValueError: if it is too small
+    """
+    is_count = isinstance(batch_size, numbers.Integral) and int(batch_size) >= 1
+    require(is_count, "`batch_size` must be an integer >= 1", batch_size, "64 is usual")
+    rule, way_out = (
         "`batch_size` must be > 1 to normalise advantages",
-        size,
         "pass normalize_advantage=False or a larger batch",
     )
+    require(batch_size > 1 or not normalize_advantage, rule, batch_size, way_out)
+
+
+def check_action_space(space: spaces.Space[Any] | None) -> None:
+    """Refuse action spaces of several dimensions that SB3's policies would fail on while networks are built.
+
+    :param space: of the model; None if it has no environment yet
+    :raises ValueError: if it must be flattened first
+    """
+    several = isinstance(space, spaces.MultiBinary) and not isinstance(space.n, numbers.Integral)
+    several = several or (isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim != 1)
+    require(not several, "the `action_space` must be flat", space, "flatten it with a wrapper")

@@ -105,7 +105,9 @@ def closed_form(policy: BasePolicy) -> ClosedForm | None:
     return _FORMS.get(type(policy.action_dist))
 
 
-def evaluate_closed_form(policy: ActorCriticPolicy, form: ClosedForm, observations: Any, actions: th.Tensor) -> Evaluation:
+def evaluate_closed_form(
+    policy: ActorCriticPolicy, form: ClosedForm, observations: Any, actions: th.Tensor
+) -> Evaluation:
     """Do what ``policy.evaluate_actions`` does, without distribution objects.
 
     :param policy: one that :func:`closed_form` accepts

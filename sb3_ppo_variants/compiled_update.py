@@ -15,6 +15,7 @@ from sb3_ppo_variants.kl_divergence import Parameters
 from sb3_ppo_variants.losses import Number
 from sb3_ppo_variants.policy_evaluation import Evaluation
 from sb3_ppo_variants.staged_update import StagedUpdate
+from sb3_ppo_variants.update_metrics import TraceRecorder
 
 if TYPE_CHECKING:
     from sb3_ppo_variants.policy_update import PolicyUpdateMixin
@@ -126,18 +127,21 @@ class CompiledUpdate(StagedUpdate):
     def step(self, rows: th.Tensor, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
         if len(rows) != self.algorithm.batch_size * self.compiled.minibatches_per_graph:
             return super().step(rows, coefficients)
-        old = tuple(p.index_select(0, rows) for p in self.old) if self.algorithm.penalizes_kl else None
-        return self.compiled(self.rollout.select(rows), old, coefficients), False
+        return self.compiled(self.rollout.select(rows), self._old_parameters(rows), coefficients), False
 
 
-def minibatches_per_graph(n_steps: int, batch_size: int) -> int:
+def minibatches_per_graph(algorithm: PolicyUpdateMixin) -> int:
     """Choose how many minibatches one graph takes: a divisor of an epoch's full minibatches, at most four.
 
-    :param n_steps: samples in a rollout
-    :param batch_size: of training
+    Where the KL is watched during the update, a graph ends wherever it is to be checked.
+
+    :param algorithm: the model
     """
-    whole = n_steps // batch_size
-    return max(k for k in range(1, _MOST_MINIBATCHES_PER_GRAPH + 1) if whole % k == 0)
+    whole = algorithm.rollout_buffer.buffer_size * algorithm.n_envs // algorithm.batch_size
+    most = _MOST_MINIBATCHES_PER_GRAPH
+    if algorithm.watches_kl():
+        most = max(1, min(most, whole // TraceRecorder.checks_per_epoch))
+    return max(k for k in range(1, most + 1) if whole % k == 0)
 
 
 def _part(fields: Any, index: int, parts: int) -> Any:

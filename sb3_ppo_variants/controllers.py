@@ -48,7 +48,8 @@ class BandController:
         """
         if not math.isfinite(measured) or measured > self.tolerance * target:
             return "above"
-        return "below" if measured < target / self.tolerance else "inside"
+        # rounding can make a KL of zero slightly negative, which must not count as below an infinitely wide band
+        return "below" if max(measured, 0.0) < target / self.tolerance else "inside"
 
     def __call__(
         self, value: float, measured: float, target: float, bounds: tuple[float, float], tightens: Literal["up", "down"]
@@ -67,6 +68,6 @@ class BandController:
         wanted = value
         if verdict != "inside":
             wanted = value * self.factor if (verdict == "above") == (tightens == "up") else value / self.factor
-        low, high = bounds
+        low, high = float(bounds[0]), float(bounds[1])
         bounded = min(max(wanted, low), high)
         return Adjustment(bounded, verdict, saturated=bounded != wanted)

@@ -75,7 +75,9 @@ class FlatAdam:
             self.optimizer.state[parameter]["step"].fill_(float(self.steps))
 
     def _gather(self, moments: list[th.Tensor | None]) -> th.Tensor:
-        return th.cat([th.zeros_like(p).flatten() if m is None else m.flatten() for m, p in zip(moments, self.parameters)])
+        return th.cat(
+            [th.zeros_like(p).flatten() if m is None else m.flatten() for m, p in zip(moments, self.parameters)]
+        )
 
 
 def clipped_adam_step(
@@ -90,7 +92,7 @@ def clipped_adam_step(
     :param step: number of this step, from 1; int or scalar tensor
     :return: norm before clipping, scalar
     """
-    norm = th.linalg.vector_norm(gradient)
+    norm: th.Tensor = th.linalg.vector_norm(gradient)
     gradient = gradient * th.clamp(max_grad_norm / (norm + 1e-6), max=1.0)
     adam.exp_avg.lerp_(gradient, 1 - adam.beta1)
     adam.exp_avg_sq.mul_(adam.beta2).addcmul_(gradient, gradient, value=1 - adam.beta2)

@@ -136,7 +136,10 @@ def kl_divergence(old: Distribution, new: Distribution, direction: KLDirection =
     :param direction: ``"forward"`` for KL(old || new), ``"reverse"`` for KL(new || old)
     :return: shape (n_batch,), nats, of the joint action (summed over action dimensions)
     :raises TypeError: for different classes, or a class without a registered family
+    :raises ValueError: for an unknown direction
     """
+    if direction not in ("forward", "reverse"):
+        raise ValueError(f"`direction` must be 'forward' or 'reverse', got {direction!r}")
     if type(old) is not type(new):
         raise TypeError(f"the distributions must be of one class, got {type(old).__name__} and {type(new).__name__}")
     family = distribution_family(old)

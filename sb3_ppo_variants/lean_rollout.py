@@ -1,4 +1,4 @@
-"""A leaner ``policy.forward`` for collecting rollouts with small networks on the CPU: numpy over the parameters' memory.
+"""A leaner ``policy.forward`` for collecting rollouts with small networks on the CPU: numpy on the parameters' memory.
 
 At batch size 1 nearly all of SB3's forward pass is call overhead. SB3's own ``collect_rollouts`` keeps running; only
 the policy's forward is replaced while it does.
@@ -72,10 +72,18 @@ class LeanForward:
         return th.from_numpy(actions), th.from_numpy(_mlp(inputs, self.critic)), th.from_numpy(log_prob)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return types.MethodType(type(self.policy).forward, memo[id(self.policy)])
+        return ordinary_forward(memo[id(self.policy)])
 
     def __reduce__(self) -> Any:
-        return types.MethodType, (type(self.policy).forward, self.policy)
+        return ordinary_forward, (self.policy,)
+
+
+def ordinary_forward(policy: ActorCriticPolicy) -> Any:
+    """Return the forward method of a policy's class, bound to it.
+
+    :param policy: any policy
+    """
+    return types.MethodType(type(policy).forward, policy)
 
 
 def _sample_gaussian(forward: LeanForward, mean: Array) -> tuple[npt.NDArray[Any], Array]:
@@ -131,7 +139,11 @@ def lean_forward_obstacle(policy: Any) -> str | None:
     if policy.device.type != "cpu":
         return "the policy is not on the CPU"
     space = policy.observation_space
-    if not isinstance(space, spaces.Box) or is_image_space(space) or type(policy.features_extractor) is not FlattenExtractor:
+    if (
+        not isinstance(space, spaces.Box)
+        or is_image_space(space)
+        or type(policy.features_extractor) is not FlattenExtractor
+    ):
         return "observations are not plain vectors"
     modules = [*policy.mlp_extractor.policy_net, *policy.mlp_extractor.value_net]
     if type(policy.mlp_extractor) is not MlpExtractor or type(policy.vf_features_extractor) is not FlattenExtractor:

@@ -33,12 +33,10 @@ def normalize_advantages(advantages: th.Tensor, mask: th.Tensor | None = None) -
     :param mask: bool, shape (n_batch,), True where the sample counts towards mean and standard deviation
     :return: shape (n_batch,)
     """
-    if mask is not None:
-        counted = advantages[mask]
-        return (advantages - counted.mean()) / (counted.std() + 1e-8)
-    if len(advantages) == 1:
+    counted = advantages if mask is None else advantages[mask]
+    if len(counted) == 1:
         return advantages
-    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    return (advantages - counted.mean()) / (counted.std() + 1e-8)
 
 
 def clipped_surrogate(
@@ -57,7 +55,7 @@ def clipped_surrogate(
     :param dual_clip: bound c > 1; None for no bound
     :return: shape (n_batch,)
     """
-    surrogate = th.min(advantages * ratio, advantages * th.clamp(ratio, 1 - clip_low, 1 + clip_high))
+    surrogate = th.min(advantages * ratio, advantages * th.clamp(ratio, 1 - clip_low, 1 + clip_high))  # type: ignore[arg-type]  # each bound a float or a tensor
     if dual_clip is not None:
         surrogate = th.where(advantages < 0, th.max(surrogate, dual_clip * advantages), surrogate)
     return surrogate
@@ -98,7 +96,7 @@ def value_errors(
     """
     if clip_range is None:
         return _error(values, returns, loss)
-    clipped = old_values + th.clamp(values - old_values, -clip_range, clip_range)
+    clipped = old_values + th.clamp(values - old_values, -clip_range, clip_range)  # type: ignore[arg-type]  # as above
     errors = _error(clipped, returns, loss)
     return th.max(_error(values, returns, loss), errors) if clipping == "pessimistic" else errors
 

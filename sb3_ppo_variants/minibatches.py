@@ -108,7 +108,9 @@ class StagedRollout:
     def _map(self, function: Any) -> Any:
         fields = []
         for field in self.rollout:
-            fields.append({key: function(v) for key, v in field.items()} if isinstance(field, dict) else function(field))
+            fields.append(
+                {key: function(v) for key, v in field.items()} if isinstance(field, dict) else function(field)
+            )
         return type(self.rollout)(*fields)
 
 

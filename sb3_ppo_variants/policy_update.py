@@ -6,7 +6,6 @@ A variant is a mixin over :class:`PolicyUpdateMixin` that overrides some of its 
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -44,8 +43,8 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
     :param value_clip_scale: ``"absolute"``: ``clip_range_vf`` is in return units; ``"return_std"``: in standard
         deviations of the rollout's returns, so that it does not depend on the reward's scale
     :param value_loss: ``"mse"`` or ``"huber"`` (torch's, delta = 1)
-    :param max_kl: end the update once the exact KL over the rollout, measured four times per epoch, is larger; nats per
-        state; None runs all epochs and measures after the last one
+    :param max_kl: end the update once the exact KL, checked up to 16 times per epoch on the minibatches since the last
+        check, is larger; nats per state; None runs all epochs
     :param acceleration: ``"off"``: stock order and arithmetic, bit-identical to the host; ``"eager"``: the fast path;
         ``"compile"``: the fast path as torch.compile graphs. :meth:`acceleration_report` says what is active
     :raises ValueError: for a value outside its range
@@ -61,8 +60,8 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
     batch_size: int
     clip_range: Any  # the host turns a float into a FloatSchedule
     clip_range_vf: Any
-    normalize_advantage: bool | Literal["rollout"]
-    target_kl: float | Schedule | None
+    normalize_advantage: Any  # bool or "rollout": wider than the hosts' own types, like the next
+    target_kl: Any  # float, schedule or None
     kl_direction: KLDirection = "forward"
     last_update: UpdateTrace | None
 
@@ -87,10 +86,12 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         self.value_loss = value_loss
         self.max_kl = max_kl
         self.acceleration = acceleration
+        batch_size, normalize_advantage = arguments.values_of(type(self), given, "batch_size", "normalize_advantage")
+        arguments.check_batch_size(batch_size, normalize_advantage)
         self.last_update = None
         self._acceleration: Acceleration | None = None
         try:
-            super().__init__(**given, _init_setup_model=False)  # type: ignore[misc]  # the host's own arguments
+            super().__init__(**given, _init_setup_model=False)  # the host's own arguments
         except AssertionError as error:  # SB3 reports a wrong space or batch size by assert
             raise ValueError(str(error)) from error
         if _init_setup_model:
@@ -123,24 +124,20 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
             coefficients = self.update_coefficients()
             for minibatch in update.minibatches():
                 metrics, trace.stopped = update.step(minibatch, coefficients)
-                if trace.add_minibatches(metrics) and self.passes_max_kl(update.kl_divergence):
-                    trace.stopped = True
+                if trace.add_minibatches(metrics) and self.watches_kl():
+                    trace.stopped = self.passes_max_kl(trace.read_kl())
                 if trace.stopped:
                     break
             self._n_updates += 1
             trace.end_epoch()
             if trace.finished:
                 break
-            if self.kl_limit() is not None or self.measures_every_epoch():
-                kl = trace.add_kl(update.kl_divergence())
-                if self.passes_max_kl(lambda kl=kl: kl):
-                    trace.stopped = True
-                    break
-                self.after_epoch(kl, trace.progress)
+            if self.watches_kl():
+                self.after_epoch(trace.last_kl, trace.progress)
 
-        kl = trace.final_kl(update.kl_divergence)
+        kl = update.kl_divergence()
         update.finish()
-        self.last_update = trace.freeze()
+        self.last_update = trace.freeze(kl)
         self._log_update(self.last_update, coefficients)
         self.after_update(kl, trace.progress)
 
@@ -177,8 +174,10 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         zero = th.zeros((), device=loss.device)
         kl = zero
         if old is not None:
-            kl = masked_mean(directed_kl(new.family, old, new.parameters, self.kl_direction), mask)
-            loss = loss + self.kl_penalty(kl, c)
+            with th.set_grad_enabled(self.penalizes_kl):
+                kl = masked_mean(directed_kl(new.family, old, new.parameters, self.kl_direction), mask)
+            if self.penalizes_kl:
+                loss = loss + self.kl_penalty(kl, c)
 
         with th.no_grad():
             value_moves = zero
@@ -257,20 +256,20 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         return self.max_kl
 
     def decides_on_kl(self) -> bool:
-        """Say whether anything depends on the exact KL: if not, it may be measured on a part of the rollout."""
-        return self.kl_limit() is not None
-
-    def measures_every_epoch(self) -> bool:
-        """Say whether :meth:`after_epoch` needs the exact KL after every epoch (one more forward pass each)."""
+        """Say whether anything depends on the KL after the update: if not, a part of the rollout may do for it."""
         return False
+
+    def watches_kl(self) -> bool:
+        """Say whether the exact KL is needed during the update: for a limit, or for :meth:`after_epoch`."""
+        return self.kl_limit() is not None
 
     def record_state(self) -> None:
         """Log what this update starts from; called before the first epoch."""
 
     def after_epoch(self, kl: float, progress: float) -> None:
-        """React to the exact KL after an epoch that another one follows.
+        """React to the exact KL after an epoch that another one follows; called only if :meth:`watches_kl`.
 
-        :param kl: over the whole rollout, nats per state
+        :param kl: over the last minibatches of the epoch, nats per state
         :param progress: share of the update's epochs that are done, in (0, 1)
         """
 
@@ -281,7 +280,7 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         :param progress: share of the epochs that were done, less than 1 after an early stop
         """
 
-    # ----------------------------------------------------------------------------------------------------------- helpers
+    # ---------------------------------------------------------------------------------------------------------- helpers
 
     def scheduled(self, name: str, value: float | Schedule, lowest: float = 0.0) -> float:
         """Evaluate an argument that may be a schedule at the current progress.
@@ -292,20 +291,22 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         :raises ValueError: for NaN or a smaller value
         """
         number = float(value(self._current_progress_remaining)) if callable(value) else float(value)
-        if not number >= lowest:
+        progress = self._current_progress_remaining
+        # The last rollout may go beyond total_timesteps: then progress is negative and so is a schedule that ends at 0
+        if math.isnan(number) or (number < lowest and progress >= 0):
             raise ValueError(
-                f"`{name}` must be >= {lowest:g}, but its schedule gave {number} at progress_remaining = "
-                f"{self._current_progress_remaining:.3f}; change the schedule"
+                f"`{name}` must be >= {lowest:g}, got {number} at progress_remaining = {progress:.3f}; "
+                "change its schedule"
             )
         return number
 
-    def passes_max_kl(self, measure: Callable[[], float]) -> bool:
-        """Decide whether the update ends here; nothing is measured without a limit.
+    def passes_max_kl(self, kl: float) -> bool:
+        """Decide whether the update ends here.
 
-        :param measure: returns the exact KL so far, nats per state; NaN counts as too high
+        :param kl: exact KL so far, nats per state; NaN counts as too high
         """
         limit = self.kl_limit()
-        return limit is not None and not measure() <= limit
+        return limit is not None and not kl <= limit
 
     def acceleration_report(self) -> dict[str, str]:
         """Tell which pieces of the fast path are active, and for the others why not.
@@ -351,7 +352,7 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         if hasattr(self.policy, "log_std"):
             record("train/std", th.exp(self.policy.log_std).mean().item())
         record("train/n_updates", self._n_updates, exclude="tensorboard")
-        record("train/kl_divergence", float(update.epoch_kl[-1]))
+        record("train/kl_divergence", update.kl_divergence)
         record("train/ratio_max", float(update.column("ratio_max").max()))
         record("train/grad_norm", update.mean("grad_norm"))
         record("train/epochs_done", update.epochs_done)

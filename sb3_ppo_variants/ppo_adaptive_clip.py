@@ -13,12 +13,11 @@ from sb3_ppo_variants.losses import Number
 class AdaptiveClipMixin(AdaptiveUpdateMixin):
     """Clipped surrogate whose range is ``clip_range(progress) * clip_scale``, with ``clip_scale`` moved by the KL.
 
-    After an update with exact KL d over the whole rollout: ``d > kl_tolerance * target_kl`` divides ``clip_scale`` by
-    ``adaptation_factor``, ``d < target_kl / kl_tolerance`` multiplies it. The live value is ``model.clip_scale``,
-    starting at 1. The rule is the PPO paper's for beta (arXiv:1707.06347, section 4), applied to epsilon.
+    A KL d above ``kl_tolerance * target_kl`` divides ``clip_scale`` by ``adaptation_factor``, one below
+    ``target_kl / kl_tolerance`` multiplies it. The live value is ``model.clip_scale``, starting at 1. The rule is the
+    PPO paper's for beta (arXiv:1707.06347, section 4), applied to epsilon.
 
-    :param adaptation_factor: size of one step of epsilon, > 1; the KL grows with epsilon squared, so 1.5 changes it
-        about as much as 2 on beta does
+    :param adaptation_factor: size of one step of epsilon, > 1; the KL answers about quadratically
     :param clip_range_bounds: smallest and largest clip range in use
     """
 
@@ -28,7 +27,7 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
     def __init__(
         self,
         *args: Any,
-        adaptation_factor: float = 1.5,
+        adaptation_factor: float = 1.3,
         clip_range_bounds: tuple[float, float] = (0.01, 1.0),
         **kwargs: Any,
     ) -> None:
@@ -51,18 +50,18 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
 
     def update_coefficients(self) -> dict[str, Number]:
         coefficients = super().update_coefficients()
-        low, high = self.clip_range_bounds
-        clip_range = min(max(self.scheduled("clip_range", self.clip_range) * self.clip_scale, low), high)
+        clip_range = self._effective_clip_range()
         return {**coefficients, "clip_range": clip_range, "clip_range_upper": clip_range}
 
     def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment | None:
-        base = self.scheduled("clip_range", self.clip_range)
-        if base == 0:  # a linear schedule at its very end: no scale would change the range
-            return None
-        low, high = self.clip_range_bounds
-        adjustment = controller(self.clip_scale, kl, target, (low / base, high / base), tightens="down")
-        self.clip_scale = adjustment.value
+        clip_range = self._effective_clip_range()
+        adjustment = controller(clip_range, kl, target, self.clip_range_bounds, tightens="down")
+        self.clip_scale *= adjustment.value / clip_range
         return adjustment
+
+    def _effective_clip_range(self) -> float:
+        low, high = self.clip_range_bounds
+        return float(min(max(self.scheduled("clip_range", self.clip_range) * self.clip_scale, low), high))
 
     def record_state(self) -> None:
         super().record_state()

@@ -33,7 +33,10 @@ class ClipMixin(PolicyUpdateMixin):
         arguments.check_positive(self, "target_kl", "pass None to run all epochs", optional=True)
         dual = self.dual_clip
         arguments.require(
-            dual is None or (arguments.is_number(dual) and dual > 1), "`dual_clip` must be > 1", dual, "pass None for no bound"
+            dual is None or (arguments.is_number(dual) and dual > 1),
+            "`dual_clip` must be > 1",
+            dual,
+            "pass None for no bound",
         )
 
     def update_coefficients(self) -> dict[str, Number]:
@@ -61,8 +64,10 @@ class ClipMixin(PolicyUpdateMixin):
 
 
 class PPOClip(ClipMixin, PPO):
-    """Stock PPO plus value-loss, clipping and scheduling options; with ``acceleration="off"`` and
-    ``value_clipping="sb3"`` it is stock PPO to the last bit."""
+    """Stock PPO plus value-loss, clipping and scheduling options.
+
+    With ``acceleration="off"`` and ``value_clipping="sb3"`` it is stock PPO to the last bit.
+    """
 
 
 __all__ = ["ClipMixin", "PPOClip"]

@@ -16,12 +16,13 @@ from sb3_ppo_variants.losses import Number
 class KLPenaltyMixin(AdaptiveUpdateMixin):
     """Surrogate ``E[r A] - beta KL(old || new)`` with adaptive beta; PPO paper (arXiv:1707.06347), section 4.
 
-    After an update with exact KL d over the whole rollout: ``d > kl_tolerance * target_kl`` multiplies beta by
-    ``adaptation_factor``, ``d < target_kl / kl_tolerance`` divides it. The live value is ``model.beta``.
+    A KL d above ``kl_tolerance * target_kl`` multiplies beta by ``adaptation_factor``, one below
+    ``target_kl / kl_tolerance`` divides it. The live value is ``model.beta``.
 
     :param initial_beta: first beta, > 0 (0 allowed with ``adaptive_beta=False``); larger keeps the policy closer
     :param adaptive_beta: False keeps beta as it is
-    :param adaptation_factor: size of one step of beta, > 1
+    :param adaptation_factor: size of one step of beta, > 1; the KL answers about quadratically, so that the paper's 2
+        jumps over the band
     :param beta_bounds: smallest and largest beta
     :param kl_direction: ``"forward"`` for KL(old || new), ``"reverse"`` for KL(new || old), in penalty and measurement
     :param hinge_coef: adds ``hinge_coef * max(0, KL - 2 target_kl)^2`` to the loss (modular_rl, ppo.py); 0 for none
@@ -36,7 +37,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
         *args: Any,
         initial_beta: float = 1.0,
         adaptive_beta: bool = True,
-        adaptation_factor: float = 2.0,
+        adaptation_factor: float = 1.3,
         beta_bounds: tuple[float, float] = (1e-3, 1e3),
         kl_direction: KLDirection = "forward",
         hinge_coef: float = 0.0,
@@ -63,7 +64,9 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
             beta,
             "widen the bounds, or pass adaptive_beta=False for a fixed beta",
         )
-        arguments.require(arguments.is_number(hinge) and hinge >= 0, "`hinge_coef` must be >= 0", hinge, "pass 0 for no hinge")
+        arguments.require(
+            arguments.is_number(hinge) and hinge >= 0, "`hinge_coef` must be >= 0", hinge, "pass 0 for no hinge"
+        )
 
     def update_coefficients(self) -> dict[str, Number]:
         return {**super().update_coefficients(), "beta": self.beta}

@@ -40,7 +40,7 @@ class ReferenceUpdate:
         """
         algorithm, policy = self.algorithm, self.policy
         new = evaluate_minibatch(policy, minibatch)
-        old = self._old_parameters(minibatch) if algorithm.penalizes_kl else None
+        old = self._old_parameters(minibatch) if algorithm.penalizes_kl or algorithm.watches_kl() else None
         loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
         if algorithm.passes_target_kl(metrics.approx_kl):
             return th.stack(metrics), True

@@ -36,9 +36,10 @@ class StagedUpdate:
         self.form = form
         self.adam = adam
         self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, algorithm.batch_size)
-        # A decision needs the whole rollout; where the KL is only logged, one piece of it is enough (matters for images)
-        n = self.rollout.size if algorithm.decides_on_kl() else min(self.rollout.size, self.rollout.piece_size)
-        self.measured_rows = n
+        # A decision needs the whole rollout. Where the KL is only logged one piece is enough: this matters for images.
+        self.needs_old = algorithm.penalizes_kl or algorithm.watches_kl()
+        whole = self.needs_old or algorithm.decides_on_kl()
+        self.measured_rows = self.rollout.size if whole else min(self.rollout.size, self.rollout.piece_size)
         self.family, old = self._measure()
         self.old = tuple(p.clone() for p in old)  # a Gaussian's log_std is a view of the live parameter
 
@@ -55,7 +56,7 @@ class StagedUpdate:
         """
         algorithm = self.algorithm
         minibatch = self.rollout.select(rows)
-        old = tuple(p.index_select(0, rows) for p in self.old) if algorithm.penalizes_kl else None
+        old = self._old_parameters(rows)
         loss, metrics = algorithm.minibatch_loss(minibatch, self._evaluate(minibatch), old, coefficients)
         if algorithm.passes_target_kl(metrics.approx_kl):
             return th.stack(metrics), True
@@ -74,6 +75,9 @@ class StagedUpdate:
         """Hand the optimiser's state back, so that it can be saved or used by other code."""
         if self.adam is not None:
             self.adam.hand_back()
+
+    def _old_parameters(self, rows: th.Tensor) -> Parameters | None:
+        return tuple(p.index_select(0, rows) for p in self.old) if self.needs_old else None
 
     def _evaluate(self, minibatch: Any) -> Evaluation:
         if self.form is None:

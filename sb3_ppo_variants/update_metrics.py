@@ -1,7 +1,6 @@
 """What an update measures: one row per minibatch on the device, read back once at the end."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ class MinibatchMetrics(NamedTuple):
     :param clip_fraction: share of ratios outside the clip range
     :param value_clip_fraction: share of predictions further than ``clip_range_vf`` from the old ones
     :param ratio_max: largest ratio
-    :param kl_divergence: exact KL of the minibatch; 0 where the algorithm's loss does not need it
+    :param kl_divergence: exact KL on the minibatch's states before its step; 0 where neither loss nor limit needs it
     :param grad_norm: gradient norm before clipping; 0 for a minibatch at which the update stopped
     """
 
@@ -45,15 +44,15 @@ class UpdateTrace:
 
     :param minibatches: one row per minibatch in the order of ``MinibatchMetrics``, shape (n_minibatches, n_metrics)
     :param epoch: epoch of each row, shape (n_minibatches,)
-    :param epoch_kl: exact KL over the whole rollout after each epoch where it was needed, else NaN, shape (n_epochs,);
-        the last one is always measured, and is ``train/kl_divergence``
+    :param kl_divergence: exact KL after the last step, over the whole rollout (PPOClip without ``max_kl``: over at most
+        one large batch of it), nats per state
     :param epochs_done: epochs that were done, with the fraction of one that was broken off
     :param stopped: True if ``target_kl`` (PPOClip) or ``max_kl`` ended the update early
     """
 
     minibatches: FloatArray
     epoch: npt.NDArray[np.int64]
-    epoch_kl: FloatArray
+    kl_divergence: float
     epochs_done: float
     stopped: bool
 
@@ -90,22 +89,24 @@ class TraceRecorder:
     :param minibatches_per_epoch: optimiser steps in each
     """
 
-    checks_per_epoch = 4
+    checks_per_epoch = 16
 
     def __init__(self, n_epochs: int, minibatches_per_epoch: int):
         self.n_epochs = n_epochs
         self.minibatches_per_epoch = minibatches_per_epoch
         self.stopped = False
+        self.last_kl = math.nan
         self._rows: list[th.Tensor] = []
+        self._rows_read = 0
         self._epochs: list[int] = []
-        self._epoch_kl: list[float] = []
+        self._epoch = 0
         self._in_epoch = 0
         self._steps = 0
 
     @property
     def finished(self) -> bool:
         """True if no epoch may follow."""
-        return self.stopped or len(self._epoch_kl) == self.n_epochs
+        return self.stopped or self._epoch == self.n_epochs
 
     @property
     def progress(self) -> float:
@@ -116,41 +117,42 @@ class TraceRecorder:
         """Append one row, shape (n_metrics,), or several, shape (n, n_metrics).
 
         :param metrics: of the step or steps just taken
-        :return: True if this is a point inside the epoch at which the exact KL is to be checked
+        :return: True if the KL is to be checked here: up to 16 times per epoch, its end included
         """
         rows = metrics.reshape(-1, len(MinibatchMetrics._fields))
         self._rows.append(rows)
-        self._epochs += [len(self._epoch_kl)] * len(rows)
+        self._epochs += [self._epoch] * len(rows)
         if self.stopped:  # before this step was taken
             return False
         before, self._in_epoch = self._in_epoch, self._in_epoch + len(rows)
         self._steps += len(rows)
-        quarters = [self.checks_per_epoch * done // self.minibatches_per_epoch for done in (before, self._in_epoch)]
-        return self._in_epoch < self.minibatches_per_epoch and quarters[0] < quarters[1]
+        checks = [self.checks_per_epoch * done // self.minibatches_per_epoch for done in (before, self._in_epoch)]
+        return checks[0] < checks[1]
+
+    def read_kl(self) -> float:
+        """Average the exact KL of the minibatches since the last call; this waits for the device.
+
+        :return: nats per state
+        """
+        rows = th.cat(self._rows[self._rows_read :])
+        self._rows_read = len(self._rows)
+        self.last_kl = rows[:, MinibatchMetrics._fields.index("kl_divergence")].mean().item()
+        return self.last_kl
 
     def end_epoch(self) -> None:
         """Close an epoch, whether it was completed or broken off."""
-        self._epoch_kl.append(math.nan)
+        self._epoch += 1
         self._in_epoch = 0
 
-    def add_kl(self, kl: float) -> float:
-        """Store the exact KL measured after the epoch just closed, and return it."""
-        self._epoch_kl[-1] = kl
-        return kl
+    def freeze(self, kl: float) -> UpdateTrace:
+        """Read everything back from the device, once.
 
-    def final_kl(self, measure: Callable[[], float]) -> float:
-        """Return the exact KL after the last step; measured now unless that was done after the last epoch.
-
-        :param measure: how to measure it, nats per state
+        :param kl: exact KL after the last step, nats per state
         """
-        return self.add_kl(measure()) if math.isnan(self._epoch_kl[-1]) else self._epoch_kl[-1]
-
-    def freeze(self) -> UpdateTrace:
-        """Read everything back from the device, once."""
         return UpdateTrace(
             minibatches=th.cat(self._rows).cpu().numpy(),
             epoch=np.array(self._epochs),
-            epoch_kl=np.array(self._epoch_kl, dtype=np.float32),
+            kl_divergence=kl,
             epochs_done=self._steps / self.minibatches_per_epoch,
             stopped=self.stopped,
         )

@@ -1,0 +1,60 @@
+# make train       train PPO-Penalty on CartPole-v1, evaluate it, say where everything is
+# make test        lint, types and the fast tests        make slow-test   the slow ones
+# make lint        lint and types only                   make format      let ruff rewrite the files
+#
+# The first call makes the virtual environment; it is brought up to date when pyproject.toml or constraints.txt change.
+# Variables: make train ALGO=ppo_adaptive_clip ENV=Pendulum-v1 SEED=3 TRAIN_ARGS="-n 20000"
+
+VENV = .venv
+PYTHON = python3
+ALGO = ppo_penalty
+ENV = CartPole-v1
+SEED = 1
+LOGS = logs
+EPISODES = 20
+TRAIN_ARGS =
+PYTEST_ARGS = -n 2
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip
+PACKAGE = $(VENV)/.package-installed
+TOOLS = $(VENV)/.tools-installed
+ZOO = $(BIN)/python -m sb3_ppo_variants.zoo
+RUN = --algo $(ALGO) --env $(ENV) -f $(LOGS) --num-threads 1
+
+# Networks this small are faster on one thread.
+export OMP_NUM_THREADS = 1
+
+.PHONY: train test slow-test lint format
+
+train: $(PACKAGE)
+	$(ZOO) train $(RUN) --seed $(SEED) --progress $(TRAIN_ARGS)
+	$(ZOO) evaluate $(RUN) --n-episodes $(EPISODES)
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
+
+slow-test: $(TOOLS)
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(TOOLS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(TOOLS)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by itself, so that no resolver step looks at another version of it (see constraints.txt).
+$(PACKAGE): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt torch
+	$(PIP) install --quiet -c constraints.txt -e .
+	touch $@
+
+$(TOOLS): $(PACKAGE)
+	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	touch $@

@@ -1,0 +1,177 @@
+"""Steps per second of this package against stock SB3 PPO, in one run, interleaved.
+
+    python benchmarks/speed.py                         # the table of docs/speed.md
+    python benchmarks/speed.py --settings S3 --repeats 7 --out speed.json
+    python benchmarks/speed.py --device cuda
+
+Every contender trains on the same setting with the same seed; contenders take turns, so that a busy machine slows all
+of them, and the median ratio to stock PPO of the same turn is reported. A contender's first update is excluded from the
+warm figure: that is where torch.compile compiles; its cost is in the column "first update".
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import stable_baselines3
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+
+from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+
+
+class AtariLikeEnv(gym.Env[Any, Any]):
+    """Stand-in with Atari's observations (4 stacked 84x84 frames) and no emulator: for machines without ALE."""
+
+    observation_space = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    action_space = spaces.Discrete(6)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.frames = self.np_random.integers(0, 256, (8, 4, 84, 84), dtype=np.uint8)
+        self.clock = 0
+        return self.frames[0], {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.clock += 1
+        return self.frames[self.clock % 8], float(action == self.clock % 6), False, self.clock % 200 == 0, {}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One environment with PPO's hyperparameters; ``updates`` are timed after one that is not."""
+
+    env: str | Callable[[], gym.Env[Any, Any]]
+    policy: str
+    n_envs: int
+    n_steps: int
+    batch_size: int
+    n_epochs: int
+    updates: int
+
+
+SETTINGS = {
+    "S1": Setting("CartPole-v1", "MlpPolicy", 8, 32, 256, 20, 20),
+    "S2": Setting("Pendulum-v1", "MlpPolicy", 4, 1024, 64, 10, 1),
+    "S3": Setting("HalfCheetah-v5", "MlpPolicy", 1, 2048, 64, 10, 2),
+    "S4": Setting(AtariLikeEnv, "CnnPolicy", 8, 128, 256, 4, 1),
+}
+VARIANTS: dict[str, type[BaseAlgorithm]] = {
+    "PPOClip": PPOClip,
+    "PPOPenalty": PPOPenalty,
+    "PPOAdaptiveClip": PPOAdaptiveClip,
+}
+
+
+class Contender:
+    """A model that is trained some updates at a time, the environment included."""
+
+    def __init__(self, name: str, setting: Setting, device: str, seed: int):
+        self.name = name
+        vec_env = make_vec_env(setting.env, n_envs=setting.n_envs, seed=seed)
+        arguments: dict[str, Any] = {
+            "n_steps": setting.n_steps,
+            "batch_size": setting.batch_size,
+            "n_epochs": setting.n_epochs,
+            "seed": seed,
+            "device": device,
+        }
+        cls: type[BaseAlgorithm] = PPO
+        if name != "PPO":
+            variant, acceleration = name.split()
+            cls = VARIANTS[variant]
+            arguments["acceleration"] = acceleration
+            if cls is not PPOClip:
+                arguments["max_kl"] = None  # all epochs, as stock PPO does: the same work on both sides
+        self.model = cls(setting.policy, vec_env, **arguments)
+        self.steps_per_update = setting.n_steps * setting.n_envs
+
+    def train(self, updates: int) -> float:
+        """Train on and return the seconds it took."""
+        start = time.perf_counter()
+        self.model.learn(updates * self.steps_per_update, reset_num_timesteps=False)
+        if self.model.device.type == "cuda":
+            th.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def measure(setting: Setting, names: list[str], repeats: int, device: str, seed: int) -> dict[str, dict[str, float]]:
+    """Let the contenders take turns.
+
+    :return: per contender: steps per second (median), ratio to stock PPO of the same turn (median, lowest, highest),
+        seconds of the first update
+    """
+    contenders = {name: Contender(name, setting, device, seed) for name in ["PPO", *names]}
+    first = {name: contender.train(1) for name, contender in contenders.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, contender in contenders.items():
+            seconds[name].append(contender.train(setting.updates))
+    steps = setting.updates * setting.n_steps * setting.n_envs
+    result = {}
+    for name, times in seconds.items():
+        ratios = [stock / own for stock, own in zip(seconds["PPO"], times)]
+        result[name] = {
+            "steps_per_second": steps / statistics.median(times),
+            "ratio": statistics.median(ratios),
+            "ratio_lowest": min(ratios),
+            "ratio_highest": max(ratios),
+            "first_update_seconds": first[name],
+        }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument(
+        "--accelerations", nargs="+", choices=["off", "eager", "compile"], default=["off", "eager", "compile"]
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="turns per contender; the median is reported")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1, help="torch threads")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    args = parser.parse_args()
+    th.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    names = [f"{variant} {acceleration}" for variant in args.variants for acceleration in args.accelerations]
+    report: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "versions": {"torch": th.__version__, "stable_baselines3": stable_baselines3.__version__},
+        "device": args.device,
+        "threads": args.threads,
+        "seed": args.seed,
+        "repeats": args.repeats,
+        "settings": {},
+    }
+    for key in args.settings:
+        result = measure(SETTINGS[key], names, args.repeats, args.device, args.seed)
+        report["settings"][key] = result
+        print(f"\n{key} {SETTINGS[key]}")
+        print(f"{'':26}{'steps/s':>9}{'ratio':>8}{'lowest':>8}{'highest':>9}{'first update (s)':>18}")
+        for name, row in result.items():
+            print(
+                f"{name:26}{row['steps_per_second']:9.0f}{row['ratio']:8.2f}{row['ratio_lowest']:8.2f}"
+                f"{row['ratio_highest']:9.2f}{row['first_update_seconds']:18.2f}",
+                flush=True,
+            )
+        if args.out is not None:
+            args.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Where the time of training goes: simulator, policy and bookkeeping of the rollout; forward, backward, optimiser.
+
+    python benchmarks/time_profile.py --setting S3 --acceleration eager
+    python benchmarks/time_profile.py --setting S1 --acceleration compile --variant PPOPenalty
+
+Timers are put around the functions of each part, so the parts add up to the whole; a timer costs about 0.3 us per call.
+(Not called profile.py: Python's own cProfile imports a module of that name.)
+"""
+
+import argparse
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch as th
+from speed import SETTINGS, VARIANTS, Contender
+
+from sb3_ppo_variants.compiled_update import CompiledStep
+from sb3_ppo_variants.flat_parameters import FlatAdam
+from sb3_ppo_variants.lean_rollout import LeanForward
+from sb3_ppo_variants.minibatches import StagedRollout
+from sb3_ppo_variants.staged_update import StagedUpdate
+
+
+class Stopwatch:
+    """Adds up the time spent in wrapped functions, without what wrapped functions inside them take."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, int] = defaultdict(int)
+        self._inner: list[float] = []
+
+    def wrap(self, owner: Any, name: str, part: str) -> None:
+        """Time ``owner.name`` as ``part``."""
+        function: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._inner.append(0.0)
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent = time.perf_counter() - start
+                self.seconds[part] += spent - self._inner.pop()
+                self.calls[part] += 1
+                if self._inner:
+                    self._inner[-1] += spent
+
+        setattr(owner, name, timed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setting", choices=list(SETTINGS), default="S3")
+    parser.add_argument("--variant", choices=list(VARIANTS), default="PPOClip")
+    parser.add_argument("--acceleration", choices=["off", "eager", "compile"], default="eager")
+    parser.add_argument("--updates", type=int, default=5)
+    args = parser.parse_args()
+    th.set_num_threads(1)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    setting = SETTINGS[args.setting]
+    contender = Contender(f"{args.variant} {args.acceleration}", setting, "cpu", seed=0)
+    contender.train(2)
+
+    watch = Stopwatch()
+    model = contender.model
+    cls = type(model)
+    watch.wrap(cls, "collect_rollouts", "rollout: bookkeeping")
+    watch.wrap(model.env, "step", "rollout: simulator (VecEnv.step)")
+    watch.wrap(LeanForward, "__call__", "rollout: policy")
+    watch.wrap(type(model.policy), "forward", "rollout: policy")
+    watch.wrap(cls, "train", "update: loop, logging")
+    watch.wrap(StagedRollout, "__init__", "update: staging")
+    watch.wrap(StagedRollout, "select", "update: minibatch rows")
+    watch.wrap(StagedUpdate, "_measure", "update: exact KL, old and new")
+    watch.wrap(StagedUpdate, "_evaluate", "update: network forward")
+    watch.wrap(cls, "minibatch_loss", "update: loss and metrics")
+    watch.wrap(StagedUpdate, "_optimize", "update: backward")
+    watch.wrap(FlatAdam, "step", "update: clip and Adam")
+    watch.wrap(CompiledStep, "__call__", "update: compiled steps")
+    total = contender.train(args.updates)
+
+    steps = args.updates * contender.steps_per_update
+    print(f"{args.setting} {contender.name}: {steps / total:.0f} steps/s, {1e6 * total / steps:.1f} us/step")
+    watch.seconds["learn(): logger and the rest"] = total - sum(watch.seconds.values())
+    print(f"{'':38}{'us/step':>9}{'share':>8}{'us/call':>10}")
+    for part, seconds in sorted(watch.seconds.items(), key=lambda item: -item[1]):
+        calls = watch.calls[part]
+        per_call = f"{1e6 * seconds / calls:10.1f}" if calls else ""
+        print(f"{part:38}{1e6 * seconds / steps:9.2f}{seconds / total:8.1%}{per_call}")
+
+
+if __name__ == "__main__":
+    main()
