@@ -10,7 +10,7 @@ import torch as th
 from torch import nn
 
 from sb3_ppo_variants.closed_forms import ClosedForm, evaluate_closed_form
-from sb3_ppo_variants.flat_parameters import FlatAdam, clipped_adam_step
+from sb3_ppo_variants.flat_parameters import FlatAdam, traceable_adam_step
 from sb3_ppo_variants.kl_divergence import Parameters
 from sb3_ppo_variants.losses import Number
 from sb3_ppo_variants.policy_evaluation import Evaluation
@@ -51,7 +51,6 @@ class CompiledStep:
     def __init__(self, algorithm: PolicyUpdateMixin, form: ClosedForm, adam: FlatAdam, minibatches_per_graph: int):
         self.adam = adam
         self.minibatches_per_graph = minibatches_per_graph
-        self.steps = th.tensor(float(adam.steps), device=adam.flat.device)
         evaluator = _Evaluator(algorithm.policy, form)
         names = [name for name, _ in evaluator.named_parameters()]
         coefficient_names: list[str] = []
@@ -75,7 +74,7 @@ class CompiledStep:
                 minibatch = _part(rows, i, minibatches_per_graph)
                 gradient, row = gradient_of(adam.flat, minibatch, _part(old, i, minibatches_per_graph), c)
                 count.add_(1)
-                norm = clipped_adam_step(adam, gradient, algorithm.max_grad_norm, values[-1], count)
+                norm = traceable_adam_step(adam, gradient, algorithm.max_grad_norm, values[-1], count)
                 metrics.append(th.cat([row[:-1], norm.reshape(1)]))
             return th.stack(metrics)
 
@@ -95,8 +94,8 @@ class CompiledStep:
         self._coefficient_names[:] = list(coefficients)
         learning_rate = self.adam.optimizer.param_groups[0]["lr"]
         vector = th.tensor([*coefficients.values(), learning_rate], dtype=th.float32, device=self.adam.flat.device)
-        self.steps.fill_(float(self.adam.steps))
-        metrics = self._compiled(rows, old, vector, self.steps)
+        self.adam.step_count.fill_(float(self.adam.steps))
+        metrics = self._compiled(rows, old, vector, self.adam.step_count)
         self.adam.steps += self.minibatches_per_graph
         return metrics
 

@@ -7,6 +7,8 @@ saving, loading and continuing with stock code work at any time between two upda
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
+from torch._utils import _flatten_dense_tensors  # what torch.distributed flattens gradients with: one call for all
+from torch.optim.adam import adam
 
 
 class FlatAdam:
@@ -26,10 +28,11 @@ class FlatAdam:
         self.shapes = [p.shape for p in self.parameters]
         self.sizes = [p.numel() for p in self.parameters]
         state = [self.optimizer.state.get(p, {}) for p in self.parameters]
+        self.steps = max((int(s["step"]) for s in state if "step" in s), default=0)
         self.flat = th.cat([p.detach().flatten() for p in self.parameters])
+        self.step_count = th.tensor(float(self.steps), device=self.flat.device)
         self.exp_avg = self._gather([s.get("exp_avg") for s in state])
         self.exp_avg_sq = self._gather([s.get("exp_avg_sq") for s in state])
-        self.steps = max((int(s["step"]) for s in state if "step" in s), default=0)
         pieces = zip(self.parameters, *(self.views(t) for t in (self.flat, self.exp_avg, self.exp_avg_sq)))
         for parameter, data, exp_avg, exp_avg_sq in pieces:
             parameter.data = data
@@ -64,10 +67,28 @@ class FlatAdam:
         :return: norm before clipping, scalar
         """
         pieces = [th.zeros_like(p) if g is None else g for g, p in zip(gradients, self.parameters)]
-        gradient = th.cat([piece.reshape(-1) for piece in pieces])
+        gradient = _flatten_dense_tensors(pieces)
+        norm: th.Tensor = th.linalg.vector_norm(gradient)
+        gradient.mul_(th.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
+        self.step_count.fill_(float(self.steps))
+        adam(
+            [self.flat],
+            [gradient],
+            [self.exp_avg],
+            [self.exp_avg_sq],
+            [],
+            [self.step_count],
+            fused=True,
+            amsgrad=False,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            lr=self.optimizer.param_groups[0]["lr"],
+            weight_decay=0.0,
+            eps=self.eps,
+            maximize=False,
+        )
         self.steps += 1
-        learning_rate = self.optimizer.param_groups[0]["lr"]
-        return clipped_adam_step(self, gradient, max_grad_norm, learning_rate, self.steps)
+        return norm
 
     def hand_back(self) -> None:
         """Bring the optimiser's step counters up to date; the moments are shared already."""
@@ -80,25 +101,25 @@ class FlatAdam:
         )
 
 
-def clipped_adam_step(
-    adam: FlatAdam, gradient: th.Tensor, max_grad_norm: float, learning_rate: float | th.Tensor, step: int | th.Tensor
+def traceable_adam_step(
+    state: FlatAdam, gradient: th.Tensor, max_grad_norm: float, learning_rate: th.Tensor, step: th.Tensor
 ) -> th.Tensor:
-    """Clip a flat gradient and apply Adam in place; written so that torch.compile can trace it as well.
+    """Clip a flat gradient and apply Adam in place, in plain operations that torch.compile fuses.
 
-    :param adam: parameters, moments and constants
+    :param state: parameters, moments and constants
     :param gradient: shape (n_parameters,)
     :param max_grad_norm: as in ``clip_grad_norm_``
-    :param learning_rate: float or scalar tensor
-    :param step: number of this step, from 1; int or scalar tensor
+    :param learning_rate: scalar
+    :param step: number of this step, from 1, scalar
     :return: norm before clipping, scalar
     """
     norm: th.Tensor = th.linalg.vector_norm(gradient)
     gradient = gradient * th.clamp(max_grad_norm / (norm + 1e-6), max=1.0)
-    adam.exp_avg.lerp_(gradient, 1 - adam.beta1)
-    adam.exp_avg_sq.mul_(adam.beta2).addcmul_(gradient, gradient, value=1 - adam.beta2)
-    bias1, bias2 = 1 - adam.beta1**step, 1 - adam.beta2**step
-    denominator = adam.exp_avg_sq.sqrt().div_(bias2**0.5).add_(adam.eps)
-    adam.flat.sub_(adam.exp_avg / denominator * (learning_rate / bias1))
+    state.exp_avg.lerp_(gradient, 1 - state.beta1)
+    state.exp_avg_sq.mul_(state.beta2).addcmul_(gradient, gradient, value=1 - state.beta2)
+    bias1, bias2 = 1 - state.beta1**step, 1 - state.beta2**step
+    denominator = state.exp_avg_sq.sqrt().div_(bias2**0.5).add_(state.eps)
+    state.flat.sub_(state.exp_avg / denominator * (learning_rate / bias1))
     return norm
 
 

@@ -69,7 +69,8 @@ def outside_clip_range(ratio: th.Tensor, clip_low: Number, clip_high: Number) ->
     :param clip_high: distance of the upper end of the range from 1
     :return: 0.0 or 1.0 per sample, shape (n_batch,)
     """
-    return ((ratio - 1 > clip_high) | (1 - ratio > clip_low)).float()
+    distance = ratio - 1
+    return ((distance > clip_high) | (distance < -clip_low)).float()
 
 
 def value_errors(
