@@ -17,10 +17,12 @@ from typing import Any
 import torch as th
 from speed import SETTINGS, VARIANTS, Contender
 
+from sb3_ppo_variants import staged_update
 from sb3_ppo_variants.compiled_update import CompiledStep
 from sb3_ppo_variants.flat_parameters import FlatAdam
 from sb3_ppo_variants.lean_rollout import LeanForward
 from sb3_ppo_variants.minibatches import StagedRollout
+from sb3_ppo_variants.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.staged_update import StagedUpdate
 
 
@@ -77,7 +79,11 @@ def main() -> None:
     watch.wrap(StagedUpdate, "_measure", "update: exact KL, old and new")
     watch.wrap(StagedUpdate, "_evaluate", "update: network forward")
     watch.wrap(cls, "minibatch_loss", "update: loss and metrics")
-    watch.wrap(StagedUpdate, "_optimize", "update: backward")
+    watch.wrap(MlpTrunk, "forward", "update: network forward")
+    watch.wrap(MlpTrunk, "backward", "update: backward")
+    watch.wrap(FlatAdam, "backward", "update: backward")
+    watch.wrap(StagedUpdate, "step", "update: step, stacking metrics")
+    watch.wrap(staged_update, "evaluate_output", "update: log-prob, entropy")
     watch.wrap(FlatAdam, "step", "update: clip and Adam")
     watch.wrap(CompiledStep, "__call__", "update: compiled steps")
     total = contender.train(args.updates)

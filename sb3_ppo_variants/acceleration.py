@@ -16,6 +16,7 @@ from sb3_ppo_variants.flat_parameters import FlatAdam, supports_flat_adam
 from sb3_ppo_variants.lean_rollout import LeanForward, lean_forward_obstacle
 from sb3_ppo_variants.losses import Number
 from sb3_ppo_variants.minibatches import can_be_staged
+from sb3_ppo_variants.mlp_trunk import MlpTrunk, plain_mlp_obstacle
 from sb3_ppo_variants.reference_update import ReferenceUpdate
 from sb3_ppo_variants.staged_update import StagedUpdate
 
@@ -61,7 +62,9 @@ class Acceleration:
         self.rollout_obstacle = lean_forward_obstacle(policy)
         self.lean = wanted and self.rollout_obstacle is None
         self.compile_obstacle = self._find_compile_obstacle()
+        self.trunk_obstacle = self._find_trunk_obstacle()
         self._adam: FlatAdam | None = None
+        self._trunk: MlpTrunk | None = None
         self._compiled: CompiledStep | None = None
         self._describe()
 
@@ -82,16 +85,22 @@ class Acceleration:
             return ReferenceUpdate(algorithm)
         if self.flat and (self._adam is None or not self._adam.intact()):
             self._adam = FlatAdam(self.policy)
+            self._trunk = MlpTrunk(self.policy, self._adam) if self.trunk_obstacle is None else None
             self._compiled = None
         if self.compile_obstacle is not None or self.form is None or self._adam is None:
-            return StagedUpdate(algorithm, self.form, self._adam)
+            return StagedUpdate(algorithm, self.form, self._adam, self._trunk)
         if self._compiled is None:
             self._compiled = CompiledStep(algorithm, self.form, self._adam, minibatches_per_graph(algorithm))
-        return CompiledUpdate(algorithm, self.form, self._adam, self._compiled)
+        return CompiledUpdate(algorithm, self.form, self._adam, self._trunk, self._compiled)
 
     def lean_forward(self) -> LeanForward | None:
         """Return what stands in for ``policy.forward`` during the next rollout, or None for nothing."""
         return LeanForward(self.policy) if self.lean else None
+
+    def _find_trunk_obstacle(self) -> str | None:
+        if self.form is None:
+            return "the policy has no closed form"
+        return plain_mlp_obstacle(self.policy) if self.flat else "it goes with Adam on one flat tensor"
 
     def _find_compile_obstacle(self) -> str | None:
         algorithm = self.algorithm
@@ -118,6 +127,7 @@ class Acceleration:
         self.report.update(
             minibatches=entry("staged on the device", "rollout_buffer.get()", off or staging),
             evaluation=entry("closed form", "policy.evaluate_actions()", off or staging or form),
+            backward=entry("written out for MLPs", "autograd", off or staging or self.trunk_obstacle),
             optimizer=entry("Adam on one flat tensor", "policy.optimizer", off or staging or self.flat_obstacle),
             graph=entry("torch.compile", "eager", off or self.compile_obstacle),
             rollout=entry("numpy forward pass", "policy.forward()", off or self.rollout_obstacle),

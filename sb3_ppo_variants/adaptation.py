@@ -41,13 +41,13 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         self.adapt_after = adapt_after
         super().__init__(*args, max_kl=max_kl, **kwargs)
 
-    def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment | None:
+    def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment:
         """Move the variant's coefficient by at most one step.
 
         :param controller: the rule
         :param kl: measured, nats per state
         :param target: what to compare it with, nats per state
-        :return: the outcome, or None if the coefficient is kept fixed
+        :return: the outcome
         """
         raise NotImplementedError
 
@@ -63,14 +63,20 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         assert self.target_kl is not None  # refused by check_arguments
         return self.scheduled("target_kl", self.target_kl)
 
+    def adapts(self) -> bool:
+        """Say whether the coefficient moves at all: if not, ``max_kl="target"`` does not stop updates either."""
+        return self.kl_tolerance < math.inf
+
     def kl_limit(self) -> float | None:
-        return self.current_target_kl() if self.max_kl == "target" else super().kl_limit()
+        if self.max_kl == "target":
+            return self.current_target_kl() if self.adapts() else None
+        return super().kl_limit()
 
     def decides_on_kl(self) -> bool:
-        return True
+        return self.adapts()
 
     def watches_kl(self) -> bool:
-        return self.adapt_after == "epoch" or super().watches_kl()
+        return (self.adapts() and self.adapt_after == "epoch") or super().watches_kl()
 
     def after_epoch(self, kl: float, progress: float) -> None:
         if self.adapt_after == "epoch":
@@ -84,6 +90,8 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         self.logger.record("train/target_kl", self.current_target_kl())
 
     def _adapt(self, kl: float, progress: float) -> None:
+        if not self.adapts():
+            return
         if not math.isfinite(kl):
             warnings.warn(
                 f"the measured KL divergence is {kl}: the trust region is tightened by one step", stacklevel=2
@@ -92,5 +100,4 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         if self.adapt_after == "epoch":
             target *= max(progress, 0.01)
         adjustment = self.adjust(BandController(self.kl_tolerance, self.adaptation_factor), kl, target)
-        if adjustment is not None:
-            self.logger.record("train/saturated", float(adjustment.saturated))
+        self.logger.record("train/saturated", float(adjustment.saturated))

@@ -120,8 +120,22 @@ def evaluate_closed_form(
     pi_features, vf_features = (features, features) if policy.share_features_extractor else features
     latent_pi = policy.mlp_extractor.forward_actor(pi_features)  # type: ignore[arg-type]  # tensors by construction
     latent_vf = policy.mlp_extractor.forward_critic(vf_features)  # type: ignore[arg-type]
-    parameters = form.parameters(policy, policy.action_net(latent_pi))
-    values = policy.value_net(latent_vf).flatten()
+    return evaluate_output(policy, form, policy.action_net(latent_pi), policy.value_net(latent_vf).flatten(), actions)
+
+
+def evaluate_output(
+    policy: ActorCriticPolicy, form: ClosedForm, output: th.Tensor, values: th.Tensor, actions: th.Tensor
+) -> Evaluation:
+    """Evaluate actions from the networks' outputs.
+
+    :param policy: one that :func:`closed_form` accepts
+    :param form: its closed form
+    :param output: of the action net, shape (n_batch, n_outputs)
+    :param values: shape (n_batch,)
+    :param actions: shape (n_batch,) for Discrete, else (n_batch, n_dimensions)
+    :return: the evaluation
+    """
+    parameters = form.parameters(policy, output)
     return Evaluation(values, form.log_prob(parameters, actions), form.entropy(parameters), form.family, parameters)
 
 

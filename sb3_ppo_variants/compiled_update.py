@@ -13,6 +13,7 @@ from sb3_ppo_variants.closed_forms import ClosedForm, evaluate_closed_form
 from sb3_ppo_variants.flat_parameters import FlatAdam, traceable_adam_step
 from sb3_ppo_variants.kl_divergence import Parameters
 from sb3_ppo_variants.losses import Number
+from sb3_ppo_variants.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.policy_evaluation import Evaluation
 from sb3_ppo_variants.staged_update import StagedUpdate
 from sb3_ppo_variants.update_metrics import TraceRecorder
@@ -74,7 +75,8 @@ class CompiledStep:
                 minibatch = _part(rows, i, minibatches_per_graph)
                 gradient, row = gradient_of(adam.flat, minibatch, _part(old, i, minibatches_per_graph), c)
                 count.add_(1)
-                norm = traceable_adam_step(adam, gradient, algorithm.max_grad_norm, values[-1], count)
+                with th.no_grad():
+                    norm = traceable_adam_step(adam, gradient, algorithm.max_grad_norm, values[-1], count)
                 metrics.append(th.cat([row[:-1], norm.reshape(1)]))
             return th.stack(metrics)
 
@@ -106,11 +108,19 @@ class CompiledUpdate(StagedUpdate):
     :param algorithm: whose rollout buffer is full
     :param form: closed form of the policy
     :param adam: flat optimiser
+    :param trunk: for the remainder
     :param compiled: the model's compiled function
     """
 
-    def __init__(self, algorithm: PolicyUpdateMixin, form: ClosedForm, adam: FlatAdam, compiled: CompiledStep):
-        super().__init__(algorithm, form, adam)
+    def __init__(
+        self,
+        algorithm: PolicyUpdateMixin,
+        form: ClosedForm,
+        adam: FlatAdam,
+        trunk: MlpTrunk | None,
+        compiled: CompiledStep,
+    ):
+        super().__init__(algorithm, form, adam, trunk)
         self.compiled = compiled
 
     def minibatches(self) -> Iterator[th.Tensor]:

@@ -40,7 +40,7 @@ class BandController:
     factor: float
 
     def verdict(self, measured: float, target: float) -> Verdict:
-        """Place a measurement relative to the band; NaN and infinity count as too high.
+        """Place a measurement relative to the band; NaN and infinity count as too high, whatever the tolerance.
 
         :param measured: the measured quantity, in the unit of ``target``
         :param target: set point, > 0

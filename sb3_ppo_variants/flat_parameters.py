@@ -7,7 +7,6 @@ saving, loading and continuing with stock code work at any time between two upda
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
-from torch._utils import _flatten_dense_tensors  # what torch.distributed flattens gradients with: one call for all
 from torch.optim.adam import adam
 
 
@@ -30,6 +29,7 @@ class FlatAdam:
         state = [self.optimizer.state.get(p, {}) for p in self.parameters]
         self.steps = max((int(s["step"]) for s in state if "step" in s), default=0)
         self.flat = th.cat([p.detach().flatten() for p in self.parameters])
+        self.gradient = th.zeros_like(self.flat)
         self.step_count = th.tensor(float(self.steps), device=self.flat.device)
         self.exp_avg = self._gather([s.get("exp_avg") for s in state])
         self.exp_avg_sq = self._gather([s.get("exp_avg_sq") for s in state])
@@ -59,21 +59,27 @@ class FlatAdam:
                 return False
         return True
 
-    def step(self, gradients: tuple[th.Tensor | None, ...], max_grad_norm: float) -> th.Tensor:
-        """Clip the gradient's norm and take one Adam step in place.
+    def backward(self, loss: th.Tensor) -> None:
+        """Fill the flat gradient by autograd.
 
-        :param gradients: one per parameter, None where the loss does not depend on it
+        :param loss: scalar
+        """
+        gradients = th.autograd.grad(loss, self.parameters, allow_unused=True)
+        pieces = [th.zeros_like(p) if g is None else g for g, p in zip(gradients, self.parameters)]
+        th.cat([piece.reshape(-1) for piece in pieces], out=self.gradient)
+
+    def step(self, max_grad_norm: float) -> th.Tensor:
+        """Clip the norm of the flat gradient and take one Adam step in place.
+
         :param max_grad_norm: as in ``clip_grad_norm_``
         :return: norm before clipping, scalar
         """
-        pieces = [th.zeros_like(p) if g is None else g for g, p in zip(gradients, self.parameters)]
-        gradient = _flatten_dense_tensors(pieces)
-        norm: th.Tensor = th.linalg.vector_norm(gradient)
-        gradient.mul_(th.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
+        norm: th.Tensor = th.linalg.vector_norm(self.gradient)
+        self.gradient.mul_(th.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
         self.step_count.fill_(float(self.steps))
         adam(
             [self.flat],
-            [gradient],
+            [self.gradient],
             [self.exp_avg],
             [self.exp_avg_sq],
             [],
@@ -118,7 +124,7 @@ def traceable_adam_step(
     state.exp_avg.lerp_(gradient, 1 - state.beta1)
     state.exp_avg_sq.mul_(state.beta2).addcmul_(gradient, gradient, value=1 - state.beta2)
     bias1, bias2 = 1 - state.beta1**step, 1 - state.beta2**step
-    denominator = state.exp_avg_sq.sqrt().div_(bias2**0.5).add_(state.eps)
+    denominator = state.exp_avg_sq.sqrt() / bias2.sqrt() + state.eps
     state.flat.sub_(state.exp_avg / denominator * (learning_rate / bias1))
     return norm
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
@@ -19,11 +18,10 @@ from stable_baselines3.common.distributions import (
     MultiCategoricalDistribution,
 )
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import nn
 
 from sb3_ppo_variants.closed_forms import closed_form
+from sb3_ppo_variants.mlp_trunk import plain_mlp_obstacle
 
 Array = npt.NDArray[np.float32]
 _HALF_LOG_2PI = np.float32(0.5 * np.log(2 * np.pi))
@@ -138,18 +136,9 @@ def lean_forward_obstacle(policy: Any) -> str | None:
         return "the policy overrides its forward pass, or its distribution has no closed form"
     if policy.device.type != "cpu":
         return "the policy is not on the CPU"
-    space = policy.observation_space
-    if (
-        not isinstance(space, spaces.Box)
-        or is_image_space(space)
-        or type(policy.features_extractor) is not FlattenExtractor
-    ):
-        return "observations are not plain vectors"
-    modules = [*policy.mlp_extractor.policy_net, *policy.mlp_extractor.value_net]
-    if type(policy.mlp_extractor) is not MlpExtractor or type(policy.vf_features_extractor) is not FlattenExtractor:
-        return "the network is not an MlpExtractor"
-    if not all(type(m) is nn.Linear or type(m) in _ACTIVATIONS for m in modules):
-        return "the network uses other layers than Linear, Tanh and ReLU"
+    obstacle = plain_mlp_obstacle(policy)
+    if obstacle is not None:
+        return obstacle
     if any(p.dtype != th.float32 for p in policy.parameters()):
         return "parameters are not float32"
     if sum(p.numel() for p in policy.parameters()) > _MOST_WEIGHTS:

@@ -53,10 +53,12 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
         clip_range = self._effective_clip_range()
         return {**coefficients, "clip_range": clip_range, "clip_range_upper": clip_range}
 
-    def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment | None:
+    def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment:
         clip_range = self._effective_clip_range()
         adjustment = controller(clip_range, kl, target, self.clip_range_bounds, tightens="down")
         self.clip_scale *= adjustment.value / clip_range
+        if adjustment.value < clip_range:  # where the upper bound, not the scale, had set the range, come down from it
+            self.clip_scale = min(self.clip_scale, adjustment.value / self.scheduled("clip_range", self.clip_range))
         return adjustment
 
     def _effective_clip_range(self) -> float:

@@ -77,9 +77,10 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
             penalty = penalty + self.hinge_coef * th.relu(kl - 2 * coefficients["target_kl"]) ** 2
         return penalty
 
-    def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment | None:
-        if not self.adaptive_beta:
-            return None
+    def adapts(self) -> bool:
+        return self.adaptive_beta and super().adapts()
+
+    def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment:
         adjustment = controller(self.beta, kl, target, self.beta_bounds, tightens="up")
         self.beta = adjustment.value
         return adjustment

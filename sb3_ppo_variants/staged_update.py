@@ -7,15 +7,17 @@ so that results agree to rounding. What an algorithm or policy does not support 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch as th
 
-from sb3_ppo_variants.closed_forms import ClosedForm, action_parameters, evaluate_closed_form
+from sb3_ppo_variants.closed_forms import ClosedForm, action_parameters, evaluate_closed_form, evaluate_output
 from sb3_ppo_variants.flat_parameters import FlatAdam
 from sb3_ppo_variants.kl_divergence import DistributionFamily, Parameters, directed_kl
 from sb3_ppo_variants.losses import Number
 from sb3_ppo_variants.minibatches import StagedRollout
+from sb3_ppo_variants.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.policy_evaluation import Evaluation, evaluate_minibatch
 
 if TYPE_CHECKING:
@@ -28,13 +30,21 @@ class StagedUpdate:
     :param algorithm: whose rollout buffer is full
     :param form: closed form of the policy; None to go through ``evaluate_actions``
     :param adam: flat optimiser; None to use the policy's own
+    :param trunk: the policy's network without autograd, where it is a plain MLP; needs ``form`` and ``adam``
     """
 
-    def __init__(self, algorithm: PolicyUpdateMixin, form: ClosedForm | None, adam: FlatAdam | None):
+    def __init__(
+        self,
+        algorithm: PolicyUpdateMixin,
+        form: ClosedForm | None,
+        adam: FlatAdam | None,
+        trunk: MlpTrunk | None = None,
+    ):
         self.algorithm = algorithm
         self.policy = algorithm.policy
         self.form = form
         self.adam = adam
+        self.trunk = trunk
         self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, algorithm.batch_size)
         # A decision needs the whole rollout. Where the KL is only logged one piece is enough: this matters for images.
         self.needs_old = algorithm.penalizes_kl or algorithm.watches_kl()
@@ -57,10 +67,19 @@ class StagedUpdate:
         algorithm = self.algorithm
         minibatch = self.rollout.select(rows)
         old = self._old_parameters(rows)
-        loss, metrics = algorithm.minibatch_loss(minibatch, self._evaluate(minibatch), old, coefficients)
+        if self.trunk is None or self.form is None:
+            new = self._evaluate(minibatch)
+            loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
+            backward = self._backward
+        else:
+            output, values = self.trunk.forward(minibatch.observations)
+            new = evaluate_output(self.policy, self.form, output, values, minibatch.actions)
+            loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
+            backward = partial(self.trunk.backward, output=output, values=values)
         if algorithm.passes_target_kl(metrics.approx_kl):
             return th.stack(metrics), True
-        return th.stack(metrics._replace(grad_norm=self._optimize(loss))), False
+        backward(loss)
+        return th.stack(metrics._replace(grad_norm=self._clip_and_step())), False
 
     def kl_divergence(self) -> float:
         """Measure the exact KL between the policy before the update and now.
@@ -84,13 +103,17 @@ class StagedUpdate:
             return evaluate_minibatch(self.policy, minibatch)
         return evaluate_closed_form(self.policy, self.form, minibatch.observations, minibatch.actions)
 
-    def _optimize(self, loss: th.Tensor) -> th.Tensor:
+    def _backward(self, loss: th.Tensor) -> None:
+        if self.adam is not None:
+            self.adam.backward(loss)
+        else:
+            self.policy.optimizer.zero_grad()
+            loss.backward()
+
+    def _clip_and_step(self) -> th.Tensor:
         limit = self.algorithm.max_grad_norm
         if self.adam is not None:
-            gradients = th.autograd.grad(loss, self.adam.parameters, allow_unused=True)
-            return self.adam.step(gradients, limit)
-        self.policy.optimizer.zero_grad()
-        loss.backward()
+            return self.adam.step(limit)
         norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), limit)
         self.policy.optimizer.step()
         return norm

@@ -34,6 +34,13 @@ CLASSES = [PPOClip, PPOPenalty, PPOAdaptiveClip]
 N_STEPS, BATCH_SIZE, N_EPOCHS = 20, 16, 2
 ROLLOUT = 2 * N_STEPS  # two environments; minibatches of 16, 16 and 8
 MINIBATCHES = 3  # per epoch
+# Written out, so that the numbers below do not depend on the defaults: the rule of the paper, all epochs.
+RULE: dict[str, Any] = {"target_kl": 0.01, "kl_tolerance": 1.5, "adapt_after": "update"}
+PLAIN_RULE: dict[type[PPO], dict[str, Any]] = {
+    PPOClip: {},
+    PPOPenalty: {**RULE, "initial_beta": 1.0, "adaptation_factor": 2.0, "beta_bounds": (1e-3, 1e3)},
+    PPOAdaptiveClip: {**RULE, "clip_range": 0.2, "adaptation_factor": 1.5, "clip_range_bounds": (0.01, 1.0)},
+}
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
@@ -46,10 +53,11 @@ def make(
     env: VecEnv | None = None,
     **arguments: Any,
 ) -> Any:
-    """Build a tiny model on the reference path, whose updates run all epochs."""
+    """Build a tiny model on the reference path, with the paper's plain rule unless told otherwise."""
     names = {"vector": "MlpPolicy", "image": "CnnPolicy", "dict": "MultiInputPolicy"}
     settings: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": BATCH_SIZE, "n_epochs": N_EPOCHS, "seed": 2}
-    settings |= {"learning_rate": 3e-3, "device": "cpu", "acceleration": "off", "max_kl": None} | arguments
+    settings |= {"learning_rate": 3e-3, "device": "cpu", "acceleration": "off", "max_kl": None}
+    settings |= PLAIN_RULE[cls] | arguments
     settings["policy_kwargs"] = {"net_arch": [8], **arguments.get("policy_kwargs", {})}
     return cls(policy or names[observation], env or make_vec_env(action, observation), **settings)
 
@@ -429,13 +437,15 @@ def test_max_kl_that_is_not_reached_changes_nothing(cls: type[PPO]) -> None:
     assert same_networks(make(cls, max_kl=1e3).learn(3 * ROLLOUT), make(cls).learn(3 * ROLLOUT))
 
 
-def test_max_kl_is_checked_eight_times_per_epoch_on_the_minibatches_since(monkeypatch: pytest.MonkeyPatch) -> None:
-    # 10 minibatches per epoch: checks after 2, 3, 4, 5, 7, 8, 9 and 10. Minibatches 6 and 7 of the second epoch are
-    # averaged to 0.02005; a KL on the edge does not stop.
-    script_kl(monkeypatch, during=[0.02] * 15 + [0.01, 0.0301], after=[0.5])
-    model = make(PPOClip, batch_size=4, n_epochs=6, max_kl=0.02)
+def test_max_kl_is_checked_16_times_per_epoch_on_the_minibatches_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 20 minibatches per epoch, and a check after each but 1, 6, 11 and 16: these are averaged with the one that
+    # follows. On the edge of 1/32 nothing stops, nor at the sixth of the second epoch, large as it is; 11 and 12 do.
+    edge = 1 / 32
+    second = [edge] * 5 + [0.04, 0.022] + [edge] * 3 + [0.03, 0.033]
+    script_kl(monkeypatch, during=[edge] * 20 + second, after=[0.5])
+    model = make(PPOClip, batch_size=2, n_epochs=6, max_kl=edge)
     logged = update(model)
-    assert model.last_update.epochs_done == pytest.approx(1.7)
+    assert model.last_update.epochs_done == pytest.approx(1.6)
     assert model.last_update.stopped
     assert (logged["n_updates"], logged["kl_divergence"]) == (2, 0.5)
 

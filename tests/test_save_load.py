@@ -19,14 +19,14 @@ from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
 SETTINGS: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "device": "cpu", "seed": 1}
 ROLLOUT = 32  # steps of one update with two environments
 OBSERVATIONS = np.linspace(-1.0, 1.0, 24, dtype=np.float32).reshape(6, 4)
-# A set point far below (and above) any KL these runs reach, so that the state moves at every update.
+# A set point far below (and above) any KL these runs reach, so that the state moves by one step at every update.
+RULE: dict[str, Any] = {"adaptation_factor": 2.0, "kl_tolerance": 1.5, "adapt_after": "update", "max_kl": None}
+LOW, HIGH = {**RULE, "target_kl": 1e-7}, {**RULE, "target_kl": 1e3}
 ADAPTIVE = [
-    pytest.param(PPOPenalty, "beta", {"target_kl": 1e-7}, 4.0, id="beta"),
-    pytest.param(PPOPenalty, "beta", {"target_kl": 1e3}, 0.25, id="falling_beta"),
-    pytest.param(PPOAdaptiveClip, "clip_scale", {"target_kl": 1e-7, "adaptation_factor": 2.0}, 0.25, id="clip_scale"),
-    pytest.param(
-        PPOAdaptiveClip, "clip_scale", {"target_kl": 1e3, "adaptation_factor": 2.0}, 4.0, id="rising_clip_scale"
-    ),
+    pytest.param(PPOPenalty, "beta", LOW, 4.0, id="beta"),
+    pytest.param(PPOPenalty, "beta", HIGH, 0.25, id="falling_beta"),
+    pytest.param(PPOAdaptiveClip, "clip_scale", LOW, 0.25, id="clip_scale"),
+    pytest.param(PPOAdaptiveClip, "clip_scale", HIGH, 4.0, id="rising_clip_scale"),
 ]
 
 
@@ -165,7 +165,7 @@ def test_resuming_as_rl_zoo3_does_keeps_the_state(
 
 @pytest.mark.parametrize("initial_beta", [1, 2.5, np.float64(1.0)])
 def test_beta_is_a_float_before_and_after_training_and_loading(initial_beta: Any, tmp_path: Path) -> None:
-    model = make(PPOPenalty, initial_beta=initial_beta, adaptation_factor=3, target_kl=1e-7)
+    model = make(PPOPenalty, **{**LOW, "initial_beta": initial_beta, "adaptation_factor": 3})
     assert_state(model, "beta", float(initial_beta))
     model.learn(ROLLOUT)
     assert_state(model, "beta", 3 * float(initial_beta))
@@ -173,9 +173,9 @@ def test_beta_is_a_float_before_and_after_training_and_loading(initial_beta: Any
     assert_state(PPOPenalty.load(tmp_path / "model", device="cpu"), "beta", 3 * float(initial_beta))
 
 
-@pytest.mark.parametrize(("target_kl", "expected"), [(1e3, 1.0), (1e-7, 2.0)])
-def test_beta_stays_a_float_at_integer_bounds(target_kl: float, expected: float) -> None:
-    model = make(PPOPenalty, initial_beta=1, beta_bounds=(1, 2), target_kl=target_kl).learn(2 * ROLLOUT)
+@pytest.mark.parametrize(("arguments", "expected"), [(HIGH, 1.0), (LOW, 2.0)])
+def test_beta_stays_a_float_at_integer_bounds(arguments: dict[str, Any], expected: float) -> None:
+    model = make(PPOPenalty, initial_beta=1, beta_bounds=(1, 2), **arguments).learn(2 * ROLLOUT)
     assert_state(model, "beta", expected)
 
 
@@ -258,7 +258,7 @@ def test_the_trace_of_the_last_update_is_not_saved(cls: type[PPO], tmp_path: Pat
 @pytest.mark.parametrize("cls", [PPOClip, PPOPenalty, PPOAdaptiveClip])
 def test_a_loaded_model_learns_as_the_saved_one_would_have(cls: type[PPO], tmp_path: Path) -> None:
     """Nothing of the update's state is missing from the file: same seed, same environments, same next update."""
-    arguments = {} if cls is PPOClip else {"target_kl": 1e-7}
+    arguments = {} if cls is PPOClip else LOW
     model = make(cls, "box", **arguments).learn(2 * ROLLOUT)
     model.save(tmp_path / "model")
     runs = []
