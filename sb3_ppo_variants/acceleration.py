@@ -19,6 +19,7 @@ from sb3_ppo_variants.minibatches import can_be_staged
 from sb3_ppo_variants.mlp_trunk import MlpTrunk, plain_mlp_obstacle
 from sb3_ppo_variants.reference_update import ReferenceUpdate
 from sb3_ppo_variants.staged_update import StagedUpdate
+from sb3_ppo_variants.written_gradient import written_gradient_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +101,9 @@ class Acceleration:
     def _find_trunk_obstacle(self) -> str | None:
         if self.form is None:
             return "the policy has no closed form"
-        return plain_mlp_obstacle(self.policy) if self.flat else "it goes with Adam on one flat tensor"
+        if not self.flat:
+            return "it goes with Adam on one flat tensor"
+        return plain_mlp_obstacle(self.policy) or written_gradient_obstacle(self.algorithm)
 
     def _find_compile_obstacle(self) -> str | None:
         algorithm = self.algorithm
@@ -127,7 +130,7 @@ class Acceleration:
         self.report.update(
             minibatches=entry("staged on the device", "rollout_buffer.get()", off or staging),
             evaluation=entry("closed form", "policy.evaluate_actions()", off or staging or form),
-            backward=entry("written out for MLPs", "autograd", off or staging or self.trunk_obstacle),
+            backward=entry("written out", "autograd", off or staging or self.trunk_obstacle),
             optimizer=entry("Adam on one flat tensor", "policy.optimizer", off or staging or self.flat_obstacle),
             graph=entry("torch.compile", "eager", off or self.compile_obstacle),
             rollout=entry("numpy forward pass", "policy.forward()", off or self.rollout_obstacle),

@@ -43,36 +43,32 @@ class MlpTrunk:
         self.actor = _stack([*policy.mlp_extractor.policy_net, policy.action_net], gradients)
         self.critic = _stack([*policy.mlp_extractor.value_net, policy.value_net], gradients)
         self.log_std: nn.Parameter | None = getattr(policy, "log_std", None)
-        self._log_std_gradient = None if self.log_std is None else gradients[id(self.log_std)]
+        self.log_std_gradient = None if self.log_std is None else gradients[id(self.log_std)]
         self._activations: list[list[th.Tensor]] = []
 
     def forward(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Run both networks and remember what :meth:`backward` needs.
 
         :param observations: shape (n_batch, *observation shape)
-        :return: output of the action net, shape (n_batch, n_outputs), and values, shape (n_batch,); leaves that
-            require a gradient
+        :return: output of the action net, shape (n_batch, n_outputs), and values, shape (n_batch,); without gradient
         """
         inputs = observations.reshape(len(observations), -1).float()
         with th.no_grad():
             self._activations = [_forward(inputs, self.actor), _forward(inputs, self.critic)]
-        output, values = self._activations[0][-1].detach(), self._activations[1][-1].detach().flatten()
-        return output.requires_grad_(), values.requires_grad_()
+        return self._activations[0][-1], self._activations[1][-1].flatten()
 
-    def backward(self, loss: th.Tensor, output: th.Tensor, values: th.Tensor) -> None:
-        """Fill the flat gradient with the gradient of the loss.
+    def backward(self, output: th.Tensor, values: th.Tensor, log_std: th.Tensor | None) -> None:
+        """Fill the flat gradient.
 
-        :param loss: scalar, computed from what :meth:`forward` returned
-        :param output: of the action net, as returned by :meth:`forward`
-        :param values: as returned by :meth:`forward`
+        :param output: gradient with respect to the output of the action net, shape (n_batch, n_outputs)
+        :param values: gradient with respect to the values, shape (n_batch,)
+        :param log_std: gradient with respect to the policy's ``log_std``, if it has one
         """
-        leaves = [output, values] if self.log_std is None else [output, values, self.log_std]
-        gradients = th.autograd.grad(loss, leaves)
         with th.no_grad():
-            _backward(gradients[0], self.actor, self._activations[0])
-            _backward(gradients[1].unsqueeze(1), self.critic, self._activations[1])
-            if self._log_std_gradient is not None:
-                self._log_std_gradient.copy_(gradients[2])
+            _backward(output, self.actor, self._activations[0])
+            _backward(values.unsqueeze(1), self.critic, self._activations[1])
+            if self.log_std_gradient is not None and log_std is not None:
+                self.log_std_gradient.copy_(log_std)
 
 
 def plain_mlp_obstacle(policy: ActorCriticPolicy) -> str | None:

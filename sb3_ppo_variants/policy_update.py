@@ -154,13 +154,7 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         """
         c = coefficients
         mask = minibatch.mask > 1e-8 if "mask" in minibatch._fields else None
-        if self.normalize_advantage == "rollout":
-            advantages = (minibatch.advantages - c["advantage_mean"]) / (c["advantage_std"] + 1e-8)
-        elif self.normalize_advantage:
-            advantages = normalize_advantages(minibatch.advantages, mask)
-        else:
-            advantages = minibatch.advantages
-
+        advantages = self.advantages_of(minibatch, mask, c)
         log_ratio = new.log_prob - minibatch.old_log_prob
         ratio = th.exp(log_ratio)
         policy_loss = -masked_mean(self.surrogate(ratio, advantages, c), mask)
@@ -197,6 +191,21 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
             )
         return loss, metrics
 
+    minibatch_loss.is_standard = True  # type: ignore[attr-defined]  # what written_gradient.py differentiates
+
+    def advantages_of(self, minibatch: Any, mask: th.Tensor | None, coefficients: dict[str, Number]) -> th.Tensor:
+        """Return a minibatch's advantages, normalised as ``normalize_advantage`` says.
+
+        :param minibatch: the host's NamedTuple
+        :param mask: bool, shape (n_batch,), True where the sample counts; None if all do
+        :param coefficients: of this epoch
+        :return: shape (n_batch,)
+        """
+        advantages: th.Tensor = minibatch.advantages
+        if self.normalize_advantage == "rollout":
+            return (advantages - coefficients["advantage_mean"]) / (coefficients["advantage_std"] + 1e-8)
+        return normalize_advantages(advantages, mask) if self.normalize_advantage else advantages
+
     # -------------------------------------------------------------------------------------------- hooks of the variants
 
     def update_coefficients(self) -> dict[str, Number]:
@@ -230,10 +239,21 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         """
         return clipped_surrogate(ratio, advantages, coefficients["clip_range"], coefficients["clip_range_upper"])
 
+    surrogate.clips = True  # type: ignore[attr-defined]  # it is ratio * advantage or does not depend on the ratio
+
     def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> th.Tensor:
         """Compute what is added to the loss for a KL divergence; called only if ``penalizes_kl``.
 
         :param kl: exact KL of the minibatch, scalar with gradient
+        :param coefficients: of this epoch
+        :return: scalar
+        """
+        raise NotImplementedError
+
+    def kl_penalty_slope(self, kl: th.Tensor, coefficients: dict[str, Number]) -> Number:
+        """Differentiate :meth:`kl_penalty` by the KL, for the fast path; not needed if ``slope_is_known`` is not set.
+
+        :param kl: exact KL of the minibatch, scalar
         :param coefficients: of this epoch
         :return: scalar
         """

@@ -50,6 +50,8 @@ class ClipMixin(PolicyUpdateMixin):
             ratio, advantages, coefficients["clip_range"], coefficients["clip_range_upper"], self.dual_clip
         )
 
+    surrogate.clips = True  # type: ignore[attr-defined]  # see PolicyUpdateMixin.surrogate
+
     def may_stop_within_epoch(self) -> bool:
         return self.target_kl is not None
 

@@ -77,6 +77,14 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
             penalty = penalty + self.hinge_coef * th.relu(kl - 2 * coefficients["target_kl"]) ** 2
         return penalty
 
+    kl_penalty.slope_is_known = True  # type: ignore[attr-defined]  # by the next method
+
+    def kl_penalty_slope(self, kl: th.Tensor, coefficients: dict[str, Number]) -> Number:
+        slope = coefficients["beta"]
+        if self.hinge_coef > 0:
+            slope = slope + 2 * self.hinge_coef * th.relu(kl - 2 * coefficients["target_kl"])
+        return slope
+
     def adapts(self) -> bool:
         return self.adaptive_beta and super().adapts()
 

@@ -7,7 +7,6 @@ so that results agree to rounding. What an algorithm or policy does not support 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch as th
@@ -19,6 +18,8 @@ from sb3_ppo_variants.losses import Number
 from sb3_ppo_variants.minibatches import StagedRollout
 from sb3_ppo_variants.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.policy_evaluation import Evaluation, evaluate_minibatch
+from sb3_ppo_variants.update_metrics import MinibatchMetrics
+from sb3_ppo_variants.written_gradient import written_gradient
 
 if TYPE_CHECKING:
     from sb3_ppo_variants.policy_update import PolicyUpdateMixin
@@ -67,18 +68,14 @@ class StagedUpdate:
         algorithm = self.algorithm
         minibatch = self.rollout.select(rows)
         old = self._old_parameters(rows)
-        if self.trunk is None or self.form is None:
-            new = self._evaluate(minibatch)
-            loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
-            backward = self._backward
+        if self.trunk is not None and self.form is not None:
+            loss, metrics = None, self._written_step(minibatch, old, coefficients)
         else:
-            output, values = self.trunk.forward(minibatch.observations)
-            new = evaluate_output(self.policy, self.form, output, values, minibatch.actions)
-            loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
-            backward = partial(self.trunk.backward, output=output, values=values)
+            loss, metrics = algorithm.minibatch_loss(minibatch, self._evaluate(minibatch), old, coefficients)
         if algorithm.passes_target_kl(metrics.approx_kl):
             return th.stack(metrics), True
-        backward(loss)
+        if loss is not None:
+            self._backward(loss)
         return th.stack(metrics._replace(grad_norm=self._clip_and_step())), False
 
     def kl_divergence(self) -> float:
@@ -102,6 +99,18 @@ class StagedUpdate:
         if self.form is None:
             return evaluate_minibatch(self.policy, minibatch)
         return evaluate_closed_form(self.policy, self.form, minibatch.observations, minibatch.actions)
+
+    def _written_step(self, minibatch: Any, old: Parameters | None, c: dict[str, Number]) -> MinibatchMetrics:
+        """Fill the flat gradient without autograd."""
+        assert self.trunk is not None
+        assert self.form is not None
+        with th.no_grad():
+            output, values = self.trunk.forward(minibatch.observations)
+            new = evaluate_output(self.policy, self.form, output, values, minibatch.actions)
+            _, metrics = self.algorithm.minibatch_loss(minibatch, new, old, c)
+            gradient = written_gradient(self.algorithm, minibatch, new, old, c, metrics.kl_divergence)
+        self.trunk.backward(*gradient)
+        return metrics
 
     def _backward(self, loss: th.Tensor) -> None:
         if self.adam is not None:
