@@ -1,0 +1,76 @@
+"""The examples run as a user runs them, and the documents say of the code what it is."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sb3_ppo_variants
+from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = {
+    "cartpole_penalty.py": ["Return over 20 episodes: ", "beta is now "],
+    "compare_clip_and_penalty.py": ["PPO-Clip  ", "PPO-Penalty  ", "PPO-Penalty, paper's rule", "of the updates"],
+    "own_variant.py": ["PPORollback: return", "PPOAdaptiveRollback: return"],
+}
+
+
+def run_example(name: str, folder: Path) -> str:
+    """Run one example with very few steps, in an empty folder and with the package under test."""
+    package = Path(sb3_ppo_variants.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), "--timesteps", "512"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_runs_and_leaves_no_files(name: str, tmp_path: Path) -> None:
+    output = run_example(name, tmp_path)
+    for text in EXAMPLES[name]:
+        assert text in output
+    assert "nan" not in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_design_page_quotes_the_example() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/design.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) == 1
+    assert blocks[0] in (ROOT / "examples/own_variant.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("page", "cls"),
+    [("ppo_clip.md", PPOClip), ("ppo_penalty.md", PPOPenalty), ("ppo_adaptive_clip.md", PPOAdaptiveClip)],
+)
+def test_parameter_table_is_the_signature(page: str, cls: Any) -> None:
+    section = (ROOT / "docs" / page).read_text().split("## Parameters")[1].split("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \| (required|`[^`]*`) \| \S", section, flags=re.MULTILINE)
+    parameters = [p for p in inspect.signature(cls).parameters.values() if not p.name.startswith("_")]
+    assert documented == [(p.name, "required" if p.default is p.empty else f"`{p.default!r}`") for p in parameters]
+
+
+def test_every_logged_key_is_documented() -> None:
+    written = set()
+    for path in (ROOT / "sb3_ppo_variants").rglob("*.py"):
+        written |= set(re.findall(r'record\("(train/\w+)"', path.read_text()))
+    table = (ROOT / "docs/metrics.md").read_text().split("## When they appear")[0]
+    documented = set(re.findall(r"^\| `(train/\w+)` \|", table, flags=re.MULTILINE))
+    assert documented - {"train/learning_rate"} == written  # that one is recorded by SB3 itself
