@@ -5,12 +5,15 @@ the policy's forward is replaced while it does.
 """
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
@@ -53,6 +56,7 @@ class LeanForward:
         self.actor = _layers(policy.mlp_extractor.policy_net, policy.action_net)
         self.critic = _layers(policy.mlp_extractor.value_net, policy.value_net)
         self.log_std = policy.log_std.detach().numpy() if hasattr(policy, "log_std") else None
+        self.action_shape: tuple[int, ...] = policy.action_space.shape or ()
         self.sample = _SAMPLERS[type(policy.action_dist)]
 
     def __call__(self, obs: th.Tensor, deterministic: bool = False) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
@@ -64,9 +68,14 @@ class LeanForward:
         """
         if deterministic:
             return ActorCriticPolicy.forward(self.policy, obs, deterministic=True)
-        inputs = obs.numpy().reshape(len(obs), -1).astype(np.float32, copy=False)
+        inputs = obs.numpy()
+        if inputs.ndim != 2:
+            inputs = inputs.reshape(len(inputs), -1)
+        if inputs.dtype != np.float32:
+            inputs = inputs.astype(np.float32)
         actions, log_prob = self.sample(self, _mlp(inputs, self.actor))
-        actions = actions.reshape((-1, *self.policy.action_space.shape))  # type: ignore[misc]  # these spaces have one
+        if actions.shape[1:] != self.action_shape:
+            actions = actions.reshape((-1, *self.action_shape))
         return th.from_numpy(actions), th.from_numpy(_mlp(inputs, self.critic)), th.from_numpy(log_prob)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -126,6 +135,62 @@ _SAMPLERS: dict[type, Callable[[LeanForward, Array], tuple[npt.NDArray[Any], Arr
 }
 
 
+def lean_add(
+    buffer: RolloutBuffer,
+    obs: npt.NDArray[Any],
+    action: npt.NDArray[Any],
+    reward: npt.NDArray[Any],
+    episode_start: npt.NDArray[Any],
+    value: th.Tensor,
+    log_prob: th.Tensor,
+) -> None:
+    """Do what ``RolloutBuffer.add`` does for vector observations, without its intermediate copies.
+
+    :param buffer: one for which :func:`can_add_lean` is true
+    :param obs: shape (n_envs, *observation shape)
+    :param action: shape (n_envs, *action shape)
+    :param reward: shape (n_envs,)
+    :param episode_start: shape (n_envs,)
+    :param value: shape (n_envs, 1)
+    :param log_prob: shape (n_envs,)
+    """
+    position = buffer.pos
+    buffer.observations[position] = obs
+    buffer.actions[position] = action.reshape(buffer.n_envs, buffer.action_dim)
+    buffer.rewards[position] = reward
+    buffer.episode_starts[position] = episode_start
+    buffer.values[position] = value.numpy()[:, 0]
+    buffer.log_probs[position] = log_prob.numpy()
+    buffer.pos = position + 1
+    buffer.full = buffer.pos == buffer.buffer_size
+
+
+def can_add_lean(buffer: RolloutBuffer) -> bool:
+    """Tell whether a buffer stores transitions as ``RolloutBuffer`` itself does.
+
+    :param buffer: of any class
+    """
+    return type(buffer).add is RolloutBuffer.add
+
+
+@contextmanager
+def lean_collection(forward: LeanForward, buffer: RolloutBuffer) -> Iterator[None]:
+    """Let a policy and a buffer work lean while SB3 collects a rollout; nothing else of them changes.
+
+    :param forward: for the policy it was made for
+    :param buffer: to be filled
+    """
+    policy = forward.policy
+    policy.forward = forward  # type: ignore[method-assign]  # taken back below
+    if can_add_lean(buffer):
+        buffer.add = partial(lean_add, buffer)  # type: ignore[method-assign]  # likewise
+    try:
+        yield
+    finally:
+        del policy.forward
+        vars(buffer).pop("add", None)
+
+
 def lean_forward_obstacle(policy: Any) -> str | None:
     """Say why a policy's forward pass cannot be done in numpy.
 
@@ -158,7 +223,7 @@ def _layers(hidden: nn.Sequential, last: nn.Module) -> list[Layer]:
 
 def _mlp(inputs: Array, layers: list[Layer]) -> Array:
     for weight, bias, activation in layers:
-        inputs = inputs @ weight
+        inputs = np.dot(inputs, weight)
         inputs += bias
         if activation is not None:
             activation(inputs, out=inputs)

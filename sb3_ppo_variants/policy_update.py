@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_ppo_variants import arguments
 from sb3_ppo_variants.acceleration import Acceleration
 from sb3_ppo_variants.kl_divergence import KLDirection, Parameters, directed_kl
+from sb3_ppo_variants.lean_rollout import lean_collection
 from sb3_ppo_variants.losses import (
     Number,
     ValueClipping,
@@ -342,12 +343,8 @@ class PolicyUpdateMixin(OnPolicyAlgorithm):
         forward = self._current_acceleration().lean_forward()
         if forward is None:
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-        policy = self.policy
-        policy.forward = forward  # type: ignore[method-assign]  # taken back below; nothing else of the policy changes
-        try:
+        with lean_collection(forward, rollout_buffer):
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-        finally:
-            del policy.forward
 
     def _current_acceleration(self) -> Acceleration:
         if self._acceleration is None or not self._acceleration.fits(self):
