@@ -1,6 +1,8 @@
 """What the fast path replaces for a given model, and why not where it does not.
 
-Every piece falls back on its own, down to the reference path; none of them can change a result beyond rounding.
+Every piece falls back on its own, down to the reference path. An update gives the reference path's result to rounding;
+a rollout draws its actions from numpy's generator instead of torch's, so that a whole run is another sample of the same
+training, not the same numbers.
 """
 
 from __future__ import annotations
@@ -91,12 +93,21 @@ class Acceleration:
         if self.compile_obstacle is not None or self.form is None or self._adam is None:
             return StagedUpdate(algorithm, self.form, self._adam, self._trunk)
         if self._compiled is None:
-            self._compiled = CompiledStep(algorithm, self.form, self._adam, minibatches_per_graph(algorithm))
+            count = minibatches_per_graph(algorithm)
+            self._compiled = CompiledStep(algorithm, self.form, self._adam, count, self._give_up_compiling)
         return CompiledUpdate(algorithm, self.form, self._adam, self._trunk, self._compiled)
 
     def lean_forward(self) -> LeanForward | None:
         """Return what stands in for ``policy.forward`` during the next rollout, or None for nothing."""
         return LeanForward(self.policy) if self.lean else None
+
+    def _give_up_compiling(self, error: Exception) -> None:
+        """Go on without torch.compile: there is no C++ compiler, or the policy does something it cannot trace."""
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        self.compile_obstacle = f"compiling failed: {type(error).__name__}: {reason}"
+        self._describe()
+        if self.algorithm.verbose >= 1:
+            print(f"Acceleration: {self}")
 
     def _find_trunk_obstacle(self) -> str | None:
         if self.form is None:
@@ -147,4 +158,7 @@ def _identity(algorithm: PolicyUpdateMixin) -> tuple[object, ...]:
         algorithm.batch_size,
         algorithm.may_stop_within_epoch(),
         algorithm.watches_kl(),
+        algorithm.value_loss,
+        algorithm.clip_range_vf is None,
+        algorithm.kl_direction,
     )

@@ -47,10 +47,21 @@ class CompiledStep:
     :param form: closed form of its policy
     :param adam: flat optimiser of its policy
     :param minibatches_per_graph: how many optimiser steps one call takes
+    :param on_failure: told why, if compiling fails
     """
 
-    def __init__(self, algorithm: PolicyUpdateMixin, form: ClosedForm, adam: FlatAdam, minibatches_per_graph: int):
+    def __init__(
+        self,
+        algorithm: PolicyUpdateMixin,
+        form: ClosedForm,
+        adam: FlatAdam,
+        minibatches_per_graph: int,
+        on_failure: Callable[[Exception], None],
+    ):
         self.adam = adam
+        self.usable = True
+        self._on_failure = on_failure
+        self._has_run = False
         self.minibatches_per_graph = minibatches_per_graph
         evaluator = _Evaluator(algorithm.policy, form)
         names = [name for name, _ in evaluator.named_parameters()]
@@ -85,19 +96,27 @@ class CompiledStep:
         mode = "reduce-overhead" if adam.flat.is_cuda else None
         self._compiled: Callable[..., th.Tensor] = th.compile(own, fullgraph=True, dynamic=False, mode=mode)
 
-    def __call__(self, rows: Any, old: Parameters | None, coefficients: dict[str, Number]) -> th.Tensor:
+    def __call__(self, rows: Any, old: Parameters | None, coefficients: dict[str, Number]) -> th.Tensor | None:
         """Take the steps.
 
         :param rows: as many minibatches of the host's NamedTuple as the graph takes, one after the other
         :param old: parameters of the distribution before the update, if the loss needs them
         :param coefficients: of this epoch
-        :return: metrics, shape (minibatches_per_graph, n_metrics)
+        :return: metrics, shape (minibatches_per_graph, n_metrics); None if compiling failed, then no step was taken
         """
         self._coefficient_names[:] = list(coefficients)
         learning_rate = self.adam.optimizer.param_groups[0]["lr"]
         vector = th.tensor([*coefficients.values(), learning_rate], dtype=th.float32, device=self.adam.flat.device)
         self.adam.step_count.fill_(float(self.adam.steps))
-        metrics = self._compiled(rows, old, vector, self.adam.step_count)
+        try:
+            metrics = self._compiled(rows, old, vector, self.adam.step_count)
+        except Exception as error:  # no common base class: torch's tracer, its code generator, the C++ compiler
+            if self._has_run:
+                raise
+            self.usable = False
+            self._on_failure(error)
+            return None
+        self._has_run = True
         self.adam.steps += self.minibatches_per_graph
         return metrics
 
@@ -134,15 +153,19 @@ class CompiledUpdate(StagedUpdate):
             yield from rows[whole:].split(batch_size)
 
     def step(self, rows: th.Tensor, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
-        if len(rows) != self.algorithm.batch_size * self.compiled.minibatches_per_graph:
-            return super().step(rows, coefficients)
-        return self.compiled(self.rollout.select(rows), self._old_parameters(rows), coefficients), False
+        batch_size = self.algorithm.batch_size
+        if self.compiled.usable and len(rows) == batch_size * self.compiled.minibatches_per_graph:
+            metrics = self.compiled(self.rollout.select(rows), self._old_parameters(rows), coefficients)
+            if metrics is not None:
+                return metrics, False
+        steps = [super(CompiledUpdate, self).step(part, coefficients)[0] for part in rows.split(batch_size)]
+        return th.stack(steps), False
 
 
 def minibatches_per_graph(algorithm: PolicyUpdateMixin) -> int:
     """Choose how many minibatches one graph takes: a divisor of an epoch's full minibatches, at most four.
 
-    Where the KL is watched during the update, a graph ends wherever it is to be checked.
+    Where the KL is watched during the update, graphs are short enough for it to be checked about as often as elsewhere.
 
     :param algorithm: the model
     """

@@ -32,7 +32,7 @@ class BandController:
     ``factor``, one below it loosens it by the same factor (the steps are inverse), and inside nothing changes.
     Source: PPO paper (arXiv:1707.06347), section 4, where tolerance = 1.5 and factor = 2 move the penalty beta.
 
-    :param tolerance: half-width of the band as a factor, > 1; infinity switches the controller off
+    :param tolerance: half-width of the band as a factor, > 1; infinity leaves only a NaN or infinity outside
     :param factor: size of one step, > 1; larger reacts faster and oscillates more
     """
 

@@ -56,9 +56,12 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
     def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment:
         clip_range = self._effective_clip_range()
         adjustment = controller(clip_range, kl, target, self.clip_range_bounds, tightens="down")
+        base, low = self.scheduled("clip_range", self.clip_range), self.clip_range_bounds[0]
+        if base * self.clip_scale < 0.999 * low:
+            return adjustment  # a schedule near its end, not the scale, is below the bound: the scale has no say
         self.clip_scale *= adjustment.value / clip_range
         if adjustment.value < clip_range:  # where the upper bound, not the scale, had set the range, come down from it
-            self.clip_scale = min(self.clip_scale, adjustment.value / self.scheduled("clip_range", self.clip_range))
+            self.clip_scale = min(self.clip_scale, adjustment.value / base)
         return adjustment
 
     def _effective_clip_range(self) -> float:

@@ -14,6 +14,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
 
@@ -319,3 +320,57 @@ def test_time_limit_is_bootstrapped_as_in_stock_ppo() -> None:
         values = model.policy.predict_values(observations).numpy().reshape(buffer.values.shape)
     np.testing.assert_allclose(buffer.values, values, rtol=1e-5, atol=1e-6)
     assert (np.abs(buffer.rewards) > 0).all()
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    ("cls", "kwargs"),
+    [
+        (PPOClip, {"ent_coef": 0.05, "clip_range": 0.02, "clip_range_upper": 0.05, "dual_clip": 1.05}),
+        (PPOPenalty, {"initial_beta": 2.0, "hinge_coef": 1e4, "target_kl": 1e-5, "max_kl": None, "ent_coef": 0.05}),
+        (PPOAdaptiveClip, {"clip_range": 0.2, "max_kl": None, "normalize_advantage": False}),
+    ],
+)
+def test_written_gradient_equals_autograd(cls: type[Any], kwargs: dict[str, Any], action: str) -> None:
+    """On a policy that has moved, so that samples are clipped, the KL is not 0 and the hinge is active."""
+    model = updated(cls, "eager", action=action, learning_rate=0.02, **kwargs)
+    assert model.acceleration_report()["backward"] == "written out"
+    update = model._current_acceleration().new_update()
+    with th.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.add_(0.05 * th.randn_like(parameter))
+    rows = next(iter(update.minibatches()))
+    minibatch, old, c = update.rollout.select(rows), update._old_parameters(rows), model.update_coefficients()
+    loss, metrics = model.minibatch_loss(minibatch, update._evaluate(minibatch), old, c)
+    if cls is not PPOPenalty:
+        assert 0 < metrics.clip_fraction < 1
+    expected = th.cat([g.flatten() for g in th.autograd.grad(loss, list(model.policy.parameters()))])
+    update._written_step(minibatch, old, c)
+    th.testing.assert_close(update.adam.gradient, expected, rtol=1e-4, atol=2e-6 * float(expected.abs().max()))
+
+
+def test_setting_changed_during_a_run_changes_the_path() -> None:
+    """The written gradient knows the squared error only: another value loss must not be ignored."""
+    model = make_model(PPOClip, "box", acceleration="eager")
+    model.learn(64)
+    assert model.acceleration_report()["backward"] == "written out"
+    model.value_loss = "huber"
+    assert "not the squared error" in model.acceleration_report()["backward"]
+
+
+class NormalizedFeatures(BaseFeaturesExtractor):
+    """Its running statistics are changed in place, which torch.func cannot differentiate through."""
+
+    def __init__(self, observation_space: Any):
+        super().__init__(observation_space, 4)
+        self.norm = th.nn.BatchNorm1d(4)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.norm(observations)
+
+
+def test_failed_compilation_falls_back_to_eager() -> None:
+    kwargs: dict[str, Any] = {"policy_kwargs": {"features_extractor_class": NormalizedFeatures}, "action": "box"}
+    model = updated(PPOClip, "compile", **kwargs)
+    assert "compiling failed" in model.acceleration_report()["graph"]
+    assert relative_difference(model, updated(PPOClip, "off", **kwargs)) < 1e-5

@@ -24,7 +24,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 from torch import nn
 
-from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty, policy_update
+from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty, minibatch_loss
 from sb3_ppo_variants.kl_divergence import CATEGORICAL
 from sb3_ppo_variants.policy_evaluation import Evaluation
 from sb3_ppo_variants.reference_update import ReferenceUpdate
@@ -87,7 +87,7 @@ def script_kl(
     if during is not None:
         minibatches = iter(during)
         monkeypatch.setattr(
-            policy_update, "directed_kl", lambda family, old, new, how: th.full((1,), next(minibatches))
+            minibatch_loss, "directed_kl", lambda family, old, new, how: th.full((1,), next(minibatches))
         )
 
 
