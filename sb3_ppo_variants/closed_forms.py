@@ -6,6 +6,7 @@ formulas for one SB3 distribution class; what has no form here goes through ``ev
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch as th
@@ -61,8 +62,8 @@ def _categorical_entropy(parameters: Parameters) -> th.Tensor:
     return th.stack(entropies).sum(dim=0) if len(entropies) > 1 else entropies[0]
 
 
-def _multi_categorical_parameters(policy: Any, output: th.Tensor) -> Parameters:
-    return tuple(F.log_softmax(part, dim=-1) for part in output.split(list(policy.action_dist.action_dims), dim=-1))
+def _multi_categorical_parameters(_: Any, output: th.Tensor, sizes: list[int]) -> Parameters:
+    return tuple(F.log_softmax(part, dim=-1) for part in output.split(sizes, dim=-1))
 
 
 def _bernoulli_log_prob(parameters: Parameters, actions: th.Tensor) -> th.Tensor:
@@ -79,7 +80,10 @@ _FORMS: dict[type[Distribution], ClosedForm] = {
         CATEGORICAL, lambda _, output: (F.log_softmax(output, dim=-1),), _categorical_log_prob, _categorical_entropy
     ),
     MultiCategoricalDistribution: ClosedForm(
-        CATEGORICAL, _multi_categorical_parameters, _categorical_log_prob, _categorical_entropy
+        CATEGORICAL,
+        _multi_categorical_parameters,  # type: ignore[arg-type]  # closed_form() fills in the sizes
+        _categorical_log_prob,
+        _categorical_entropy,
     ),
     BernoulliDistribution: ClosedForm(BERNOULLI, lambda _, output: (output,), _bernoulli_log_prob, _bernoulli_entropy),
     DiagGaussianDistribution: ClosedForm(
@@ -102,7 +106,11 @@ def closed_form(policy: BasePolicy) -> ClosedForm | None:
         getattr(type(policy), step) is not getattr(ActorCriticPolicy, step) for step in steps
     ):
         return None
-    return _FORMS.get(type(policy.action_dist))
+    form = _FORMS.get(type(policy.action_dist))
+    if form is not None and isinstance(policy.action_dist, MultiCategoricalDistribution):
+        sizes = [int(size) for size in policy.action_dist.action_dims]  # numpy integers would enter a graph as tensors
+        return form._replace(parameters=partial(_multi_categorical_parameters, sizes=sizes))
+    return form
 
 
 def evaluate_closed_form(
