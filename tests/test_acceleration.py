@@ -374,3 +374,13 @@ def test_failed_compilation_falls_back_to_eager() -> None:
     model = updated(PPOClip, "compile", **kwargs)
     assert "compiling failed" in model.acceleration_report()["graph"]
     assert relative_difference(model, updated(PPOClip, "off", **kwargs)) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not th.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("acceleration", ["eager", "compile"])
+@pytest.mark.parametrize("cls", [PPOClip, PPOPenalty, PPOAdaptiveClip])
+def test_fast_path_equals_the_reference_on_a_gpu(cls: type[Any], acceleration: str) -> None:
+    reference = updated(cls, "off", action="box", device="cuda", **({} if cls is PPOClip else {"max_kl": None}))
+    fast = updated(cls, acceleration, action="box", device="cuda", **({} if cls is PPOClip else {"max_kl": None}))
+    assert relative_difference(reference, fast) < 1e-4

@@ -1,0 +1,98 @@
+"""Peak memory against stock PPO, and memory and compilations over many updates.
+
+    python benchmarks/memory.py                      # the table of docs/speed.md
+
+Each contender runs in a process of its own. "peak" is the highest resident memory of the process, "staged" the size of
+the rollout kept on the device (the sum of its tensors), "growth" the resident memory gained from the 20th to the last
+update of a small run in which beta, epsilon and the learning rate change all the time.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import warnings
+from typing import Any
+
+import torch as th
+from speed import SETTINGS, Contender
+
+
+def staged_bytes(model: Any) -> int:
+    """Size of the rollout that the fast path holds."""
+    buffer = model.rollout_buffer
+    count = buffer.buffer_size * buffer.n_envs
+    observation = buffer.observations.nbytes // count
+    return int(count * (min(observation, 4 * buffer.observations[0].size) + 4 * (4 + buffer.action_dim)))
+
+
+def peak(name: str, setting: str, queue: Any) -> None:
+    """Train two updates and report the process's peak memory in MB."""
+    prepare()
+    contender = Contender(name, SETTINGS[setting], "cpu", seed=0)
+    contender.train(2)
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    queue.put({"peak": megabytes, "staged": staged_bytes(contender.model) / 2**20})
+
+
+def growth(name: str, updates: int, queue: Any) -> None:
+    """Train many updates and report memory gained and graphs compiled after the second update."""
+    from torch._dynamo.utils import counters
+
+    prepare()
+    contender = Contender(name, SETTINGS["S1"], "cpu", seed=0)
+    contender.model.learning_rate = lambda progress: 1e-3 * (0.1 + abs(progress))
+    contender.model._setup_lr_schedule()
+    contender.train(2)
+    graphs = counters["stats"]["unique_graphs"]
+    contender.train(18)
+    before = resident_bytes()
+    contender.train(updates - 20)
+    gained = (resident_bytes() - before) / 2**20
+    queue.put({"growth": gained, "recompiled": counters["stats"]["unique_graphs"] - graphs})
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process (Linux)."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def prepare() -> None:
+    th.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+
+
+def in_own_process(function: Any, *args: Any) -> dict[str, float]:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=function, args=(*args, queue))
+    process.start()
+    result: dict[str, float] = queue.get()
+    process.join()
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", nargs="+", default=["S3", "S4"], choices=list(SETTINGS))
+    parser.add_argument("--updates", type=int, default=200)
+    args = parser.parse_args()
+    for setting in args.settings:
+        stock = in_own_process(peak, "PPO", setting)["peak"]
+        for name in ("PPOClip eager", "PPOPenalty eager"):
+            row = in_own_process(peak, name, setting)
+            ratio = (row["peak"] - row["staged"]) / stock
+            print(
+                f"{setting} {name:22} {json.dumps(row)} stock {stock:.0f} MB, (peak - staged) / stock {ratio:.3f}",
+                flush=True,
+            )
+    for name in ("PPOPenalty eager", "PPOAdaptiveClip eager", "PPOPenalty compile"):
+        print(
+            f"{args.updates} updates of {name:22} {json.dumps(in_own_process(growth, name, args.updates))}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
