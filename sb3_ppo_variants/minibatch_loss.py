@@ -63,7 +63,7 @@ class LossMixin(OnPolicyAlgorithm):
         zero = th.zeros((), device=loss.device)
         kl = zero
         if old is not None:
-            with th.set_grad_enabled(self.penalizes_kl):
+            with th.set_grad_enabled(self.penalizes_kl and th.is_grad_enabled()):
                 kl = masked_mean(directed_kl(new.family, old, new.parameters, self.kl_direction), mask)
             if self.penalizes_kl:
                 loss = loss + self.kl_penalty(kl, c)
