@@ -141,7 +141,11 @@ def supports_flat_adam(policy: BasePolicy) -> str | None:
     if len(optimizer.param_groups) != 1:
         return "the optimiser has several parameter groups"
     group = optimizer.param_groups[0]
-    unusual = [key for key in ("weight_decay", "amsgrad", "maximize", "differentiable") if group.get(key)]
+    unusual = [
+        key
+        for key in ("weight_decay", "amsgrad", "maximize", "differentiable", "capturable", "fused")
+        if group.get(key)
+    ]
     if unusual:
         return f"the optimiser uses {', '.join(unusual)}"
     parameters = list(policy.parameters())

@@ -268,6 +268,7 @@ class OwnSamples(RolloutBuffer):
         ("evaluation", "overrides its evaluation", {"policy": OwnEvaluation}),
         ("optimizer", "RMSprop", {"policy_kwargs": {"optimizer_class": th.optim.RMSprop}}),
         ("optimizer", "weight_decay", {"policy_kwargs": {"optimizer_kwargs": {"weight_decay": 0.1}}}),
+        ("optimizer", "fused", {"policy_kwargs": {"optimizer_kwargs": {"fused": True}}}),
         ("minibatches", "not rows", {"rollout_buffer_class": OwnSamples}),
         ("rollout", "other layers", {"policy_kwargs": {"activation_fn": th.nn.ELU}}),
         ("rollout", "plain vectors", {"observation": "image"}),
