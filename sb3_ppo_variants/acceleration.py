@@ -24,7 +24,7 @@ from sb3_ppo_variants.staged_update import StagedUpdate
 from sb3_ppo_variants.written_gradient import written_gradient_obstacle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from sb3_ppo_variants.policy_update import PolicyUpdateMixin
@@ -124,6 +124,9 @@ class Acceleration:
             return "the policy has no closed form"
         if not self.flat:
             return self.flat_obstacle
+        own_parameters = [p for module in self.policy.modules() for p in module.parameters(recurse=False)]
+        if len(own_parameters) > len(list(self.policy.parameters())):
+            return "layers share parameters"
         if algorithm.may_stop_within_epoch():
             return "early stopping on each minibatch reads one number back per step"
         if algorithm.batch_size > algorithm.rollout_buffer.buffer_size * algorithm.n_envs:
@@ -148,17 +151,17 @@ class Acceleration:
         )
 
 
+# Constructor arguments that enter an update as numbers, or not at all: a new value needs no new fast path.
+_FREE_TO_CHANGE = {
+    *("learning_rate", "ent_coef", "vf_coef", "target_kl", "clip_range", "clip_range_upper", "initial_beta"),
+    *("n_epochs", "verbose", "seed", "tensorboard_log", "stats_window_size"),
+}
+
+
 def _identity(algorithm: PolicyUpdateMixin) -> tuple[object, ...]:
-    buffer = algorithm.rollout_buffer
-    return (
-        id(algorithm.policy),
-        id(algorithm.policy.optimizer),
-        id(buffer),
-        algorithm.acceleration,
-        algorithm.batch_size,
-        algorithm.may_stop_within_epoch(),
-        algorithm.watches_kl(),
-        algorithm.value_loss,
-        algorithm.clip_range_vf is None,
-        algorithm.kl_direction,
-    )
+    """Everything that the choice of pieces, or a compiled graph, depends on: graphs themselves check nothing."""
+    parameters: Iterable[str] = type(algorithm).__signature__.parameters  # type: ignore[attr-defined]  # set per class
+    values = [getattr(algorithm, name, None) for name in parameters if name not in _FREE_TO_CHANGE]
+    settings = [value for value in values if value is None or isinstance(value, (str, bool, int, float, tuple))]
+    objects = (algorithm.policy, algorithm.policy.optimizer, algorithm.rollout_buffer)
+    return (*map(id, objects), algorithm.may_stop_within_epoch(), algorithm.watches_kl(), *settings)

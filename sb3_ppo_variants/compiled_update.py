@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
-from sb3_ppo_variants.closed_forms import ClosedForm, evaluate_closed_form
+from sb3_ppo_variants.closed_forms import ClosedForm, evaluate_closed_form, evaluate_output
 from sb3_ppo_variants.flat_parameters import FlatAdam, traceable_adam_step
 from sb3_ppo_variants.kl_divergence import Parameters
 from sb3_ppo_variants.losses import Number
@@ -25,16 +27,33 @@ _MOST_MINIBATCHES_PER_GRAPH = 4
 
 
 class _Evaluator(nn.Module):
-    """Gives ``functional_call`` a module whose forward is the closed-form evaluation."""
+    """Gives ``functional_call`` a module whose forward is the closed-form evaluation.
+
+    SB3's preprocessing asks at every call whether the space is one of images, which cannot be traced: for arrays it is
+    done here, by the answer found once.
+    """
 
     def __init__(self, policy: Any, form: ClosedForm):
         super().__init__()
         self.policy = policy
         self.form = form
+        space = policy.observation_space
+        self.is_array = isinstance(space, spaces.Box)
+        self.divisor = 255.0 if self.is_array and policy.normalize_images and is_image_space(space) else 1.0
 
     def forward(self, observations: Any, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor, Parameters]:
-        values, log_prob, entropy, _, parameters = evaluate_closed_form(self.policy, self.form, observations, actions)
-        return values, log_prob, entropy, parameters
+        policy, form = self.policy, self.form
+        if not self.is_array:
+            evaluation = evaluate_closed_form(policy, form, observations, actions)
+        else:
+            inputs = observations.float() / self.divisor
+            pi_features = policy.pi_features_extractor(inputs)
+            shared = policy.share_features_extractor
+            vf_features = pi_features if shared else policy.vf_features_extractor(inputs)
+            output = policy.action_net(policy.mlp_extractor.forward_actor(pi_features))
+            values = policy.value_net(policy.mlp_extractor.forward_critic(vf_features)).flatten()
+            evaluation = evaluate_output(policy, form, output, values, actions)
+        return evaluation.values, evaluation.log_prob, evaluation.entropy, evaluation.parameters
 
 
 class CompiledStep:
@@ -71,7 +90,11 @@ class CompiledStep:
         def loss_of(flat: th.Tensor, minibatch: Any, old: Parameters | None, c: dict[str, Number]) -> Any:
             parameters = dict(zip(names, adam.views(flat)))
             arguments = (minibatch.observations, minibatch.actions)
-            values, log_prob, entropy, new = th.func.functional_call(evaluator, parameters, arguments)
+            # No layers share parameters (Acceleration sees to it); SB3's two names for one extractor confuse the tracer
+            # unless tie_weights is off.
+            values, log_prob, entropy, new = th.func.functional_call(
+                evaluator, parameters, arguments, tie_weights=False
+            )
             evaluation = Evaluation(values, log_prob, entropy, form.family, new)
             loss, metrics = algorithm.minibatch_loss(minibatch, evaluation, old, c)
             return loss, th.stack(metrics)
@@ -93,8 +116,11 @@ class CompiledStep:
 
         # A code object of its own: dynamo counts recompilations per code object, and every model compiles once.
         own = types.FunctionType(steps_of.__code__.replace(), globals(), "steps_of", None, steps_of.__closure__)
-        mode = "reduce-overhead" if adam.flat.is_cuda else None
-        self._compiled: Callable[..., th.Tensor] = th.compile(own, fullgraph=True, dynamic=False, mode=mode)
+        # No guards: checking at every call that nothing changed costs as much as a minibatch. Shapes are fixed by
+        # CompiledUpdate, and Acceleration makes a new CompiledStep when a setting or an object of the model changes.
+        options: dict[str, Any] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
+        options["triton.cudagraphs" if adam.flat.is_cuda else "cpp_wrapper"] = True
+        self._compiled: Callable[..., th.Tensor] = th.compile(own, fullgraph=True, dynamic=False, options=options)
 
     def __call__(self, rows: Any, old: Parameters | None, coefficients: dict[str, Number]) -> th.Tensor | None:
         """Take the steps.

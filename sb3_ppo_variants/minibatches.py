@@ -27,15 +27,16 @@ def preserved_numpy_generator() -> Iterator[None]:
         np.random.set_state(state)
 
 
-def measurement_size(buffer: RolloutBuffer, batch_size: int) -> int:
+def measurement_size(buffer: RolloutBuffer, least: int, numbers: int = 4_000_000) -> int:
     """Choose how many states one forward pass without gradient takes: many vectors, few images.
 
     :param buffer: a rollout buffer of any host
-    :param batch_size: the training batch size, the least that is taken
+    :param least: number of states that is taken in any case
+    :param numbers: as many states as have this many numbers together
     """
     shapes = buffer.obs_shape.values() if isinstance(buffer.obs_shape, dict) else [buffer.obs_shape]
     numbers_per_state = max(1, sum(int(np.prod(shape)) for shape in shapes))
-    return max(batch_size, 4_000_000 // numbers_per_state)
+    return max(least, numbers // numbers_per_state)
 
 
 def measurement_batches(buffer: RolloutBuffer, batch_size: int) -> Iterator[Any]:
@@ -73,6 +74,7 @@ class StagedRollout:
     def __init__(self, buffer: RolloutBuffer, action_space: spaces.Space[Any], batch_size: int):
         self.size = buffer.buffer_size * buffer.n_envs
         self.piece_size = measurement_size(buffer, batch_size)
+        self.sample_size = min(self.size, measurement_size(buffer, 128, 1_000_000))
         with preserved_numpy_generator():
             order = np.random.permutation(self.size)  # what get() is about to draw: the order of the rows
         with preserved_numpy_generator():

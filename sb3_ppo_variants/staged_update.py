@@ -47,10 +47,10 @@ class StagedUpdate:
         self.adam = adam
         self.trunk = trunk
         self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, algorithm.batch_size)
-        # A decision needs the whole rollout. Where the KL is only logged one piece is enough: this matters for images.
+        # A decision needs the whole rollout. Where the KL is only logged a sample will do: this matters for images.
         self.needs_old = algorithm.penalizes_kl or algorithm.watches_kl()
         whole = self.needs_old or algorithm.decides_on_kl()
-        self.measured_rows = self.rollout.size if whole else min(self.rollout.size, self.rollout.piece_size)
+        self.measured_rows = self.rollout.size if whole else self.rollout.sample_size
         self.family, old = self._measure()
         self.old = tuple(p.clone() for p in old)  # a Gaussian's log_std is a view of the live parameter
 

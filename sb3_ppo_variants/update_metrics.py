@@ -44,8 +44,8 @@ class UpdateTrace:
 
     :param minibatches: one row per minibatch in the order of ``MinibatchMetrics``, shape (n_minibatches, n_metrics)
     :param epoch: epoch of each row, shape (n_minibatches,)
-    :param kl_divergence: exact KL after the last step, over the whole rollout (PPOClip without ``max_kl``: over at most
-        one large batch of it), nats per state
+    :param kl_divergence: exact KL after the last step, over the whole rollout (PPOClip without ``max_kl``: of images,
+        over 128 states of it), nats per state
     :param epochs_done: epochs that were done, with the fraction of one that was broken off
     :param stopped: True if ``target_kl`` (PPOClip) or ``max_kl`` ended the update early
     """

@@ -101,6 +101,14 @@ def test_compile_equals_the_reference_after_two_updates(action: str, cls: type[A
 
 
 @pytest.mark.slow
+def test_compile_equals_the_reference_for_images() -> None:
+    reference = updated(PPOClip, "off", observation="image", n_epochs=1)
+    fast = updated(PPOClip, "compile", observation="image", n_epochs=1)
+    assert fast.acceleration_report()["graph"] == "torch.compile"
+    assert relative_difference(reference, fast) < 1e-5
+
+
+@pytest.mark.slow
 def test_compile_compiles_once_for_changing_coefficients() -> None:
     from torch._dynamo.utils import counters
 
@@ -357,6 +365,25 @@ def test_setting_changed_during_a_run_changes_the_path() -> None:
     assert model.acceleration_report()["backward"] == "written out"
     model.value_loss = "huber"
     assert "not the squared error" in model.acceleration_report()["backward"]
+
+
+class TiedFeatures(BaseFeaturesExtractor):
+    """Two layers with one weight."""
+
+    def __init__(self, observation_space: Any):
+        super().__init__(observation_space, 4)
+        self.first, self.second = th.nn.Linear(4, 4), th.nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.second(th.tanh(self.first(observations)))
+
+
+def test_shared_parameters_are_not_compiled() -> None:
+    kwargs: dict[str, Any] = {"policy_kwargs": {"features_extractor_class": TiedFeatures}, "action": "box"}
+    model = updated(PPOClip, "compile", **kwargs)
+    assert "share parameters" in model.acceleration_report()["graph"]
+    assert relative_difference(model, updated(PPOClip, "off", **kwargs)) < 1e-5
 
 
 class NormalizedFeatures(BaseFeaturesExtractor):
