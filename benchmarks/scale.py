@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch as th
+from matplotlib.ticker import LogLocator, ScalarFormatter
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -77,6 +78,10 @@ def plot(results: dict[str, dict[str, dict[str, list[float]]]], path: Path) -> N
         axis.set(xscale="log", yscale="log", xlabel=label, ylabel="microseconds per environment step")
         axis.set_xticks(xs, [str(x) for x in xs])
         axis.minorticks_off()
+        low, high = axis.get_ylim()
+        axis.set_ylim(0.75 * low, high)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(ScalarFormatter())
         axis.grid(alpha=0.3)
     axes[0, 0].legend()
     figure.suptitle("Cost of training per step, environment included (Pendulum-v1, one CPU thread)")
