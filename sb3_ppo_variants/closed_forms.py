@@ -126,9 +126,24 @@ def evaluate_closed_form(
     """
     features = policy.extract_features(observations)
     pi_features, vf_features = (features, features) if policy.share_features_extractor else features
-    latent_pi = policy.mlp_extractor.forward_actor(pi_features)  # type: ignore[arg-type]  # tensors by construction
-    latent_vf = policy.mlp_extractor.forward_critic(vf_features)  # type: ignore[arg-type]
-    return evaluate_output(policy, form, policy.action_net(latent_pi), policy.value_net(latent_vf).flatten(), actions)
+    return evaluate_features(policy, form, pi_features, vf_features, actions)
+
+
+def evaluate_features(
+    policy: Any, form: ClosedForm, pi_features: Any, vf_features: Any, actions: th.Tensor
+) -> Evaluation:
+    """Evaluate actions from extracted features.
+
+    :param policy: one that :func:`closed_form` accepts
+    :param form: its closed form
+    :param pi_features: for the actor, shape (n_batch, n_features)
+    :param vf_features: for the critic, shape (n_batch, n_features)
+    :param actions: shape (n_batch,) for Discrete, else (n_batch, n_dimensions)
+    :return: the evaluation
+    """
+    output = policy.action_net(policy.mlp_extractor.forward_actor(pi_features))
+    values = policy.value_net(policy.mlp_extractor.forward_critic(vf_features)).flatten()
+    return evaluate_output(policy, form, output, values, actions)
 
 
 def evaluate_output(

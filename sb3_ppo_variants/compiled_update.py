@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
-from sb3_ppo_variants.closed_forms import ClosedForm, evaluate_closed_form, evaluate_output
+from sb3_ppo_variants.closed_forms import ClosedForm, evaluate_closed_form, evaluate_features
 from sb3_ppo_variants.flat_parameters import FlatAdam, traceable_adam_step
 from sb3_ppo_variants.kl_divergence import Parameters
 from sb3_ppo_variants.losses import Number
@@ -50,9 +50,7 @@ class _Evaluator(nn.Module):
             pi_features = policy.pi_features_extractor(inputs)
             shared = policy.share_features_extractor
             vf_features = pi_features if shared else policy.vf_features_extractor(inputs)
-            output = policy.action_net(policy.mlp_extractor.forward_actor(pi_features))
-            values = policy.value_net(policy.mlp_extractor.forward_critic(vf_features)).flatten()
-            evaluation = evaluate_output(policy, form, output, values, actions)
+            evaluation = evaluate_features(policy, form, pi_features, vf_features, actions)
         return evaluation.values, evaluation.log_prob, evaluation.entropy, evaluation.parameters
 
 

@@ -5,6 +5,8 @@ policy's Parameter objects stay the same and its own optimiser keeps seeing the 
 saving, loading and continuing with stock code work at any time between two updates.
 """
 
+from collections.abc import Sequence
+
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from torch.optim.adam import adam
@@ -31,8 +33,8 @@ class FlatAdam:
         self.flat = th.cat([p.detach().flatten() for p in self.parameters])
         self.gradient = th.zeros_like(self.flat)
         self.step_count = th.tensor(float(self.steps), device=self.flat.device)
-        self.exp_avg = self._gather([s.get("exp_avg") for s in state])
-        self.exp_avg_sq = self._gather([s.get("exp_avg_sq") for s in state])
+        self.exp_avg = th.cat(self._flattened([s.get("exp_avg") for s in state]))
+        self.exp_avg_sq = th.cat(self._flattened([s.get("exp_avg_sq") for s in state]))
         pieces = zip(self.parameters, *(self.views(t) for t in (self.flat, self.exp_avg, self.exp_avg_sq)))
         for parameter, data, exp_avg, exp_avg_sq in pieces:
             parameter.data = data
@@ -65,8 +67,7 @@ class FlatAdam:
         :param loss: scalar
         """
         gradients = th.autograd.grad(loss, self.parameters, allow_unused=True)
-        pieces = [th.zeros_like(p) if g is None else g for g, p in zip(gradients, self.parameters)]
-        th.cat([piece.reshape(-1) for piece in pieces], out=self.gradient)
+        th.cat(self._flattened(gradients), out=self.gradient)
 
     def step(self, max_grad_norm: float) -> th.Tensor:
         """Clip the norm of the flat gradient and take one Adam step in place.
@@ -101,10 +102,9 @@ class FlatAdam:
         for parameter in self.parameters:
             self.optimizer.state[parameter]["step"].fill_(float(self.steps))
 
-    def _gather(self, moments: list[th.Tensor | None]) -> th.Tensor:
-        return th.cat(
-            [th.zeros_like(p).flatten() if m is None else m.flatten() for m, p in zip(moments, self.parameters)]
-        )
+    def _flattened(self, pieces: Sequence[th.Tensor | None]) -> list[th.Tensor]:
+        """Flatten one tensor per parameter, zeros for a missing one."""
+        return [(th.zeros_like(p) if t is None else t).reshape(-1) for t, p in zip(pieces, self.parameters)]
 
 
 def traceable_adam_step(

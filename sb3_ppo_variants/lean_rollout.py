@@ -1,7 +1,7 @@
 """A leaner ``policy.forward`` for collecting rollouts with small networks on the CPU: numpy on the parameters' memory.
 
 At batch size 1 nearly all of SB3's forward pass is call overhead. SB3's own ``collect_rollouts`` keeps running; only
-the policy's forward is replaced while it does.
+the policy's forward and the buffer's add are replaced while it does.
 """
 
 import types
@@ -24,7 +24,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
 from sb3_ppo_variants.closed_forms import closed_form
-from sb3_ppo_variants.mlp_trunk import plain_mlp_obstacle
+from sb3_ppo_variants.mlp_trunk import linear_layers, plain_mlp_obstacle
 
 Array = npt.NDArray[np.float32]
 _HALF_LOG_2PI = np.float32(0.5 * np.log(2 * np.pi))
@@ -212,13 +212,14 @@ def lean_forward_obstacle(policy: Any) -> str | None:
 
 
 def _layers(hidden: nn.Sequential, last: nn.Module) -> list[Layer]:
-    layers: list[Layer] = []
-    for module in [*hidden, last]:
-        if isinstance(module, nn.Linear):
-            layers.append(Layer(module.weight.detach().numpy().T, module.bias.detach().numpy(), None))
-        else:
-            layers[-1] = layers[-1]._replace(activation=_ACTIVATIONS[type(module)])
-    return layers
+    return [
+        Layer(
+            linear.weight.detach().numpy().T,
+            linear.bias.detach().numpy(),
+            None if activation is None else _ACTIVATIONS[activation],
+        )
+        for linear, activation in linear_layers([*hidden, last])
+    ]
 
 
 def _mlp(inputs: Array, layers: list[Layer]) -> Array:

@@ -19,7 +19,7 @@ from sb3_ppo_variants.losses import (
     outside_clip_range,
     value_errors,
 )
-from sb3_ppo_variants.policy_evaluation import Evaluation
+from sb3_ppo_variants.policy_evaluation import Evaluation, valid_steps
 from sb3_ppo_variants.update_metrics import MinibatchMetrics
 
 
@@ -48,7 +48,7 @@ class LossMixin(OnPolicyAlgorithm):
         :return: scalar loss with gradient, and its parts without
         """
         c = coefficients
-        mask = minibatch.mask > 1e-8 if "mask" in minibatch._fields else None
+        mask = valid_steps(minibatch)
         advantages = self.advantages_of(minibatch, mask, c)
         log_ratio = new.log_prob - minibatch.old_log_prob
         ratio = th.exp(log_ratio)

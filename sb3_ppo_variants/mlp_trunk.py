@@ -4,7 +4,7 @@ For small networks most of a backward pass is autograd's bookkeeping. A stack of
 matrix products per layer, written out here; what comes after the networks' outputs is in ``written_gradient``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch as th
@@ -42,8 +42,7 @@ class MlpTrunk:
         gradients = dict(zip(map(id, adam.parameters), adam.views(adam.gradient)))
         self.actor = _stack([*policy.mlp_extractor.policy_net, policy.action_net], gradients)
         self.critic = _stack([*policy.mlp_extractor.value_net, policy.value_net], gradients)
-        self.log_std: nn.Parameter | None = getattr(policy, "log_std", None)
-        self.log_std_gradient = None if self.log_std is None else gradients[id(self.log_std)]
+        self.log_std_gradient = gradients.get(id(getattr(policy, "log_std", None)))
         self._activations: list[list[th.Tensor]] = []
 
     def forward(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
@@ -98,14 +97,25 @@ def plain_mlp_obstacle(policy: ActorCriticPolicy) -> str | None:
     return None
 
 
-def _stack(modules: list[nn.Module], gradients: dict[int, th.Tensor]) -> list[_Layer]:
-    layers: list[_Layer] = []
+def linear_layers(modules: Iterable[nn.Module]) -> list[tuple[nn.Linear, type[nn.Module] | None]]:
+    """Pair every linear layer with the activation that follows it.
+
+    :param modules: of a network for which :func:`plain_mlp_obstacle` finds nothing, from input to output
+    """
+    layers: list[tuple[nn.Linear, type[nn.Module] | None]] = []
     for module in modules:
         if isinstance(module, nn.Linear):
-            layers.append(_Layer(module, None, gradients[id(module.weight)], gradients[id(module.bias)]))
+            layers.append((module, None))
         else:
-            layers[-1] = layers[-1]._replace(activation=type(module))
+            layers[-1] = (layers[-1][0], type(module))
     return layers
+
+
+def _stack(modules: list[nn.Module], gradients: dict[int, th.Tensor]) -> list[_Layer]:
+    return [
+        _Layer(linear, activation, gradients[id(linear.weight)], gradients[id(linear.bias)])
+        for linear, activation in linear_layers(modules)
+    ]
 
 
 def _forward(inputs: th.Tensor, layers: list[_Layer]) -> list[th.Tensor]:

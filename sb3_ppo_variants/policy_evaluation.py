@@ -63,6 +63,15 @@ def evaluate_minibatch(policy: ActorCriticPolicy, minibatch: Any) -> Evaluation:
     return Evaluation(values.flatten(), log_prob, entropy, family, family.parameters(distribution))
 
 
+def valid_steps(minibatch: Any) -> th.Tensor | None:
+    """Tell which steps of a minibatch count: recurrent minibatches are padded.
+
+    :param minibatch: the host's NamedTuple
+    :return: bool, shape (n_batch,), True where the step is real; None if all are
+    """
+    return minibatch.mask > 1e-8 if "mask" in minibatch._fields else None
+
+
 def snapshot_policy(policy: ActorCriticPolicy) -> ActorCriticPolicy:
     """Copy a policy as it is now, for evaluation only: in evaluation mode and without optimiser.
 

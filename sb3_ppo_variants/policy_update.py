@@ -177,6 +177,10 @@ class PolicyUpdateMixin(LossMixin):
         limit = self.kl_limit()
         return limit is not None and not kl <= limit
 
+    def needs_old_distribution(self) -> bool:
+        """Say whether every minibatch is compared with the old policy: for the penalty, or to watch the KL."""
+        return self.penalizes_kl or self.watches_kl()
+
     def acceleration_report(self) -> dict[str, str]:
         """Tell which pieces of the fast path are active, and for the others why not.
 

@@ -10,7 +10,7 @@ import torch as th
 from sb3_ppo_variants.kl_divergence import Parameters, directed_kl
 from sb3_ppo_variants.losses import Number
 from sb3_ppo_variants.minibatches import measurement_batches
-from sb3_ppo_variants.policy_evaluation import evaluate_minibatch, snapshot_policy
+from sb3_ppo_variants.policy_evaluation import evaluate_minibatch, snapshot_policy, valid_steps
 
 if TYPE_CHECKING:
     from sb3_ppo_variants.policy_update import PolicyUpdateMixin
@@ -26,6 +26,7 @@ class ReferenceUpdate:
         self.algorithm = algorithm
         self.policy = algorithm.policy
         self.old_policy = snapshot_policy(self.policy)
+        self.needs_old = algorithm.needs_old_distribution()
 
     def minibatches(self) -> Iterator[Any]:
         """Yield the minibatches of one epoch in the order stock PPO would draw."""
@@ -40,7 +41,7 @@ class ReferenceUpdate:
         """
         algorithm, policy = self.algorithm, self.policy
         new = evaluate_minibatch(policy, minibatch)
-        old = self._old_parameters(minibatch) if algorithm.penalizes_kl or algorithm.watches_kl() else None
+        old = self._old_parameters(minibatch) if self.needs_old else None
         loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
         if algorithm.passes_target_kl(metrics.approx_kl):
             return th.stack(metrics), True
@@ -62,8 +63,8 @@ class ReferenceUpdate:
             for minibatch in measurement_batches(algorithm.rollout_buffer, algorithm.batch_size):
                 new = evaluate_minibatch(self.policy, minibatch)
                 kl = directed_kl(new.family, self._old_parameters(minibatch), new.parameters, algorithm.kl_direction)
-                if "mask" in minibatch._fields:
-                    kl = kl[minibatch.mask > 1e-8]
+                mask = valid_steps(minibatch)
+                kl = kl if mask is None else kl[mask]
                 total += kl.double().sum().item()
                 count += len(kl)
         self.policy.set_training_mode(True)

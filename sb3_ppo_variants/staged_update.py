@@ -48,7 +48,7 @@ class StagedUpdate:
         self.trunk = trunk
         self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, algorithm.batch_size)
         # A decision needs the whole rollout. Where the KL is only logged a sample will do: this matters for images.
-        self.needs_old = algorithm.penalizes_kl or algorithm.watches_kl()
+        self.needs_old = algorithm.needs_old_distribution()
         whole = self.needs_old or algorithm.decides_on_kl()
         self.measured_rows = self.rollout.size if whole else self.rollout.sample_size
         self.family, old = self._measure()
