@@ -12,9 +12,19 @@ Layers, each importing only from those above it:
 - ``zoo``: rl-zoo3 integration, imported on demand
 """
 
-from sb3_ppo_variants.ppo_adaptive_clip import PPOAdaptiveClip
-from sb3_ppo_variants.ppo_clip import PPOClip
-from sb3_ppo_variants.ppo_penalty import PPOPenalty
+from sb3_ppo_variants.ppo_adaptive_clip import MaskablePPOAdaptiveClip, PPOAdaptiveClip, RecurrentPPOAdaptiveClip
+from sb3_ppo_variants.ppo_clip import MaskablePPOClip, PPOClip, RecurrentPPOClip
+from sb3_ppo_variants.ppo_penalty import MaskablePPOPenalty, PPOPenalty, RecurrentPPOPenalty
 
 __version__ = "0.1.0"
-__all__ = ["PPOAdaptiveClip", "PPOClip", "PPOPenalty"]
+__all__ = [
+    "MaskablePPOAdaptiveClip",
+    "MaskablePPOClip",
+    "MaskablePPOPenalty",
+    "PPOAdaptiveClip",
+    "PPOClip",
+    "PPOPenalty",
+    "RecurrentPPOAdaptiveClip",
+    "RecurrentPPOClip",
+    "RecurrentPPOPenalty",
+]
