@@ -66,15 +66,13 @@ class ReferenceUpdate:
         :param coefficients: of this epoch
         :return: metrics, shape (n_metrics,), and True if the update must stop (then no step was taken)
         """
-        algorithm, policy = self.algorithm, self.policy
-        new = evaluate_minibatch(policy, minibatch)
+        algorithm = self.algorithm
+        new = evaluate_minibatch(self.policy, minibatch)
         old = self._old_parameters(minibatch) if self.needs_old else None
         loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
         if algorithm.passes_target_kl(metrics.approx_kl):
             return th.stack(metrics), True
-        policy.optimizer.zero_grad()
-        loss.backward()
-        norm, skipped = self.skipper.clip_and_step(metrics.loss)
+        norm, skipped = self._take_step(loss)
         return th.stack(metrics._replace(grad_norm=norm, skipped=skipped)), False
 
     def kl_divergence(self) -> float:
@@ -98,6 +96,12 @@ class ReferenceUpdate:
 
     def finish(self) -> None:
         """Nothing to hand back: policy and optimiser were used in place."""
+
+    def _take_step(self, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Return the norm of the gradient, and 1 if no step was taken because it is not finite, else 0."""
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        return self.skipper.clip_and_step(loss.detach())
 
     def _old_parameters(self, minibatch: Any) -> Parameters:
         with th.no_grad():
