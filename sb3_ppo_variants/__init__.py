@@ -6,7 +6,8 @@ Layers, each importing only from those above it:
 - reading a rollout and a policy: ``minibatches``, ``policy_evaluation``, ``closed_forms``, ``update_metrics``;
   ``nonfinite`` guards them
 - one update: ``reference_update``; the fast path ``flat_parameters``, ``mlp_trunk``, ``written_gradient``,
-  ``staged_update``, ``compiled_update``, ``lean_rollout``, and ``acceleration``, which chooses among them
+  ``staged_update``, ``compiled_update``, ``lean_rollout``, ``whole_sequences``, and ``acceleration``, which chooses
+  among them
 - ``minibatch_loss``: what is minimised; ``policy_update``: the only ``train()``; ``adaptation``: what the adaptive
   variants share
 - the algorithms: ``ppo_clip``, ``ppo_penalty``, ``ppo_adaptive_clip``
