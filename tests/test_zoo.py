@@ -143,7 +143,7 @@ def test_package_does_not_import_rl_zoo3(tmp_path: Path) -> None:
 
 def test_unknown_command_lists_the_commands(tmp_path: Path) -> None:
     done = zoo(tmp_path, "trian", status=2)
-    assert "unknown command 'trian'; choose from train, enjoy" in done.stderr
+    assert "unknown command 'trian', did you mean 'train'?; choose from train, enjoy" in done.stderr
     assert "usage:" in zoo(tmp_path, "--help").stdout
 
 
@@ -167,7 +167,7 @@ def test_installed_wheel_finds_its_hyperparams(tmp_path: Path) -> None:
         archive.extractall(site)
     assert (site / "sb3_ppo_variants" / "py.typed").is_file()
     assert not (site / "tests").exists()
-    script = "from sb3_ppo_variants.zoo.experiment_manager import hyperparams_folder as f; print(f())"
+    script = "from sb3_ppo_variants.zoo.hyperparameters import hyperparams_folder as f; print(f())"
     folder = Path(run_python(tmp_path, "-c", script, path=site).stdout.strip())
     assert folder == site / "sb3_ppo_variants" / "hyperparams"
     in_tree, in_wheel = (

@@ -24,19 +24,37 @@ ALGORITHMS: "dict[str, type[BaseAlgorithm]]" = {
 """The classes by the name that rl-zoo3's ``--algo`` takes."""
 
 
+def host_name(algo: str) -> str:
+    """Return the zoo's name of the algorithm whose entries and search space suit one of ours.
+
+    :param algo: key of ``ALGORITHMS``
+    """
+    return "ppo_lstm" if algo.endswith("_lstm") else "ppo"
+
+
 def register() -> None:
-    """Make rl-zoo3 know the algorithms of this package and their hyperparameter files.
+    """Make rl-zoo3 know the algorithms of this package, their hyperparameter files and their search spaces.
 
     Calling it again changes nothing. rl-zoo3 is imported here, not with this module.
     """
     import rl_zoo3
-    import rl_zoo3.exp_manager
-
-    from sb3_ppo_variants.zoo.experiment_manager import StockExperimentManager, VariantExperimentManager
 
     # One dictionary shared by all of the zoo's modules, so it is extended in place; each command builds its parser from
     # it when it is called.
     rl_zoo3.ALGOS.update(ALGORITHMS)
+
+    import rl_zoo3.exp_manager
+    import rl_zoo3.hyperparams_opt
+
+    if not hasattr(rl_zoo3.exp_manager, "ExperimentManager"):
+        # Called through custom_envs.py while this very module is being imported, by a command that needs the manager
+        # for questions about environments only, such as rl_zoo3.record_video. train and enjoy import custom_envs first.
+        return
+    from sb3_ppo_variants.zoo.experiment_manager import StockExperimentManager, VariantExperimentManager
+    from sb3_ppo_variants.zoo.search_spaces import CONVERTERS, SAMPLERS
+
+    rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER.update(SAMPLERS)
+    rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER.update(CONVERTERS)
 
     # The zoo looks for YAML files in its own folder only and offers no hook for another one. Its commands copy the name
     # ExperimentManager when they are imported: replacing it at its source serves those imported later, and the loop
@@ -47,4 +65,4 @@ def register() -> None:
             setattr(module, "ExperimentManager", VariantExperimentManager)  # noqa: B010  (an unknown module)
 
 
-__all__ = ["ALGORITHMS", "register"]
+__all__ = ["ALGORITHMS", "host_name", "register"]

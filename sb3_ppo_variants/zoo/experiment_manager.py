@@ -1,32 +1,71 @@
-"""The zoo's experiment manager with hyperparameter files of our own."""
+"""The zoo's experiment manager, taught what it has no hook for."""
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 from rl_zoo3.exp_manager import ExperimentManager as StockExperimentManager
 
 from sb3_ppo_variants.zoo import ALGORITHMS
-
-
-def hyperparams_folder() -> Path:
-    """Return the folder with one YAML file per algorithm: in the installed package, or beside it in a source tree."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "hyperparams"
-    return installed if installed.is_dir() else package.parent / "hyperparams"
+from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source, our_schedules
 
 
 class VariantExperimentManager(StockExperimentManager):
-    """rl-zoo3's experiment manager that takes the hyperparameters of our algorithms from our own files.
+    """rl-zoo3's experiment manager for our algorithms; stock ones go through it unchanged.
 
-    An explicit ``--conf-file`` is used as it is, and stock algorithms keep the zoo's files.
+    Hyperparameters come from our files, or, for an environment that they do not list, from the zoo's file of the host.
+    An explicit ``--conf-file`` is used as it is.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         given = inspect.signature(StockExperimentManager).bind(*args, **kwargs).arguments
-        if not given.get("config") and self.algo in ALGORITHMS:
-            self.config = str(hyperparams_folder() / f"{self.algo}.yml")
+        self._is_ours = self.algo in ALGORITHMS
+        self._source: Source | None = None
+        if self._is_ours and not given.get("config"):
+            self._source = find_source(self.algo, self.env_name.gym_id, self._is_atari)
+            self.config = str(self._source.path)
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not self._is_ours:
+            return super().read_hyperparameters()
+        self._announce_source()
+        self._override_by_trial()
+        hyperparams, saved = super().read_hyperparameters()
+        self._drop(hyperparams, saved)
+        overridden = self.custom_hyperparams or {}
+        check_keys(self.algo, overridden, "-params")
+        check_keys(self.algo, hyperparams, f"{self.config}, {self.env_name.gym_id}")
+        return hyperparams, saved
+
+    def _announce_source(self) -> None:
+        if self._source is not None and self._source.is_fallback:
+            print(
+                f"No entry for {self.env_name.gym_id} in {self.algo}.yml: taking the zoo's from "
+                f"{self._source.path.name}; what it does not set has the defaults of {ALGORITHMS[self.algo].__name__}"
+            )
+
+    def _override_by_trial(self) -> None:
+        """Load the trial that the zoo leaves out: number 0, or the best one if a study but no number is given."""
+        if self.optimize_hyperparameters or not (self.storage and self.study_name) or self.trial_id:
+            return
+        print(f"Loading {'the best trial' if self.trial_id is None else 'trial 0'} of the study {self.study_name}")
+        trial = self.load_trial(self.storage, self.study_name, self.trial_id)
+        self.custom_hyperparams = {**trial, **(self.custom_hyperparams or {})}
+
+    def _drop(self, hyperparams: dict[str, Any], saved: dict[str, Any]) -> None:
+        for key in self._source.dropped if self._source is not None else ():
+            if key in hyperparams and key not in (self.custom_hyperparams or {}):
+                del hyperparams[key]
+                value = saved.pop(key)
+                print(f"{key} {value} of that entry is left out: the KL penalty alone holds {self.algo} back")
+
+    def _preprocess_schedules(self, hyperparams: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        # a static method in the zoo, which needs to know nothing
+        if not self._is_ours:
+            return super()._preprocess_schedules(hyperparams)
+        ours = our_schedules(hyperparams)
+        theirs = {key: value for key, value in hyperparams.items() if key not in ours}
+        return {**super()._preprocess_schedules(theirs), **ours}
 
 
-__all__ = ["StockExperimentManager", "VariantExperimentManager", "hyperparams_folder"]
+__all__ = ["StockExperimentManager", "VariantExperimentManager"]
