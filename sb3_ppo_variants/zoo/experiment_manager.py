@@ -1,12 +1,22 @@
 """The zoo's experiment manager, taught what it has no hook for."""
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
+import rl_zoo3.exp_manager
 from rl_zoo3.exp_manager import ExperimentManager as StockExperimentManager
+from rl_zoo3.utils import ALGOS
+from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants.zoo import ALGORITHMS
-from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source, our_schedules
+from sb3_ppo_variants.policy_update import PolicyUpdateMixin
+from sb3_ppo_variants.saved_class import check_saved_class, saved_class
+from sb3_ppo_variants.zoo import ALGORITHMS, is_maskable, is_recurrent
+from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source, our_schedules, recurrent_policy
+from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
 
 
 class VariantExperimentManager(StockExperimentManager):
@@ -32,8 +42,9 @@ class VariantExperimentManager(StockExperimentManager):
         self._override_by_trial()
         hyperparams, saved = super().read_hyperparameters()
         self._drop(hyperparams, saved)
-        overridden = self.custom_hyperparams or {}
-        check_keys(self.algo, overridden, "-params")
+        if is_recurrent(self.algo):
+            hyperparams["policy"] = saved["policy"] = recurrent_policy(self.algo, hyperparams.get("policy"))
+        check_keys(self.algo, self.custom_hyperparams or {}, "-params")
         check_keys(self.algo, hyperparams, f"{self.config}, {self.env_name.gym_id}")
         return hyperparams, saved
 
@@ -53,11 +64,10 @@ class VariantExperimentManager(StockExperimentManager):
         self.custom_hyperparams = {**trial, **(self.custom_hyperparams or {})}
 
     def _drop(self, hyperparams: dict[str, Any], saved: dict[str, Any]) -> None:
-        for key in self._source.dropped if self._source is not None else ():
+        for key, reason in self._source.dropped.items() if self._source is not None else ():
             if key in hyperparams and key not in (self.custom_hyperparams or {}):
                 del hyperparams[key]
-                value = saved.pop(key)
-                print(f"{key} {value} of that entry is left out: the KL penalty alone holds {self.algo} back")
+                print(f"{key} {saved.pop(key)} of that entry is left out: {reason}")
 
     def _preprocess_schedules(self, hyperparams: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         # a static method in the zoo, which needs to know nothing
@@ -66,6 +76,39 @@ class VariantExperimentManager(StockExperimentManager):
         ours = our_schedules(hyperparams)
         theirs = {key: value for key, value in hyperparams.items() if key not in ours}
         return {**super()._preprocess_schedules(theirs), **ours}
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        env = super().create_envs(n_envs, eval_env, no_log)
+        if is_maskable(self.algo):
+            require_masks(env, self.algo, self.env_name.gym_id)
+        return env
+
+    def create_callbacks(self) -> None:
+        with self._masked_evaluations():
+            super().create_callbacks()  # type: ignore[no-untyped-call]
+
+    def hyperparameters_optimization(self) -> None:
+        with self._masked_evaluations():
+            super().hyperparameters_optimization()
+
+    @contextlib.contextmanager
+    def _masked_evaluations(self) -> Iterator[None]:
+        """Evaluate a maskable algorithm with masks: the zoo names its callbacks in the middle of its methods."""
+        zoo: Any = rl_zoo3.exp_manager
+        stock = zoo.EvalCallback, zoo.TrialEvalCallback
+        if is_maskable(self.algo):
+            zoo.EvalCallback, zoo.TrialEvalCallback = MaskableEvalCallback, MaskableTrialEvalCallback
+        try:
+            yield
+        finally:
+            zoo.EvalCallback, zoo.TrialEvalCallback = stock
+
+    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        cls = ALGOS[self.algo]
+        # Our classes refuse a model of another class by themselves; stock ones are kept from loading ours.
+        if not self._is_ours and issubclass(saved_class(self.trained_agent, expected=cls), PolicyUpdateMixin):
+            check_saved_class(cls, self.trained_agent)
+        return super()._load_pretrained_agent(hyperparams, env)
 
 
 __all__ = ["StockExperimentManager", "VariantExperimentManager"]

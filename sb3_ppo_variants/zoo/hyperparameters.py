@@ -12,7 +12,7 @@ import yaml
 from rl_zoo3.utils import ALGOS, SimpleLinearSchedule
 
 from sb3_ppo_variants.ppo_penalty import KLPenaltyMixin
-from sb3_ppo_variants.zoo import ALGORITHMS, host_name
+from sb3_ppo_variants.zoo import ALGORITHMS, host_name, is_maskable
 
 ZOO_SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf")
 """What the zoo makes a schedule of."""
@@ -35,11 +35,11 @@ _FROM_COMMAND_LINE = ("env", "device", "seed", "tensorboard_log", "verbose", "_i
 
 
 class Source(NamedTuple):
-    """The file that serves an environment, and the keys of its entry that the algorithm does not take."""
+    """The file that serves an environment, and the keys of its entry that the algorithm does not take, with reasons."""
 
     path: Path
     is_fallback: bool
-    dropped: tuple[str, ...] = ()
+    dropped: dict[str, str]
 
 
 def hyperparams_folder() -> Path:
@@ -57,11 +57,15 @@ def find_source(algo: str, env_id: str, is_atari: bool) -> Source:
     :param is_atari: whether an entry ``atari`` serves it
     """
     ours = hyperparams_folder() / f"{algo}.yml"
-    entries = yaml.safe_load(ours.read_text())
+    entries = yaml.safe_load(ours.read_text()) or {}
     if env_id in entries or (is_atari and "atari" in entries):
-        return Source(ours, is_fallback=False)
+        return Source(ours, is_fallback=False, dropped={})
     zoo = Path(rl_zoo3.__file__).parent / "hyperparams" / f"{host_name(algo)}.yml"
-    dropped = ("clip_range",) if issubclass(ALGORITHMS[algo], KLPenaltyMixin) else ()
+    dropped = {}
+    if issubclass(ALGORITHMS[algo], KLPenaltyMixin):
+        dropped["clip_range"] = "the KL penalty alone holds the policy back"
+    if is_maskable(algo):
+        dropped |= dict.fromkeys(("use_sde", "sde_sample_freq"), "MaskablePPO has discrete actions only")
     return Source(zoo, is_fallback=True, dropped=dropped)
 
 
@@ -85,6 +89,20 @@ def check_keys(algo: str, keys: Iterable[str], where: str) -> None:
             match = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean `{match[0]}`?" if match else f"known are {', '.join(sorted(known))}"
         raise ValueError(f"{where}: `{key}` is not an argument of {algo}; {hint}")
+
+
+def recurrent_policy(algo: str, policy: Any) -> Any:
+    """Return the LSTM policy where an entry for another host names the one without, and say so.
+
+    :param algo: one of ours on the recurrent host
+    :param policy: name of the policy, or what an entry has in its place
+    """
+    aliases = ALGORITHMS[algo].policy_aliases
+    lstm = str(policy).replace("Policy", "LstmPolicy")
+    if policy in aliases or lstm not in aliases:
+        return policy
+    print(f"{algo} takes {lstm} for the entry's {policy}")
+    return lstm
 
 
 def our_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
@@ -122,4 +140,4 @@ def _arguments(cls: type) -> list[str]:
     return [name for name in inspect.signature(cls).parameters if name not in _FROM_COMMAND_LINE]
 
 
-__all__ = ["Source", "check_keys", "find_source", "hyperparams_folder", "our_schedules"]
+__all__ = ["Source", "check_keys", "find_source", "hyperparams_folder", "our_schedules", "recurrent_policy"]
