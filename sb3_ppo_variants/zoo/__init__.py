@@ -77,7 +77,7 @@ def register() -> None:
         create_test_env = rl_zoo3.utils.create_test_env
         _replace("create_test_env", create_test_env, remembering(create_test_env))
 
-    if hasattr(rl_zoo3.exp_manager, "ExperimentManager"):
+    if hasattr(sys.modules["rl_zoo3.exp_manager"], "ExperimentManager"):
         from sb3_ppo_variants.zoo.experiment_manager import StockExperimentManager, VariantExperimentManager
 
         # The zoo looks for YAML files in its own folder only and offers no hook for another one.

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -74,6 +75,9 @@ def main() -> None:
         print(f"{usage()}\n\nerror: {problem}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     command = COMMANDS[name]
+    # As with `python -m`, so that the zoo finds custom_envs.py, packages of environments and --conf-file modules there.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())
     # The zoo's functions parse sys.argv themselves.
     sys.argv = [f"sb3-ppo-variants {name}", *sys.argv[2:]]
     if command.registers:
