@@ -26,6 +26,7 @@ class Command(NamedTuple):
 
 
 _SCRIPTS = "sb3_ppo_variants.zoo.scripts"
+_HUB = "sb3_ppo_variants.zoo.hub"
 _PLOTS = "rl_zoo3[plots]"
 
 COMMANDS = {
@@ -38,8 +39,8 @@ COMMANDS = {
     "all_plots": Command(_SCRIPTS, "all_plots", "evaluations of several algorithms: plots, table", False, _PLOTS),
     "plot_from_file": Command(_SCRIPTS, "plot_from_file", "plots of what all_plots has saved", False, _PLOTS),
     "benchmark": Command(_SCRIPTS, "benchmark", "table of all trained agents in a folder", False, _PLOTS),
-    "push_to_hub": Command(_SCRIPTS, "push_to_hub", "put a trained agent on the Hugging Face hub"),
-    "load_from_hub": Command(_SCRIPTS, "load_from_hub", "get a trained agent from the Hugging Face hub"),
+    "push_to_hub": Command(_HUB, "push_to_hub", "put a trained agent on the Hugging Face hub"),
+    "load_from_hub": Command(_HUB, "load_from_hub", "get a trained agent from the Hugging Face hub"),
     "init": Command(
         "sb3_ppo_variants.zoo.working_folder", "init", "make rl_zoo3's own commands know our algorithms", False
     ),

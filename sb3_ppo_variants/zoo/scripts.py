@@ -19,7 +19,7 @@ _CHILDREN = {
 
 def record_video() -> None:
     """Run the zoo's script."""
-    _run("record_video")
+    run_script("record_video")
 
 
 def record_training() -> None:
@@ -30,23 +30,13 @@ def record_training() -> None:
     if shutil.which("ffmpeg") is None and not {"-h", "--help"} & set(sys.argv):
         raise SystemExit("record_training joins its videos with ffmpeg, which is not on the PATH; install it first")
     with _own_children():
-        _run("record_training")
+        run_script("record_training")
 
 
 def benchmark() -> None:
     """Run the zoo's script."""
     with _own_children():
-        _run("benchmark")
-
-
-def push_to_hub() -> None:
-    """Run the zoo's script."""
-    _run("push_to_hub")
-
-
-def load_from_hub() -> None:
-    """Run the zoo's script."""
-    _run("load_from_hub")
+        run_script("benchmark")
 
 
 def plot_train() -> None:
@@ -64,7 +54,11 @@ def plot_from_file() -> None:
     _plot("plot_from_file")
 
 
-def _run(script: str) -> None:
+def run_script(script: str) -> None:
+    """Run a module of the zoo as `python -m` does.
+
+    :param script: its name within rl_zoo3
+    """
     runpy.run_module(f"rl_zoo3.{script}", run_name="__main__")
 
 
