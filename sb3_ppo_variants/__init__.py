@@ -9,6 +9,7 @@ Layers, each importing only from those above it:
   ``staged_update``, ``compiled_update``, ``lean_rollout``, and ``acceleration``, which chooses among them
 - ``minibatch_loss``: what is minimised; ``policy_update``: the only ``train()``; ``adaptation``: what the adaptive
   variants share
+- ``saved_class``: which class a saved model is of
 - the algorithms: ``ppo_clip``, ``ppo_penalty``, ``ppo_adaptive_clip``
 - ``zoo``: rl-zoo3 integration, imported on demand
 """

@@ -10,6 +10,7 @@ import pytest
 from zoo_commands import CUSTOM_ENVS, PACKAGE, ROOT, logged, run_python, train, training, zoo
 
 from sb3_ppo_variants import MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants.zoo import ALGORITHMS
 from sb3_ppo_variants.zoo.__main__ import COMMANDS, main
 
 
@@ -63,12 +64,15 @@ def test_train_on_pendulum_uses_our_yaml(tmp_path: Path, algo: str, cls: type[PP
 
 
 def test_unlisted_environment_takes_the_zoos_entry_and_says_so(tmp_path: Path) -> None:
-    # MiniGrid's entry has a clip_range, a wrapper and normalisation.
-    output = train(tmp_path, "ppo_penalty", "MiniGrid-Unlock-v0", "-params", "n_steps:16", "n_epochs:2", steps=128)
-    assert "No entry for MiniGrid-Unlock-v0 in ppo_penalty.yml: taking the zoo's from ppo.yml" in output
-    assert "clip_range 0.2 of that entry is left out: the KL penalty alone holds the policy back" in output
-    config = (tmp_path / "logs/ppo_penalty/MiniGrid-Unlock-v0_1/MiniGrid-Unlock-v0/config.yml").read_text()
-    assert "FlatObsWrapper" in config
+    small = ["-params", "n_envs:2", "n_steps:32", "n_epochs:2"]
+    output = train(tmp_path, "ppo_penalty", "BipedalWalker-v3", *small, steps=128)
+    message = re.search(r"^No entry for .*\n(?:.*\n)*?^clip_range .*", output, flags=re.MULTILINE)
+    assert message is not None
+    quoted = (ROOT / "docs/zoo.md").read_text()
+    assert message[0].splitlines()[0] in quoted
+    assert message[0].splitlines()[-1] in quoted
+    config = (tmp_path / "logs/ppo_penalty/BipedalWalker-v3_1/BipedalWalker-v3/config.yml").read_text()
+    assert "normalize: true" in config
     assert "clip_range" not in config
 
 
@@ -192,6 +196,15 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("rl_zoo3", "o
     output = run_python(tmp_path, "-c", script).stdout
     for name in ("ppo_penalty_lstm", *COMMANDS):
         assert name in output
+
+
+def test_page_lists_every_command_and_algorithm() -> None:
+    page = (ROOT / "docs/zoo.md").read_text()
+    table = page.split("## Commands")[1].split("\n## ")[0]
+    assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)))) == set(
+        COMMANDS
+    )
+    assert set(re.findall(r"`(ppo_\w+)`", page.split("```")[0])) == set(ALGORITHMS)
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,14 @@ def is_mp4(path: Path) -> bool:
 
 
 def test_record_video_leaves_an_mp4(trained: Path) -> None:
+    pytest.importorskip("moviepy", reason="writes the film")
     zoo(trained, "record_video", *AGENT, "-n", "30", "-o", "videos", "--load-best")
     (video,) = (trained / "videos").glob("*.mp4")
     assert is_mp4(video)
 
 
 def test_record_training_films_every_checkpoint(trained: Path) -> None:
+    pytest.importorskip("moviepy", reason="writes the films")
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="brings an ffmpeg")
     refused = zoo(trained, "record_training", *AGENT, status=1, PATH="")
     assert "ffmpeg, which is not on the PATH" in refused.stderr
@@ -115,6 +117,17 @@ def test_callback_of_the_entry_gets_its_arguments(tmp_path: Path) -> None:
     )
     train(tmp_path, "ppo_clip", "CartPole-v1", "--conf-file", "mine.yml", steps=128)
     assert PPOClip.load(tmp_path / "checkpoints" / "mine_100_steps.zip").num_timesteps == 100
+
+
+def test_our_callback_of_the_entry_stops_training(tmp_path: Path) -> None:
+    pytest.importorskip("sb3_ppo_variants.callbacks", reason="not there yet")
+    (tmp_path / "mine.yml").write_text(
+        "CartPole-v1:\n  n_timesteps: 4096\n  policy: MlpPolicy\n  n_steps: 256\n  callback:\n"
+        "    - sb3_ppo_variants.callbacks.StopTrainingOnKL:\n        max_kl: 1.0e-6\n        patience: 2\n"
+    )
+    train(tmp_path, "ppo_clip", "CartPole-v1", "--conf-file", "mine.yml", steps=4096)
+    model = PPOClip.load(tmp_path / "logs/ppo_clip/CartPole-v1_1/CartPole-v1.zip")
+    assert model.num_timesteps == 2 * 256 + 1
 
 
 def test_agent_goes_to_the_hub_and_comes_back(trained: Path, tmp_path: Path) -> None:

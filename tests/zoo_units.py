@@ -13,6 +13,7 @@ import pytest
 import rl_zoo3
 import yaml
 from environments import make_vec_env
+from gymnasium.envs.classic_control import CartPoleEnv
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import SimpleLinearSchedule
 
@@ -24,6 +25,14 @@ from sb3_ppo_variants.zoo.hyperparameters import check_keys, find_source, hyperp
 register()
 
 PLAIN = [name for name in ALGORITHMS if name.count("_lstm") + name.count("_mask") == 0]
+
+
+class NaNReward(CartPoleEnv):
+    """Its rewards are no numbers."""
+
+    def step(self, action: Any) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, float("nan"), *rest
 
 
 def command(*arguments: str) -> None:
@@ -250,6 +259,17 @@ def test_search_spaces_hold_what_each_algorithm_adds() -> None:
     assert names("ppo_adaptive_clip") == shared | {"target_kl", "adaptation_factor"}
     for algo in PLAIN:
         assert names(algo) == names(f"{algo}_lstm") == names(f"{algo}_mask")
+
+
+def test_trial_with_nan_is_pruned_and_leaves_the_study_going(capsys: pytest.CaptureFixture[str]) -> None:
+    gym.register("NaNReward-v0", entry_point=NaNReward, max_episode_steps=20)
+    storage = "sqlite:///study.db"
+    study = ["-optimize", "--n-trials", "2", "--study-name", "study", "--storage", storage, "--no-optim-plots"]
+    with pytest.raises(ValueError, match="Record does not exist"):  # of the zoo, which then asks for the best trial
+        train("ppo_penalty", "NaNReward-v0", *study)
+    states = [trial.state for trial in optuna.load_study(study_name="study", storage=storage).trials]
+    assert states == [optuna.trial.TrialState.PRUNED] * 2
+    assert "reward" in capsys.readouterr().out
 
 
 def test_upper_clip_range_follows_the_lower_one() -> None:

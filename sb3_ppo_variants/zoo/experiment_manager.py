@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import optuna
 import rl_zoo3.exp_manager
 from rl_zoo3.exp_manager import ExperimentManager as StockExperimentManager
 from rl_zoo3.utils import ALGOS
@@ -12,6 +13,7 @@ from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_ppo_variants.nonfinite import NonFiniteUpdateError
 from sb3_ppo_variants.policy_update import PolicyUpdateMixin
 from sb3_ppo_variants.saved_class import check_saved_class, saved_class
 from sb3_ppo_variants.zoo import ALGORITHMS, is_maskable, is_recurrent
@@ -90,6 +92,13 @@ class VariantExperimentManager(StockExperimentManager):
     def hyperparameters_optimization(self) -> None:
         with self._masked_evaluations():
             super().hyperparameters_optimization()
+
+    def objective(self, trial: optuna.Trial) -> float:
+        try:
+            return super().objective(trial)
+        except NonFiniteUpdateError as error:  # the zoo prunes a trial with NaN too, but knows other exceptions
+            print(error)
+            raise optuna.TrialPruned from error
 
     @contextlib.contextmanager
     def _masked_evaluations(self) -> Iterator[None]:
