@@ -2,14 +2,14 @@
 
 Layers, each importing only from those above it:
 
-- pure functions: ``losses``, ``kl_divergence``, ``controllers``; ``arguments`` checks what users pass
+- pure functions: ``losses``, ``kl_divergence``, ``controllers``; ``arguments`` checks what users pass;
+  ``saved_class`` tells which class a saved model is of
 - reading a rollout and a policy: ``minibatches``, ``policy_evaluation``, ``closed_forms``, ``update_metrics``;
   ``nonfinite`` guards them
 - one update: ``reference_update``; the fast path ``flat_parameters``, ``mlp_trunk``, ``written_gradient``,
   ``staged_update``, ``compiled_update``, ``lean_rollout``, and ``acceleration``, which chooses among them
 - ``minibatch_loss``: what is minimised; ``policy_update``: the only ``train()``; ``adaptation``: what the adaptive
   variants share
-- ``saved_class``: which class a saved model is of
 - the algorithms: ``ppo_clip``, ``ppo_penalty``, ``ppo_adaptive_clip``
 - ``zoo``: rl-zoo3 integration, imported on demand
 """

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from zoo_commands import CUSTOM_ENVS, PACKAGE, ROOT, logged, run_python, train, training, zoo
 
 from sb3_ppo_variants import MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
@@ -71,8 +72,11 @@ def test_unlisted_environment_takes_the_zoos_entry_and_says_so(tmp_path: Path) -
     quoted = (ROOT / "docs/zoo.md").read_text()
     assert message[0].splitlines()[0] in quoted
     assert message[0].splitlines()[-1] in quoted
-    config = (tmp_path / "logs/ppo_penalty/BipedalWalker-v3_1/BipedalWalker-v3/config.yml").read_text()
-    assert "normalize: true" in config
+    config = yaml.unsafe_load(
+        (tmp_path / "logs/ppo_penalty/BipedalWalker-v3_1/BipedalWalker-v3/config.yml").read_text()
+    )
+    assert config["normalize"] is True
+    assert config["gamma"] == 0.999
     assert "clip_range" not in config
 
 
