@@ -22,7 +22,7 @@ from sb3_ppo_variants.acceleration import Acceleration, Update
 from sb3_ppo_variants.lean_rollout import lean_collection
 from sb3_ppo_variants.losses import Number, ValueClipping, ValueLoss
 from sb3_ppo_variants.minibatch_loss import LossMixin
-from sb3_ppo_variants.saved_class import Path, check_saved_class
+from sb3_ppo_variants.saved_class import ModelFile, check_saved_class
 from sb3_ppo_variants.update_metrics import TraceRecorder, UpdateTrace
 
 
@@ -271,7 +271,7 @@ class PolicyUpdateMixin(LossMixin):
         return super().learn(total_timesteps, callback, log_interval, name, *args, **kwargs)
 
     @classmethod
-    def load(cls, path: Path, *args: Any, **kwargs: Any) -> Any:
+    def load(cls, path: ModelFile, *args: Any, **kwargs: Any) -> Any:
         """Load a saved model as SB3 does.
 
         :param path: as in SB3

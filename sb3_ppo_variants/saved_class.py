@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import open_path
 
-Path = str | pathlib.Path | io.BufferedIOBase
+ModelFile = str | pathlib.Path | io.BufferedIOBase
 
 _NOT_SAVED = {"policy", "env", "device", "stats_window_size", "_init_setup_model"}
 
@@ -21,7 +21,7 @@ class _Saved(NamedTuple):
     policy_module: str | None
 
 
-def check_saved_class(cls: type[BaseAlgorithm], path: Path) -> None:
+def check_saved_class(cls: type[BaseAlgorithm], path: ModelFile) -> None:
     """Refuse a file that holds a model of another class; loading it would leave arguments and state at odds.
 
     :param cls: expected
@@ -36,7 +36,7 @@ def check_saved_class(cls: type[BaseAlgorithm], path: Path) -> None:
         )
 
 
-def saved_class(path: Path, expected: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
+def saved_class(path: ModelFile, expected: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
     """Tell the class by the attributes and the policy that were saved, among all algorithms that are imported.
 
     The best match counts, so that a file of an older version, in which an argument is missing, is still recognised.
@@ -51,7 +51,7 @@ def saved_class(path: Path, expected: type[BaseAlgorithm]) -> type[BaseAlgorithm
     return max([expected, *algorithms], key=lambda cls: _match(cls, saved))
 
 
-def _read(path: Path) -> _Saved | None:
+def _read(path: ModelFile) -> _Saved | None:
     file: Any = open_path(path, "r", suffix="zip")
     try:
         with zipfile.ZipFile(file) as archive:
@@ -80,4 +80,4 @@ def _match(cls: type[BaseAlgorithm], saved: _Saved) -> tuple[bool, int]:
     return saved.policy_module in policies, found - len(arguments - saved.attributes)
 
 
-__all__ = ["check_saved_class", "saved_class"]
+__all__ = ["ModelFile", "check_saved_class", "saved_class"]

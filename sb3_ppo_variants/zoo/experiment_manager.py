@@ -44,8 +44,8 @@ class VariantExperimentManager(StockExperimentManager):
         self._override_by_trial()
         hyperparams, saved = super().read_hyperparameters()
         self._drop(hyperparams, saved)
-        if is_recurrent(self.algo):
-            hyperparams["policy"] = saved["policy"] = recurrent_policy(self.algo, hyperparams.get("policy"))
+        if is_recurrent(self.algo) and "policy" in hyperparams:
+            hyperparams["policy"] = saved["policy"] = recurrent_policy(self.algo, hyperparams["policy"])
         check_keys(self.algo, self.custom_hyperparams or {}, "-params")
         check_keys(self.algo, hyperparams, f"{self.config}, {self.env_name.gym_id}")
         return hyperparams, saved

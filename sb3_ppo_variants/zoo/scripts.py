@@ -86,6 +86,10 @@ def _own_children() -> Iterator[None]:
 def _plot(name: str) -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figures", type=Path)
+    if {"-h", "--help"} & set(sys.argv):
+        print(
+            "--figures FOLDER saves every figure as PNG there and opens no window; the other arguments are rl-zoo3's:\n"
+        )
     ours, sys.argv[1:] = parser.parse_known_args(sys.argv[1:])
     if ours.figures is not None:
         import matplotlib
