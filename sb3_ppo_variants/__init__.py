@@ -2,7 +2,8 @@
 
 Layers, each importing only from those above it:
 
-- pure functions: ``losses``, ``kl_divergence``, ``controllers``; ``arguments`` checks what users pass
+- pure functions: ``losses``, ``kl_divergence``, ``controllers``; ``arguments`` checks what users pass;
+  ``saved_class`` tells which class a saved model is of
 - reading a rollout and a policy: ``minibatches``, ``policy_evaluation``, ``closed_forms``, ``update_metrics``;
   ``nonfinite`` guards them
 - one update: ``reference_update``; the fast path ``flat_parameters``, ``mlp_trunk``, ``written_gradient``,

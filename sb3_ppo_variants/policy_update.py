@@ -22,6 +22,7 @@ from sb3_ppo_variants.acceleration import Acceleration, Update
 from sb3_ppo_variants.lean_rollout import lean_collection
 from sb3_ppo_variants.losses import Number, ValueClipping, ValueLoss
 from sb3_ppo_variants.minibatch_loss import LossMixin
+from sb3_ppo_variants.saved_class import ModelFile, check_saved_class
 from sb3_ppo_variants.update_metrics import TraceRecorder, UpdateTrace
 
 
@@ -268,6 +269,16 @@ class PolicyUpdateMixin(LossMixin):
         """Train as the host does, with all of its arguments; TensorBoard runs are named after the class by default."""
         name = type(self).__name__ if tb_log_name is None else tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, *args, **kwargs)
+
+    @classmethod
+    def load(cls, path: ModelFile, *args: Any, **kwargs: Any) -> Any:
+        """Load a saved model as SB3 does.
+
+        :param path: as in SB3
+        :raises ValueError: if the file holds a model of another class
+        """
+        check_saved_class(cls, path)
+        return super().load(path, *args, **kwargs)
 
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto"
