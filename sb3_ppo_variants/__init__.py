@@ -7,9 +7,12 @@ Layers, each importing only from those above it:
   ``nonfinite`` guards them
 - one update: ``reference_update``; the fast path ``flat_parameters``, ``mlp_trunk``, ``written_gradient``,
   ``staged_update``, ``compiled_update``, ``lean_rollout``, and ``acceleration``, which chooses among them
+- saved models: ``plain_data``, ``loading``
 - ``minibatch_loss``: what is minimised; ``policy_update``: the only ``train()``; ``adaptation``: what the adaptive
   variants share
 - the algorithms: ``ppo_clip``, ``ppo_penalty``, ``ppo_adaptive_clip``
+- long runs, of any on-policy algorithm of SB3: ``checkpoint_files``, ``environment_state``, ``run_state``,
+  ``checkpoints``
 - ``zoo``: rl-zoo3 integration, imported on demand
 """
 
@@ -17,8 +20,8 @@ from sb3_ppo_variants.nonfinite import NonFiniteUpdateError
 from sb3_ppo_variants.ppo_adaptive_clip import MaskablePPOAdaptiveClip, PPOAdaptiveClip, RecurrentPPOAdaptiveClip
 from sb3_ppo_variants.ppo_clip import MaskablePPOClip, PPOClip, RecurrentPPOClip
 from sb3_ppo_variants.ppo_penalty import MaskablePPOPenalty, PPOPenalty, RecurrentPPOPenalty
+from sb3_ppo_variants.version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "MaskablePPOAdaptiveClip",
     "MaskablePPOClip",

@@ -60,7 +60,7 @@ class Checkpoint(NamedTuple):
         :raises ValueError: for environments that do not fit
         """
         model = self.algorithm.load(io.BytesIO(self.model), env=None, device=device, **kwargs)
-        wrapped = model._wrap_env(env, model.verbose)  # type: ignore[arg-type]  # takes what load takes
+        wrapped = model._wrap_env(env, model.verbose)
         arguments.require(
             wrapped.num_envs == model.n_envs,
             f"the run has {model.n_envs} environments",

@@ -66,7 +66,7 @@ def take_state(venv: VecEnv) -> EnvironmentState:
 
 
 def put_state(state: EnvironmentState, venv: VecEnv) -> str | None:
-    """Put a state into an environment that was built in the same way, or only the normalisation if that is all there is.
+    """Put a state into an environment that was built in the same way, or the normalisation if that is all there is.
 
     :param state: from :func:`take_state`
     :param venv: which takes it on
@@ -144,7 +144,7 @@ def _restore(layer: Any, state: Any) -> None:
     vars(layer).update(state)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type information
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # no type information
     def __init__(self, file: io.BytesIO, layers: list[Any]):
         super().__init__(file)
         self.places = {id(layer): place for place, layer in enumerate(layers)}

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
@@ -20,12 +19,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_ppo_variants import arguments, nonfinite
 from sb3_ppo_variants.acceleration import Acceleration, Update
 from sb3_ppo_variants.lean_rollout import lean_collection
+from sb3_ppo_variants.loading import LoadingMixin
 from sb3_ppo_variants.losses import Number, ValueClipping, ValueLoss
 from sb3_ppo_variants.minibatch_loss import LossMixin
 from sb3_ppo_variants.update_metrics import TraceRecorder, UpdateTrace
 
 
-class PolicyUpdateMixin(LossMixin):
+class PolicyUpdateMixin(LoadingMixin, LossMixin):
     """PPO's policy update with exchangeable terms; place it before a host: ``class New(Mixin, PPO)``.
 
     :param value_clipping: form of the value loss when ``clip_range_vf`` is given: ``"pessimistic"`` = mean of the
@@ -44,7 +44,6 @@ class PolicyUpdateMixin(LossMixin):
     """
 
     host_defaults: ClassVar[dict[str, Any]] = {}
-    live_state: ClassVar[tuple[str, ...]] = ()
     named_max_kl: ClassVar[tuple[str, ...]] = ()
 
     n_epochs: int
@@ -268,22 +267,6 @@ class PolicyUpdateMixin(LossMixin):
         """Train as the host does, with all of its arguments; TensorBoard runs are named after the class by default."""
         name = type(self).__name__ if tb_log_name is None else tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, *args, **kwargs)
-
-    def set_parameters(
-        self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto"
-    ) -> None:
-        """Load network and optimiser parameters as SB3 does; from a file, the adaptive state comes along.
-
-        :param load_path_or_dict: a saved model's path, or the dictionary of ``get_parameters``
-        :param exact_match: as in SB3
-        :param device: as in SB3
-        """
-        super().set_parameters(load_path_or_dict, exact_match, device)
-        if self.live_state and not isinstance(load_path_or_dict, dict):
-            data, _, _ = load_from_zip_file(load_path_or_dict, device=device)
-            for name in self.live_state:
-                if data is not None and name in data:
-                    setattr(self, name, float(data[name]))
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "last_update", "_acceleration"]

@@ -113,7 +113,8 @@ def named_callbacks(root: BaseCallback) -> Iterator[tuple[str, BaseCallback]]:
 
 def _tree(callback: BaseCallback) -> Iterator[BaseCallback]:
     yield callback
-    children = list(callback.callbacks) if isinstance(callback, CallbackList) else []
+    children: list[BaseCallback | None] = []
+    children += callback.callbacks if isinstance(callback, CallbackList) else []
     children += [callback.callback] if isinstance(callback, EventCallback) else []
     children += [callback.callback_on_new_best] if isinstance(callback, EvalCallback) else []
     for child in children:
@@ -121,14 +122,11 @@ def _tree(callback: BaseCallback) -> Iterator[BaseCallback]:
             yield from _tree(child)
 
 
-# -------------------------------------------------------------------------------------------------------------- callbacks
-
-
 def _callback_state(callback: BaseCallback) -> Any:
     """Return what a callback offers by ``state_dict``, or its public attributes of plain data that nobody passed in."""
     if hasattr(callback, "state_dict"):
         return callback.state_dict()
-    passed_in = {name for cls in type(callback).__mro__ for name in inspect.signature(cls.__init__).parameters}
+    passed_in = {name for cls in type(callback).__mro__ for name in inspect.signature(cls).parameters}
     skipped = {*passed_in, "locals", "globals", "parent", "model"}
     plain = {
         name: value
@@ -160,9 +158,6 @@ def _is_plain(value: Any) -> bool:
 def _picklable_items(logged: dict[str, Any]) -> dict[str, Any]:
     """Leave out figures and videos: only numbers and text wait for a dump longer than a step."""
     return {name: value for name, value in logged.items() if _is_plain(value)}
-
-
-# ------------------------------------------------------------------------------------------------- generators and tensors
 
 
 def _generators() -> dict[str, Any]:
