@@ -22,6 +22,7 @@ from sb3_ppo_variants.lean_rollout import lean_collection
 from sb3_ppo_variants.loading import LoadingMixin
 from sb3_ppo_variants.losses import Number, ValueClipping, ValueLoss
 from sb3_ppo_variants.minibatch_loss import LossMixin
+from sb3_ppo_variants.supported_spaces import check_action_space, check_observation_space
 from sb3_ppo_variants.update_metrics import TraceRecorder, UpdateTrace
 
 
@@ -73,14 +74,14 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         self.max_kl = max_kl
         self.acceleration = acceleration
         self.on_nonfinite = on_nonfinite
-        batch_size, normalize_advantage = arguments.values_of(type(self), given, "batch_size", "normalize_advantage")
+        names = ("batch_size", "normalize_advantage", "n_steps")
+        batch_size, normalize_advantage, n_steps = arguments.values_of(type(self), given, *names)
         arguments.check_batch_size(batch_size, normalize_advantage)
+        arguments.check_count("n_steps", n_steps, "2048 is usual")
         self.last_update = None
         self._acceleration: Acceleration | None = None
-        try:
+        with arguments.host_refusals():
             super().__init__(**given, _init_setup_model=False)  # the host's own arguments
-        except AssertionError as error:  # SB3 reports a wrong space or batch size by assert
-            raise ValueError(str(error)) from error
         if _init_setup_model:
             self._setup_model()
 
@@ -88,7 +89,8 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         self.check_arguments()  # here, so that load() with changed arguments is checked too
         if self.clip_range is None:
             self.clip_range = math.inf  # no clipping; the attribute stays a schedule for life
-        super()._setup_model()
+        with arguments.host_refusals():
+            super()._setup_model()
 
     def check_arguments(self) -> None:
         """Refuse bad input before any network is built.
@@ -96,6 +98,8 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         :raises ValueError: naming the rule, the value and a way out
         """
         arguments.check_shared(self)
+        check_action_space(self.action_space)
+        check_observation_space(self)
 
     # ------------------------------------------------------------------------------------------------ the update loop
 
@@ -226,6 +230,10 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
             if self.verbose >= 1 and self.acceleration != "off":
                 print(f"Acceleration: {self._acceleration}")
         return self._acceleration
+
+    def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
+        self.scheduled("learning_rate", self.lr_schedule, finite=True)  # refuses what is none
+        super()._update_learning_rate(optimizers)
 
     def _minibatches_per_epoch(self) -> int:
         return -(-self.rollout_buffer.buffer_size * self.n_envs // int(self.batch_size))
