@@ -3,10 +3,12 @@
     python benchmarks/kill_resume.py                 # the figures of docs/reliability.md
 
 The run writes a checkpoint after every update. One parent imports everything and forks each attempt, so that an attempt
-begins at once; the child is killed by SIGKILL after a random time, wherever it is: in a rollout, in an update, in the
-middle of a save. Every attempt first resumes from the newest intact checkpoint. Counted: kills that hit a save
-(a file under its temporary name was left), attempts that could not resume, checkpoints older than the last save that the
-killed process had completed, damaged files, and whether the run's end equals that of an uninterrupted run.
+begins at once. As soon as the child says that it trains, from which step on, a random time runs, and then SIGKILL finds
+it wherever it is: in a rollout, in an update, in the middle of a save.
+
+Counted: kills that hit a save (a file under its temporary name was left); attempts that resumed; attempts that failed,
+or began from a checkpoint older than the last save completed before; damaged files. When the kills are used up the run
+goes on to its end, which must equal that of an uninterrupted run.
 """
 
 import argparse
@@ -19,15 +21,17 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_ppo_variants import PPOPenalty
-from sb3_ppo_variants.checkpoint_files import list_checkpoints, newest_checkpoint
+from sb3_ppo_variants.checkpoint_files import list_checkpoints
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
 
 N_ENVS, N_STEPS = 2, 32
@@ -35,14 +39,25 @@ ROLLOUT = N_ENVS * N_STEPS
 
 
 class ReportingCallback(ResumableCheckpointCallback):
-    """Writes the step of every completed save to a pipe, which outlives the process."""
+    """Writes to a pipe, which outlives the process, where it began and every completed save."""
 
     def __init__(self, path: Path, pipe: int):
         super().__init__(save_freq=1, path=path)
-        self._pipe = pipe
+        self._pipe: int | None = pipe
+        self._began = False
+
+    def _on_rollout_start(self) -> None:
+        super()._on_rollout_start()
+        if not self._began:
+            self._began = True
+            self._report()
 
     def _save(self, at_end: bool) -> None:
         super()._save(at_end)
+        self._report()
+
+    def _report(self) -> None:
+        assert self._pipe is not None
         os.write(self._pipe, f"{self.model.num_timesteps}\n".encode())
 
 
@@ -59,13 +74,25 @@ def train(folder: Path, total: int, pipe: int) -> Any:
     return model.learn(total, writer)
 
 
-def attempt(folder: Path, total: int, seconds: float | None) -> tuple[int | None, list[int]]:
+class Attempt(NamedTuple):
+    """What became of one process.
+
+    :param began: step at which its training began; None if it did not
+    :param saved: step of its last completed save; None without one
+    :param status: exit status; None if it was killed
+    """
+
+    began: int | None
+    saved: int | None
+    status: int | None
+
+
+def attempt(folder: Path, total: int, seconds: float | None) -> Attempt:
     """Fork a process that trains, and kill it.
 
     :param folder: of the checkpoints
     :param total: environment steps of the run
-    :param seconds: from the fork to the kill; None: let it finish
-    :return: its exit status, None if it was killed; the steps of its completed saves
+    :param seconds: from the beginning of its training to the kill; None: let it finish
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -79,13 +106,15 @@ def attempt(folder: Path, total: int, seconds: float | None) -> tuple[int | None
             traceback.print_exc()
         os._exit(status)
     os.close(writing)
-    if seconds is not None:
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
     with os.fdopen(reading) as pipe:
-        saves = [int(line) for line in pipe.read().split()]
+        first = pipe.readline()
+        if seconds is not None:
+            time.sleep(seconds)
+            os.kill(child, signal.SIGKILL)
+        steps = [int(line) for line in [first, *pipe] if line]
     _, status = os.waitpid(child, 0)
-    return (None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)), saves
+    exit_status = None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    return Attempt(steps[0] if steps else None, steps[-1] if len(steps) > 1 else None, exit_status)
 
 
 def parameters(folder: Path) -> list[th.Tensor]:
@@ -93,47 +122,58 @@ def parameters(folder: Path) -> list[th.Tensor]:
     return list(resume(folder, make_env(), device="cpu").policy.parameters())
 
 
+def killed_run(folder: Path, total: int, count: Counter[str], kills: int, moments: Iterator[float]) -> None:
+    """Train one run to its end through as many kills as are left.
+
+    :param folder: of its checkpoints
+    :param total: environment steps
+    :param count: what happened, added to
+    :param kills: how many in all
+    :param moments: seconds until each kill
+    """
+    last_save, finished = 0, False
+    while not finished:
+        done = attempt(folder, total, next(moments) if count["kills"] < kills else None)
+        finished = done.status is not None
+        count["failed"] += done.status not in (0, None) or done.began is None
+        count["resumed"] += last_save > 0 and done.began is not None
+        count["older_than_last_save"] += done.began is not None and done.began < last_save
+        count["kills"] += not finished
+        count["in_a_save"] += any(folder.glob(".unfinished_*"))
+        count["damaged"] += sum(not file.intact() for file in list_checkpoints(folder))
+        count["before_the_first_save"] += not list_checkpoints(folder)
+        last_save = max(last_save, done.saved or 0)
+    count["runs"] += 1
+
+
 def measure(kills: int, updates: int, seed: int) -> dict[str, Any]:
     """Run the experiment.
 
     :param kills: how many
-    :param updates: of the run; it is begun anew when it ends before all kills are done
+    :param updates: of the run; another one is begun if it ends before all kills are done
     :param seed: of the moments
     """
-    rng = random.Random(seed)
-    total = updates * ROLLOUT
-    count = dict.fromkeys(("kills", "in_a_save", "resumed", "older_than_last_save", "damaged", "failed", "runs"), 0)
+    rng, total = random.Random(seed), updates * ROLLOUT
+    names = ("kills", "resumed", "before_the_first_save", "in_a_save", "older_than_last_save", "damaged", "failed")
+    count = Counter(dict.fromkeys(names, 0))
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "whole"
         start = time.perf_counter()
-        assert attempt(whole, total, None)[0] == 0
+        assert attempt(whole, total, None).status == 0
         per_update = (time.perf_counter() - start) / updates
         expected, equal = parameters(whole), True
+        moments = iter(lambda: rng.uniform(0, 12 * per_update), None)
         while count["kills"] < kills:
             folder = Path(scratch) / str(count["runs"])
-            count["runs"] += 1
-            finished, last_save = False, 0
-            while not finished:
-                more = count["kills"] < kills
-                resuming, before = bool(list_checkpoints(folder)), last_save
-                status, saves = attempt(folder, total, rng.uniform(0, 12 * per_update) if more else None)
-                last_save = max([last_save, *saves])
-                count["failed"] += status not in (0, None)
-                count["kills"] += status is None
-                count["resumed"] += status is None and (not resuming or not saves or saves[0] > before)
-                count["in_a_save"] += any(folder.glob(".unfinished_*"))
-                count["damaged"] += sum(not file.intact() for file in list_checkpoints(folder))
-                if last_save:
-                    count["older_than_last_save"] += newest_checkpoint(folder).timesteps < last_save
-                finished = status is not None
+            killed_run(folder, total, count, kills, moments)
             equal = equal and all(th.equal(a, b) for a, b in zip(expected, parameters(folder)))
-    return {**count, "ms_per_update_and_save": 1000 * per_update, "equals_uninterrupted": equal}
+    return {**count, "ms_per_update_and_save": round(1000 * per_update, 1), "equals_uninterrupted": equal}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--updates", type=int, default=200, help="length of the run")
+    parser.add_argument("--updates", type=int, default=600, help="length of the run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     args = parser.parse_args()
@@ -144,7 +184,7 @@ def main() -> None:
         print(json.dumps(result))
     else:
         for name, value in result.items():
-            print(f"{name:24}{value if isinstance(value, (int, str)) else round(value, 2)}")
+            print(f"{name:24}{value}")
     failures = result["failed"] + result["older_than_last_save"] + result["damaged"]
     sys.exit(1 if failures or not result["equals_uninterrupted"] else 0)
 

@@ -3,9 +3,10 @@
     python benchmarks/soak.py                        # the table of docs/reliability.md
     python benchmarks/soak.py --json soak.json
 
-Each class trains in a process of its own with everything that a long run has: VecNormalize, an evaluation callback and a
-checkpoint after every tenth update. "memory" is the resident memory, "files" the open file descriptors; "growth" compares
-the last update with the one at a tenth of the run, when caches are filled.
+Each class trains in a process of its own with everything that a long run has: VecNormalize, an evaluation callback and
+a checkpoint after every tenth update. "memory" is the resident memory, "files" the open file descriptors, "objects"
+what Python's garbage collector watches; "growth" compares the last update with the one at a tenth of the run, when
+caches are filled.
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Soak(BaseCallback):
             {
                 "memory": pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
                 "files": len(os.listdir("/proc/self/fd")),
-                "objects": len(gc.get_objects()) if len(self.rows) % 100 == 0 else float("nan"),
+                "objects": len(gc.get_objects()) if len(self.rows) % 100 == 1 else float("nan"),
                 "beta": getattr(self.model, "beta", float("nan")),
                 "clip_range": logged.get("train/clip_range", float("nan")),
                 "kl": logged.get("train/kl_divergence", float("nan")),

@@ -381,6 +381,7 @@ def test_runs_killed_at_random_moments_resume_and_end_alike() -> None:
     done = subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
-    assert result["kills"] == result["resumed"] == 5
+    assert result["kills"] == 5
+    assert result["resumed"] >= 5 - result["before_the_first_save"]
     assert result["older_than_last_save"] == 0
     assert result["equals_uninterrupted"] is True
