@@ -3,10 +3,10 @@
     python benchmarks/soak.py                        # the table of docs/reliability.md
     python benchmarks/soak.py --json soak.json
 
-Each class trains in a process of its own with everything that a long run has: VecNormalize, an evaluation callback and
-a checkpoint after every tenth update. "memory" is the resident memory, "files" the open file descriptors, "objects"
-what Python's garbage collector watches; "growth" compares the last update with the one at a tenth of the run, when
-caches are filled.
+Each class, stock PPO first, trains in a process of its own with everything that a long run has: VecNormalize, an
+evaluation callback and a checkpoint after every tenth update. "memory" is the resident memory, "files" the open file
+descriptors, "objects" what Python's garbage collector watches; "growth" compares the last update with the one at a
+tenth of the run, when caches are filled.
 """
 
 import argparse
@@ -22,13 +22,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 import sb3_ppo_variants
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback
 
-CLASSES = ("PPOClip", "PPOPenalty", "PPOAdaptiveClip")
+CLASSES = ("PPO", "PPOClip", "PPOPenalty", "PPOAdaptiveClip")
 N_ENVS, N_STEPS = 2, 32
 
 
@@ -66,9 +67,10 @@ def soak(name: str, updates: int, acceleration: str, queue: Any) -> None:
     """Train one class and report its rows."""
     th.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    cls = getattr(sb3_ppo_variants, name)
-    settings = {"n_steps": N_STEPS, "batch_size": 32, "n_epochs": 4, "seed": 0, "device": "cpu"}
-    model = cls("MlpPolicy", make_env(), acceleration=acceleration, **settings)
+    settings: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": 32, "n_epochs": 4, "learning_rate": 3e-3, "seed": 0}
+    ours = {} if name == "PPO" else {"acceleration": acceleration}
+    cls = PPO if name == "PPO" else getattr(sb3_ppo_variants, name)
+    model = cls("MlpPolicy", make_env(), device="cpu", **settings, **ours)
     watch = Soak()
     with tempfile.TemporaryDirectory() as folder:
         rollout = N_ENVS * N_STEPS

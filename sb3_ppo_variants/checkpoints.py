@@ -87,8 +87,8 @@ def read_checkpoint(file: CheckpointFile) -> Checkpoint:
 class ResumableCheckpointCallback(BaseCallback):
     """Writes checkpoints from which :func:`resume` continues the run; only whole ones, however the run ends.
 
-    A checkpoint is written between an update and the next rollout, and when training ends. Put this callback first in
-    the list, in the first run and in those that continue it.
+    A checkpoint is written between an update and the next rollout, and when training ends. Put this callback last in
+    the list, in the first run and in those that continue it: what the others do after an update is done then.
 
     :param save_freq: environment steps, over all environments, between two checkpoints; 1: one after every update
     :param path: folder of this run's checkpoints, made if missing
@@ -190,7 +190,7 @@ def resume(
     :param path: folder given to :class:`ResumableCheckpointCallback`
     :param env: environments built as in the first run, ``VecNormalize`` and other wrappers included
     :param callback: callbacks as in the first run; without a :class:`ResumableCheckpointCallback` among them one with
-        the first run's settings is put before them
+        the first run's settings is put after them
     :param total_timesteps: environment steps at which the run ends, those done included; None for the first run's
     :param device: as in SB3's ``load``
     :param learn_arguments: further arguments of ``learn``
@@ -204,7 +204,7 @@ def resume(
     writers = [c for _, c in named_callbacks(CallbackList(given)) if isinstance(c, ResumableCheckpointCallback)]
     if not writers:
         writers = [ResumableCheckpointCallback(checkpoint.save_freq, path, checkpoint.keep)]
-        given = [*writers, *given]
+        given = [*given, *writers]
     writers[0].continue_from(checkpoint)
     total = checkpoint.total_timesteps if total_timesteps is None else total_timesteps
     if total > model.num_timesteps:

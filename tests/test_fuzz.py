@@ -56,6 +56,7 @@ OURS: dict[str, Values] = {
     "value_loss": Values(("mse", "huber"), ("l1",)),
     "max_kl": Values((None, 1e-9, 0.01, 10.0), (0, -1, NAN, "goal")),
     "acceleration": Values(("off", "eager"), ("fast", True)),
+    "on_nonfinite": Values(("raise", "skip"), ("ignore", False)),
     "colour": Values((), ("red",)),  # no class has it
 }
 ADAPTIVE: dict[str, Values] = {
