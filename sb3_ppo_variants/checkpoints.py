@@ -106,6 +106,7 @@ class ResumableCheckpointCallback(BaseCallback):
         self.path = Path(path)
         self.keep = keep
         self._saved_at = 0
+        self._n_updates = 0
         self._to_restore: RunState | None = None
         self._learn: dict[str, Any] = {}
 
@@ -138,13 +139,25 @@ class ResumableCheckpointCallback(BaseCallback):
         if self.model.num_timesteps // self.save_freq > self._saved_at // self.save_freq:
             self._save(at_end=False)
 
+    def _on_rollout_end(self) -> None:
+        self._n_updates = self.model._n_updates
+
     def _on_training_end(self) -> None:
-        complete = self._algorithm.rollout_buffer.full  # a callback that ends training leaves a part of a rollout
-        if complete and self.model.num_timesteps > self._saved_at:
+        if self._update_is_complete() and self.model.num_timesteps > self._saved_at:
             self._save(at_end=True)
 
     def _on_step(self) -> bool:
         return True
+
+    def _update_is_complete(self) -> bool:
+        """Tell whether the last rollout was collected and learned from to the end.
+
+        Not so if a callback ended training within a rollout, or if an exception did within an update: rl-zoo3 calls
+        ``on_training_end`` after ctrl-c, too. All hosts log ``train/n_updates`` at the end of an update.
+        """
+        updated = self.model._n_updates
+        logged = self.logger.name_to_value.get("train/n_updates")
+        return self._algorithm.rollout_buffer.full and logged == updated > self._n_updates
 
     @property
     def _algorithm(self) -> OnPolicyAlgorithm:

@@ -209,6 +209,28 @@ def test_a_run_stopped_by_a_callback_is_not_saved_in_the_middle_of_a_rollout(tmp
     assert newest_checkpoint(tmp_path).timesteps == 3 * ROLLOUT
 
 
+@pytest.mark.parametrize("cls", [PPOPenalty, PPO, A2C])
+def test_an_update_that_is_broken_off_is_not_saved(
+    cls: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rl-zoo3 calls ``on_training_end`` after ctrl-c, in the middle of an update, too."""
+    steps: dict[str, Any] = {"n_steps": 25, "seed": 1, "device": "cpu", "policy_kwargs": {"net_arch": [8]}}
+    steps |= {"acceleration": "off"} if cls is PPOPenalty else {}  # the optimiser's own step is not used otherwise
+    model, writer = cls("MlpPolicy", make_vec_env(), **steps), ResumableCheckpointCallback(1, tmp_path)
+    step, calls = model.policy.optimizer.step, iter(range(10**6))
+
+    def step_until_interrupted() -> None:
+        if model.num_timesteps == 3 * ROLLOUT and next(calls) == (0 if cls is A2C else 3):
+            raise KeyboardInterrupt
+        step()
+
+    monkeypatch.setattr(model.policy.optimizer, "step", step_until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(3 * ROLLOUT, writer)
+    writer.on_training_end()
+    assert newest_checkpoint(tmp_path).timesteps == 2 * ROLLOUT
+
+
 def test_many_interruptions_change_nothing(tmp_path: Path) -> None:
     whole = state_of(build(PPOPenalty, env=normalized(), **SETTINGS).learn(TOTAL))
     interrupted(build(PPOPenalty, env=normalized(), **SETTINGS), tmp_path, at=77)
