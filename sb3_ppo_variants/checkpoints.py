@@ -117,6 +117,14 @@ class ResumableCheckpointCallback(BaseCallback):
         """
         self._to_restore = checkpoint.run
 
+    def _init_callback(self) -> None:
+        arguments.require(
+            isinstance(self.model, OnPolicyAlgorithm),
+            f"{type(self).__name__} needs an on-policy algorithm, which has rollouts to write between",
+            type(self.model).__name__,
+            "use SB3's CheckpointCallback, which saves the replay buffer too",
+        )
+
     def _on_training_start(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         tidy(self.path)
@@ -161,7 +169,7 @@ class ResumableCheckpointCallback(BaseCallback):
 
     @property
     def _algorithm(self) -> OnPolicyAlgorithm:
-        assert isinstance(self.model, OnPolicyAlgorithm)  # nothing else has rollouts
+        assert isinstance(self.model, OnPolicyAlgorithm)  # see _init_callback
         return self.model
 
     def _save(self, at_end: bool) -> None:

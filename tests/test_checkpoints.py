@@ -14,7 +14,7 @@ import pytest
 import torch as th
 from environments import TinyEnv, make_vec_env
 from hosts import VARIANTS, build, nine_classes
-from stable_baselines3 import A2C, PPO
+from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, EveryNTimesteps
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
@@ -380,6 +380,12 @@ def test_environments_that_do_not_fit_are_refused(env: Callable[[], VecEnv], mes
 def test_wrong_arguments_are_refused(bad: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(bad))}` must be an integer >= 1, got "):
         ResumableCheckpointCallback(**{"save_freq": 1, "path": tmp_path, **bad})
+
+
+def test_an_algorithm_without_rollouts_is_refused(tmp_path: Path) -> None:
+    model = SAC("MlpPolicy", gym.make("Pendulum-v1"), buffer_size=10, device="cpu", policy_kwargs={"net_arch": [4]})
+    with pytest.raises(ValueError, match="needs an on-policy algorithm.*got 'SAC'; use SB3's CheckpointCallback"):
+        model.learn(10, ResumableCheckpointCallback(1, tmp_path))
 
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
