@@ -2,16 +2,18 @@
 
 Layers, each importing only from those above it:
 
-- pure functions: ``losses``, ``kl_divergence``, ``controllers``; ``arguments`` checks what users pass;
-  ``saved_class`` tells which class a saved model is of
+- pure functions: ``losses``, ``kl_divergence``, ``controllers``; ``arguments`` checks what users pass
 - reading a rollout and a policy: ``minibatches``, ``policy_evaluation``, ``closed_forms``, ``update_metrics``;
   ``nonfinite`` guards them
 - one update: ``reference_update``; the fast path ``flat_parameters``, ``mlp_trunk``, ``written_gradient``,
   ``staged_update``, ``compiled_update``, ``lean_rollout``, ``whole_sequences``, and ``acceleration``, which chooses
   among them
+- saved models: ``plain_data``, ``saved_class``, ``loading``
 - ``minibatch_loss``: what is minimised; ``policy_update``: the only ``train()``; ``adaptation``: what the adaptive
   variants share
 - the algorithms: ``ppo_clip``, ``ppo_penalty``, ``ppo_adaptive_clip``
+- long runs, of any on-policy algorithm of SB3: ``checkpoint_files``, ``environment_state``, ``run_state``,
+  ``checkpoints``
 - ``zoo``: rl-zoo3 integration, imported on demand
 """
 
@@ -19,8 +21,8 @@ from sb3_ppo_variants.nonfinite import NonFiniteUpdateError
 from sb3_ppo_variants.ppo_adaptive_clip import MaskablePPOAdaptiveClip, PPOAdaptiveClip, RecurrentPPOAdaptiveClip
 from sb3_ppo_variants.ppo_clip import MaskablePPOClip, PPOClip, RecurrentPPOClip
 from sb3_ppo_variants.ppo_penalty import MaskablePPOPenalty, PPOPenalty, RecurrentPPOPenalty
+from sb3_ppo_variants.version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "MaskablePPOAdaptiveClip",
     "MaskablePPOClip",

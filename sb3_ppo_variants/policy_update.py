@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
@@ -20,13 +19,14 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_ppo_variants import arguments, nonfinite
 from sb3_ppo_variants.acceleration import Acceleration, Update
 from sb3_ppo_variants.lean_rollout import lean_collection
+from sb3_ppo_variants.loading import LoadingMixin
 from sb3_ppo_variants.losses import Number, ValueClipping, ValueLoss
 from sb3_ppo_variants.minibatch_loss import LossMixin
-from sb3_ppo_variants.saved_class import ModelFile, check_saved_class
+from sb3_ppo_variants.supported_spaces import check_action_space, check_observation_space
 from sb3_ppo_variants.update_metrics import TraceRecorder, UpdateTrace
 
 
-class PolicyUpdateMixin(LossMixin):
+class PolicyUpdateMixin(LoadingMixin, LossMixin):
     """PPO's policy update with exchangeable terms; place it before a host: ``class New(Mixin, PPO)``.
 
     :param value_clipping: form of the value loss when ``clip_range_vf`` is given: ``"pessimistic"`` = mean of the
@@ -45,7 +45,6 @@ class PolicyUpdateMixin(LossMixin):
     """
 
     host_defaults: ClassVar[dict[str, Any]] = {}
-    live_state: ClassVar[tuple[str, ...]] = ()
     named_max_kl: ClassVar[tuple[str, ...]] = ()
 
     n_epochs: int
@@ -75,14 +74,14 @@ class PolicyUpdateMixin(LossMixin):
         self.max_kl = max_kl
         self.acceleration = acceleration
         self.on_nonfinite = on_nonfinite
-        batch_size, normalize_advantage = arguments.values_of(type(self), given, "batch_size", "normalize_advantage")
+        names = ("batch_size", "normalize_advantage", "n_steps")
+        batch_size, normalize_advantage, n_steps = arguments.values_of(type(self), given, *names)
         arguments.check_batch_size(batch_size, normalize_advantage)
+        arguments.check_count("n_steps", n_steps, "2048 is usual")
         self.last_update = None
         self._acceleration: Acceleration | None = None
-        try:
+        with arguments.host_refusals():
             super().__init__(**given, _init_setup_model=False)  # the host's own arguments
-        except AssertionError as error:  # SB3 reports a wrong space or batch size by assert
-            raise ValueError(str(error)) from error
         if _init_setup_model:
             self._setup_model()
 
@@ -90,7 +89,8 @@ class PolicyUpdateMixin(LossMixin):
         self.check_arguments()  # here, so that load() with changed arguments is checked too
         if self.clip_range is None:
             self.clip_range = math.inf  # no clipping; the attribute stays a schedule for life
-        super()._setup_model()
+        with arguments.host_refusals():
+            super()._setup_model()
 
     def check_arguments(self) -> None:
         """Refuse bad input before any network is built.
@@ -98,6 +98,8 @@ class PolicyUpdateMixin(LossMixin):
         :raises ValueError: naming the rule, the value and a way out
         """
         arguments.check_shared(self)
+        check_action_space(self.action_space)
+        check_observation_space(self)
 
     # ------------------------------------------------------------------------------------------------ the update loop
 
@@ -229,6 +231,10 @@ class PolicyUpdateMixin(LossMixin):
                 print(f"Acceleration: {self._acceleration}")
         return self._acceleration
 
+    def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
+        self.scheduled("learning_rate", self.lr_schedule, finite=True)  # refuses what is none
+        super()._update_learning_rate(optimizers)
+
     def _minibatches_per_epoch(self) -> int:
         return -(-self.rollout_buffer.buffer_size * self.n_envs // int(self.batch_size))
 
@@ -269,32 +275,6 @@ class PolicyUpdateMixin(LossMixin):
         """Train as the host does, with all of its arguments; TensorBoard runs are named after the class by default."""
         name = type(self).__name__ if tb_log_name is None else tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, *args, **kwargs)
-
-    @classmethod
-    def load(cls, path: ModelFile, *args: Any, **kwargs: Any) -> Any:
-        """Load a saved model as SB3 does.
-
-        :param path: as in SB3
-        :raises ValueError: if the file holds a model of another class
-        """
-        check_saved_class(cls, path)
-        return super().load(path, *args, **kwargs)
-
-    def set_parameters(
-        self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto"
-    ) -> None:
-        """Load network and optimiser parameters as SB3 does; from a file, the adaptive state comes along.
-
-        :param load_path_or_dict: a saved model's path, or the dictionary of ``get_parameters``
-        :param exact_match: as in SB3
-        :param device: as in SB3
-        """
-        super().set_parameters(load_path_or_dict, exact_match, device)
-        if self.live_state and not isinstance(load_path_or_dict, dict):
-            data, _, _ = load_from_zip_file(load_path_or_dict, device=device)
-            for name in self.live_state:
-                if data is not None and name in data:
-                    setattr(self, name, float(data[name]))
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "last_update", "_acceleration"]

@@ -14,8 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.nonfinite import NonFiniteUpdateError
-from sb3_ppo_variants.policy_update import PolicyUpdateMixin
-from sb3_ppo_variants.saved_class import check_saved_class, saved_class
+from sb3_ppo_variants.saved_class import check_saved_class, saved_attributes
 from sb3_ppo_variants.zoo import ALGORITHMS, is_maskable, is_recurrent
 from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source, our_schedules, recurrent_policy
 from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
@@ -113,10 +112,10 @@ class VariantExperimentManager(StockExperimentManager):
             zoo.EvalCallback, zoo.TrialEvalCallback = stock
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
-        cls = ALGOS[self.algo]
         # Our classes refuse a model of another class by themselves; stock ones are kept from loading ours.
-        if not self._is_ours and issubclass(saved_class(self.trained_agent, expected=cls), PolicyUpdateMixin):
-            check_saved_class(cls, self.trained_agent)
+        data = {} if self._is_ours else saved_attributes(self.trained_agent)
+        if "saved_as" in data:
+            check_saved_class(ALGOS[self.algo], data, self.trained_agent)
         return super()._load_pretrained_agent(hyperparams, env)
 
 
