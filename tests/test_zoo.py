@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch as th
 import yaml
 from zoo_commands import CUSTOM_ENVS, PACKAGE, ROOT, logged, run_python, train, training, zoo
 
@@ -230,6 +231,7 @@ def test_unknown_command_lists_the_commands(
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not th.cuda.is_available(), reason="needs a CUDA device")
 def test_train_on_the_gpu_leaves_a_model_from_there(tmp_path: Path) -> None:
     output = train(tmp_path, "ppo_penalty", "CartPole-v1", "--device", "cuda")
     assert "Using cuda device" in output

@@ -156,7 +156,7 @@ def test_missing_agent_is_refused() -> None:
 )
 def test_agent_of_another_class_is_refused(saved: str, resumed: str, names: str) -> None:
     rl_zoo3.ALGOS[saved]("MlpPolicy", "CartPole-v1").save("agent.zip")
-    with pytest.raises(ValueError, match=rf"got one of {names} in .*agent\.zip"):
+    with pytest.raises(ValueError, match=rf"agent\.zip must hold a model of .*, got '{names}'"):
         train(resumed, "CartPole-v1", "-i", "agent.zip")
 
 
