@@ -9,6 +9,8 @@ Layers, each importing only from those above it:
 - ``minibatch_loss``: what is minimised; ``policy_update``: the only ``train()``; ``adaptation``: what the adaptive
   variants share
 - the algorithms: ``ppo_clip``, ``ppo_penalty``, ``ppo_adaptive_clip``
+- callbacks, imported on demand: ``trust_region_log``, the table of a run's updates; ``update_callback``, what they
+  share; ``trust_region_recorder``; ``callbacks``, the public names
 - ``zoo``: rl-zoo3 integration, imported on demand
 """
 

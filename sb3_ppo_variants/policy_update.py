@@ -113,7 +113,7 @@ class PolicyUpdateMixin(LossMixin):
                 if trace.stopped:
                     break
             self._n_updates += 1
-            trace.end_epoch()
+            trace.end_epoch(coefficients)
             if trace.finished:
                 break
             if self.watches_kl():
