@@ -6,15 +6,14 @@ Each takes plain values, so that rl-zoo3's YAML files can name it under ``callba
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from sb3_ppo_variants.arguments import is_number, require
 from sb3_ppo_variants.clip_range_steering import ClipRangeFromClipFraction, current_clip_range
-from sb3_ppo_variants.trust_region_recorder import TrustRegionRecorder
-from sb3_ppo_variants.update_callback import UpdateCallback
+from sb3_ppo_variants.trust_region_recorder import TrustRegionFigure, TrustRegionRecorder
+from sb3_ppo_variants.update_callback import UpdateCallback, check_count
 
 
 class ClipFractionRecord(NamedTuple):
@@ -53,7 +52,7 @@ class ClipFractionCallback(UpdateCallback):
         check_fraction("low", low)
         check_fraction("high", high)
         require(low < high, "`low` must be < `high`", (low, high), "0.05 and 0.6 are the defaults")
-        check_patience(patience)
+        check_count("patience", patience, "pass 1 to react to every update")
         self.low, self.high, self.patience = low, high, patience
         self.history: list[ClipFractionRecord] = []
         self._in_a_row = 0
@@ -98,7 +97,7 @@ class _StopTraining(UpdateCallback):
 
     def __init__(self, limit: float, patience: int, verbose: int):
         super().__init__(verbose)
-        check_patience(patience)
+        check_count("patience", patience, "pass 1 to react to every update")
         self.limit, self.patience = limit, patience
         self.reason: str | None = None
         self._in_a_row = 0
@@ -184,16 +183,6 @@ def check_fraction(name: str, value: Any) -> None:
     require(ok, f"`{name}` must be in [0, 1]", value, "it is a share of the samples")
 
 
-def check_patience(value: Any) -> None:
-    """Refuse what is no count of updates.
-
-    :param value: as given
-    :raises ValueError: if it is none
-    """
-    ok = isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
-    require(ok, "`patience` must be an integer >= 1", value, "pass 1 to react to every update")
-
-
 def warn_without_clip(callback: UpdateCallback) -> None:
     """Warn if the model has no clip, so that nothing is ever clipped.
 
@@ -213,6 +202,7 @@ __all__ = [
     "ClipRangeFromClipFraction",
     "StopTrainingOnClipFraction",
     "StopTrainingOnKL",
+    "TrustRegionFigure",
     "TrustRegionRecorder",
     "UpdateCallback",
 ]

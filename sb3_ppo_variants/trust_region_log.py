@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,13 +99,10 @@ def rows_of_update(
     :param minibatches: add a row per minibatch
     :return: rows of minibatches and epochs, then the one of the whole update
     """
-    place = {"update": number, "timesteps": model.num_timesteps, "n_updates": logged["train/n_updates"]}
-    whole: Row = {**place, **episode_means(model)}
-    whole |= {name: float(logged[f"train/{name}"]) for name in _LOGGED if f"train/{name}" in logged}
+    place, whole = _place(model, logged, number), row_of_update(model, logged, number)
     trace: UpdateTrace | None = getattr(model, "last_update", None)
     if trace is None:
         return [whole]
-    whole["stopped"] = float(trace.stopped)
     unused = set() if model.needs_old_distribution() else {"kl_divergence"}  # type: ignore[attr-defined]  # has a trace
     unused |= {"value_clip_fraction"} if model.clip_range_vf is None else set()  # type: ignore[attr-defined]
     parts = [*(_minibatch_rows(trace) if minibatches else []), *_epoch_rows(trace)]
@@ -113,11 +110,25 @@ def rows_of_update(
     return [*({**place, **part} for part in parts), whole]
 
 
-def episode_means(model: OnPolicyAlgorithm) -> Row:
-    """Return mean return and length of the latest episodes, as SB3 logs them; nothing before the first one ended.
+def row_of_update(model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: int) -> Row:
+    """Collect what is known of the whole of the update that a model has just made.
 
-    :param model: whose environment has a Monitor
+    :param model: after the update and before the next rollout
+    :param logged: its logger's values
+    :param number: of the update, counted from 1
     """
+    row: Row = {**_place(model, logged, number), **_episode_means(model)}
+    row |= {name: float(logged[f"train/{name}"]) for name in _LOGGED if f"train/{name}" in logged}
+    trace: UpdateTrace | None = getattr(model, "last_update", None)
+    return row if trace is None else {**row, "stopped": float(trace.stopped)}
+
+
+def _place(model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: int) -> Row:
+    return {"update": number, "timesteps": model.num_timesteps, "n_updates": logged["train/n_updates"]}
+
+
+def _episode_means(model: OnPolicyAlgorithm) -> Row:
+    """Mean return and length of the latest episodes, as SB3 logs them; nothing before the first one ended."""
     episodes = model.ep_info_buffer
     if not episodes:
         return {}
@@ -184,15 +195,15 @@ def read_trust_region(path: str | Path) -> TrustRegionLog:
     values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(COLUMNS))
     epoch, minibatch = (~np.isnan(values[:, COLUMNS.index(name)]) for name in ("epoch", "minibatch"))
     kinds = (~epoch, epoch & ~minibatch, minibatch)
-    return TrustRegionLog(*(table_of(values[kind]) for kind in kinds))
+    return TrustRegionLog(*(dict(zip(COLUMNS, values[kind].T)) for kind in kinds))
 
 
-def table_of(values: npt.NDArray[np.float64]) -> Table:
-    """Name the columns of an array.
+def table_of(rows: Sequence[Row]) -> Table:
+    """Turn rows into columns, with NaN where nothing was logged.
 
-    :param values: shape (n_rows, n_columns), in the order of ``COLUMNS``
+    :param rows: column name -> value
     """
-    return dict(zip(COLUMNS, values.T))
+    return {name: np.array([row.get(name, math.nan) for row in rows], dtype=np.float64) for name in COLUMNS}
 
 
 __all__ = ["COLUMNS", "Table", "TrustRegionLog", "read_trust_region"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -90,4 +91,16 @@ class UpdateCallback(BaseCallback):
             self._on_update(self.logger.name_to_value)
 
 
-__all__ = ["UpdateCallback"]
+def check_count(name: str, value: Any, way_out: str) -> None:
+    """Refuse what is no count of updates.
+
+    :param name: of the argument
+    :param value: as given
+    :param way_out: what to do instead
+    :raises ValueError: if it is no integer >= 1
+    """
+    ok = isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
+    require(ok, f"`{name}` must be an integer >= 1", value, way_out)
+
+
+__all__ = ["UpdateCallback", "check_count"]

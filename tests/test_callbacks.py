@@ -127,7 +127,7 @@ def test_the_edges_belong_to_the_band(script: Script) -> None:
 def test_clip_fraction_callback_sees_what_the_logger_has(cls: type[Any]) -> None:
     clip = {} if "AdaptiveClip" in cls.__name__ else {"clip_range": 0.01}
     logged, callback = Logged(), ClipFractionCallback()
-    build(cls, **clip).learn(3 * ROLLOUT, callback=[callback, logged], log_interval=2)
+    build(cls, n_epochs=2, **clip).learn(3 * ROLLOUT, callback=[callback, logged], log_interval=2)
     assert [record.clip_fraction for record in callback.history] == logged.column("train/clip_fraction")
     assert [record.mean for record in callback.history] == logged.column("trust_region/clip_fraction_mean")
     assert len(callback.history) == 3
@@ -212,7 +212,7 @@ CLIP_RANGES = [0.2, 0.4, 0.8, 0.8, 0.8, 0.4]  # in use in each update
 @pytest.mark.parametrize("cls", CLIPPED)
 def test_clip_range_follows_the_clip_fraction(cls: type[Any], script: Script) -> None:
     script(cls, "train/clip_fraction", FRACTIONS)
-    model = build(cls, clip_range=0.2, n_epochs=2)
+    model = build(cls, clip_range=0.2, n_epochs=1)
     logged = Logged()
     model.learn(6 * ROLLOUT, callback=[ClipRangeFromClipFraction(**STEER), logged])
     assert logged.column("train/clip_range") == pytest.approx(CLIP_RANGES)
@@ -256,10 +256,12 @@ def test_the_kl_has_no_say_while_the_clip_fraction_steers(script: Script) -> Non
     assert model.last_update.stopped
 
 
-@pytest.mark.parametrize("cls", [PPO, MaskablePPO, RecurrentPPO, PPOClip, PPOAdaptiveClip])
+@pytest.mark.parametrize(
+    "cls", [PPO, MaskablePPO, pytest.param(RecurrentPPO, marks=pytest.mark.slow), PPOClip, PPOAdaptiveClip]
+)
 def test_a_saved_model_needs_no_callback_and_goes_on_with_one(cls: type[Any], script: Script, tmp_path: Path) -> None:
     script(cls, "train/clip_fraction", [0.9] * 3)
-    model = build(cls, clip_range=0.2)
+    model = build(cls, clip_range=0.2, n_epochs=1)
     checkpoints = CheckpointCallback(10, str(tmp_path))
     model.learn(3 * ROLLOUT, callback=[ClipRangeFromClipFraction(**STEER), checkpoints])
     model.save(tmp_path / "end")
@@ -410,7 +412,7 @@ def test_all_callbacks_together(cls: type[Any], tmp_path: Path) -> None:
         callbacks.TrustRegionRecorder(tmp_path / "run.csv"),
         EvalCallback(make_vec_env(n_envs=1), eval_freq=20, n_eval_episodes=1, verbose=0),
     ]
-    model = build(cls, **clip).learn(3 * ROLLOUT, callback=every)
+    model = build(cls, n_epochs=1, **clip).learn(3 * ROLLOUT, callback=every)
     assert model.num_timesteps == 3 * ROLLOUT
     assert len(every[0].history) == 3  # type: ignore[attr-defined]
     assert np.isfinite(model.clip_scale)

@@ -8,17 +8,19 @@ from sb3_ppo_variants.zoo import ALGORITHMS, register
 
 
 class Command(NamedTuple):
-    """A sub-command: the module and function that run it, and a line of help."""
+    """A sub-command: the module and function that run it, a line of help, and whether it is one of rl-zoo3."""
 
     module: str
     function: str
     help: str
+    needs_zoo: bool = True
 
 
 COMMANDS = {
     "train": Command("rl_zoo3.train", "train", "train an agent, resume its training or tune its hyperparameters"),
     "enjoy": Command("rl_zoo3.enjoy", "enjoy", "watch a trained agent"),
     "evaluate": Command("sb3_ppo_variants.zoo.evaluate", "evaluate", "mean return of a trained agent over n episodes"),
+    "plot": Command("sb3_ppo_variants.plot_command", "plot", "draw the objectives, a run or an update", False),
 }
 
 
@@ -52,7 +54,8 @@ def main() -> None:
     command = COMMANDS[name]
     # The zoo's functions parse sys.argv themselves.
     sys.argv = [f"sb3-ppo-variants {name}", *sys.argv[2:]]
-    register()
+    if command.needs_zoo:
+        register()
     getattr(importlib.import_module(command.module), command.function)()
 
 
