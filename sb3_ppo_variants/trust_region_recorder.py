@@ -18,11 +18,10 @@ from sb3_ppo_variants.trust_region_log import (
     HEADER,
     TRUST_REGION,
     Row,
-    as_text,
     complete_rows,
     row_of_update,
-    rows_of_update,
     table_of,
+    text_of_update,
 )
 from sb3_ppo_variants.update_callback import UpdateCallback, check_count
 
@@ -86,9 +85,8 @@ class TrustRegionRecorder(UpdateCallback):
                 stacklevel=2,
             )
         self.n_recorded += 1
-        rows = rows_of_update(self.model, logged, self.n_recorded, self.minibatches)
         with self.path.open("a", newline="\n") as file:
-            file.write(as_text(rows))
+            file.write(text_of_update(self.model, logged, self.n_recorded, self.minibatches))
 
     def _say(self, message: str) -> None:
         if self.verbose >= 1:
