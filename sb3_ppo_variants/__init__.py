@@ -9,8 +9,9 @@ Layers, each importing only from those above it:
 - ``minibatch_loss``: what is minimised; ``policy_update``: the only ``train()``; ``adaptation``: what the adaptive
   variants share
 - the algorithms: ``ppo_clip``, ``ppo_penalty``, ``ppo_adaptive_clip``
-- callbacks, imported on demand: ``trust_region_log``, the table of a run's updates; ``update_callback``, what they
-  share; ``trust_region_recorder``; ``callbacks``, the public names
+- imported on demand: ``trust_region_log``, the table of a run's updates; ``figure_style``, ``objective_figure``,
+  ``plots`` and ``plot_command``; ``update_callback``, ``trust_region_recorder``, ``clip_range_steering`` and
+  ``callbacks``, where the callbacks are public
 - ``zoo``: rl-zoo3 integration, imported on demand
 """
 

@@ -54,7 +54,7 @@ def plot_trust_region(runs: Sequence[Table], title: str | None = None, kl_tolera
     require(len(runs) > 0, "`runs` must hold at least one run", 0, "pass the updates of read_trust_region(path)")
     for run in runs:
         require(len(run["update"]) > 0, "every run must hold an update", 0, "train for at least one update")
-    figure = new_figure(7.5, 9.5)
+    figure = new_figure(9, 9.5)
     panels = figure.subplots(4, 1, sharex=True)
     count = "one run" if len(runs) == 1 else f"mean and range of {len(runs)} runs"
     figure.suptitle(title or f"The trust region over training: {count}", fontsize=13)
@@ -63,7 +63,7 @@ def plot_trust_region(runs: Sequence[Table], title: str | None = None, kl_tolera
     if kl and _logged(runs, "target_kl"):
         target = _curve(runs, "target_kl")
         low, high = target.mean / kl_tolerance, target.mean * kl_tolerance
-        label = f"band: target /{kl_tolerance:g} to ×{kl_tolerance:g}"
+        label = f"target /{kl_tolerance:g} to ×{kl_tolerance:g}"
         panels[0].fill_between(target.steps, low, high, label=label, **_BAND)
         panels[0].plot(target.steps, target.mean, "--", color=GREEN, linewidth=1.2, label="target")
     _draw_runs(panels[0], runs, kl, BLUE, "o", "no KL divergence was logged", scale="log")
@@ -87,6 +87,7 @@ def plot_trust_region(runs: Sequence[Table], title: str | None = None, kl_tolera
     return figure
 
 
+_BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "fontsize": 8, "frameon": False}
 _BAND: dict[str, Any] = {"color": GREEN, "alpha": 0.18, "linewidth": 0}
 _KL_NAMES = {
     "kl_divergence": ": exact KL(old || new)",
@@ -101,7 +102,7 @@ def _finish(panels: Sequence[Axes], steps: FloatArray) -> None:
     for panel in panels:
         panel.grid(alpha=0.3)
         if panel.get_legend_handles_labels()[1]:
-            panel.legend(loc="best", fontsize=8)
+            panel.legend(**_BESIDE)
         if panel.get_yscale() == "log":
             low, high = panel.get_ylim()
             middle, half = np.sqrt(low * high), max(np.sqrt(high / low), 3.0)  # at least two labelled ticks
@@ -169,14 +170,14 @@ def plot_update(trace: UpdateTrace, title: str | None = None) -> Figure:
     require(len(trace.epoch) > 0, "`trace` must hold a minibatch", 0, "pass model.last_update after an update")
     exact = trace.column("kl_divergence")
     is_exact = bool(np.isfinite(exact).all() and exact.any())
-    figure = new_figure(8.5, 6.5)
+    figure = new_figure(9.5, 6)
     upper, lower = figure.subplots(2, 1, sharex=True)
     how = "stopped early after" if trace.stopped else "of"
     figure.suptitle(title or f"Inside one update {how} {trace.epochs_done:.3g} epochs", fontsize=13)
 
     _draw_minibatches(upper, trace, exact if is_exact else trace.column("approx_kl"), BLUE, "o")
     if np.isfinite(trace.kl_divergence):
-        label = f"after the last step, whole rollout: {trace.kl_divergence:.2g}"
+        label = f"after the update: {trace.kl_divergence:.2g}\n(whole rollout)"
         upper.plot(len(trace.epoch) + 1, trace.kl_divergence, "*", color="black", markersize=11, label=label)
     target = trace.coefficients[0].get("target_kl") if trace.coefficients else None
     if target is not None:
@@ -185,7 +186,7 @@ def plot_update(trace: UpdateTrace, title: str | None = None) -> Figure:
     upper.set(title=f"Distance from the old policy: KL of each minibatch ({kind})", ylabel="KL  [nats per state]")
 
     if any(np.isfinite(float(epoch.get("clip_range", np.inf))) for epoch in trace.coefficients):
-        lower.axhspan(*HEALTHY_CLIP_FRACTION, label="usually healthy, on average", **_BAND)
+        lower.axhspan(*HEALTHY_CLIP_FRACTION, label="usually healthy\n(mean of the update)", **_BAND)
         _draw_minibatches(lower, trace, trace.column("clip_fraction"), VERMILLION, "s")
     else:
         _say(lower, "there is no clip")
@@ -193,7 +194,7 @@ def plot_update(trace: UpdateTrace, title: str | None = None) -> Figure:
     lower.set(xlabel="minibatch of the update  (dotted lines: a new epoch)")
     for axes in (upper, lower):
         if axes.get_legend_handles_labels()[1]:
-            axes.legend(loc="best", fontsize=8)
+            axes.legend(**_BESIDE)
     return figure
 
 

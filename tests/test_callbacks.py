@@ -1,5 +1,6 @@
 """Callbacks on the clip fraction and the KL: when they warn, stop and steer, on our classes and on stock ones."""
 
+import base64
 import json
 import math
 import warnings
@@ -268,8 +269,10 @@ def test_a_saved_model_needs_no_callback_and_goes_on_with_one(cls: type[Any], sc
     for name, scale in (("rl_model_140_steps", 4), ("end", 5)):
         with zipfile.ZipFile(tmp_path / f"{name}.zip") as archive:
             data = json.loads(archive.read("data"))
-        if cls is host_of(cls).stock:
-            assert "sb3_ppo_variants" not in json.dumps(data)
+        if cls is host_of(cls).stock:  # it can be loaded where this package is not installed
+            pickles = [base64.b64decode(v[":serialized:"]) for v in data.values() if ":serialized:" in str(v)]
+            assert any(b"FloatSchedule" in pickled for pickled in pickles)
+            assert not any(b"sb3_ppo_variants" in pickled for pickled in pickles)
         for clip_range in ({}, {"clip_range": 0.2}):  # the zoo passes hyperparameters once more
             alone, steered = (
                 cls.load(tmp_path / name, env=make_vec_env(), device="cpu", **clip_range) for _ in range(2)

@@ -168,7 +168,7 @@ def test_runs_with_other_time_steps_are_interpolated() -> None:
         ),
         (lambda env: A2C("MlpPolicy", env, n_steps=25), ["no KL divergence was logged", "there is no clip"]),
         (lambda env: build(PPOPenalty, env=env), ["β, of the penalty", "there is no clip"]),
-        (lambda env: build(PPOAdaptiveClip, env=env), ["band: target /1.5 to ×1.5", "usually healthy"]),
+        (lambda env: build(PPOAdaptiveClip, env=env), ["target /1.5 to ×1.5", "usually healthy"]),
     ],
 )
 def test_one_update_is_drawn_and_what_was_not_logged_is_said(
