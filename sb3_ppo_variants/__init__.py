@@ -3,7 +3,8 @@
 Layers, each importing only from those above it:
 
 - pure functions: ``losses``, ``kl_divergence``, ``controllers``; ``arguments`` checks what users pass
-- reading a rollout and a policy: ``minibatches``, ``policy_evaluation``, ``closed_forms``, ``update_metrics``
+- reading a rollout and a policy: ``minibatches``, ``policy_evaluation``, ``closed_forms``, ``update_metrics``;
+  ``nonfinite`` guards them
 - one update: ``reference_update``; the fast path ``flat_parameters``, ``mlp_trunk``, ``written_gradient``,
   ``staged_update``, ``compiled_update``, ``lean_rollout``, and ``acceleration``, which chooses among them
 - ``minibatch_loss``: what is minimised; ``policy_update``: the only ``train()``; ``adaptation``: what the adaptive
@@ -15,6 +16,7 @@ Layers, each importing only from those above it:
 - ``zoo``: rl-zoo3 integration, imported on demand
 """
 
+from sb3_ppo_variants.nonfinite import NonFiniteUpdateError
 from sb3_ppo_variants.ppo_adaptive_clip import MaskablePPOAdaptiveClip, PPOAdaptiveClip, RecurrentPPOAdaptiveClip
 from sb3_ppo_variants.ppo_clip import MaskablePPOClip, PPOClip, RecurrentPPOClip
 from sb3_ppo_variants.ppo_penalty import MaskablePPOPenalty, PPOPenalty, RecurrentPPOPenalty
@@ -24,6 +26,7 @@ __all__ = [
     "MaskablePPOAdaptiveClip",
     "MaskablePPOClip",
     "MaskablePPOPenalty",
+    "NonFiniteUpdateError",
     "PPOAdaptiveClip",
     "PPOClip",
     "PPOPenalty",

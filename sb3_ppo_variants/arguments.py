@@ -20,6 +20,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "value_loss": ("mse", "huber"),
     "normalize_advantage": (True, False, "rollout"),
     "acceleration": ("off", "eager", "compile"),
+    "on_nonfinite": ("raise", "skip"),
     "adapt_after": ("update", "epoch"),
     "kl_direction": ("forward", "reverse"),
 }

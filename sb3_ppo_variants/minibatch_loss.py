@@ -83,6 +83,7 @@ class LossMixin(OnPolicyAlgorithm):
                 ratio_max=(ratio if mask is None else ratio[mask]).max(),
                 kl_divergence=kl.detach(),
                 grad_norm=zero,
+                skipped=zero,
             )
         return loss, metrics
 

@@ -168,14 +168,14 @@ def plot_update(trace: UpdateTrace, title: str | None = None) -> Figure:
     :raises ValueError: if the update has no minibatch
     """
     require(len(trace.epoch) > 0, "`trace` must hold a minibatch", 0, "pass model.last_update after an update")
-    exact = trace.column("kl_divergence")
+    exact = trace.column("kl_divergence")[trace.taken]
     is_exact = bool(np.isfinite(exact).all() and exact.any())
     figure = new_figure(9.5, 6)
     upper, lower = figure.subplots(2, 1, sharex=True)
     how = "stopped early after" if trace.stopped else "of"
     figure.suptitle(title or f"Inside one update {how} {trace.epochs_done:.3g} epochs", fontsize=13)
 
-    _draw_minibatches(upper, trace, exact if is_exact else trace.column("approx_kl"), BLUE, "o")
+    _draw_minibatches(upper, trace, "kl_divergence" if is_exact else "approx_kl", BLUE, "o")
     if np.isfinite(trace.kl_divergence):
         label = f"after the update: {trace.kl_divergence:.2g}\n(whole rollout)"
         upper.plot(len(trace.epoch) + 1, trace.kl_divergence, "*", color="black", markersize=11, label=label)
@@ -187,7 +187,7 @@ def plot_update(trace: UpdateTrace, title: str | None = None) -> Figure:
 
     if any(np.isfinite(float(epoch.get("clip_range", np.inf))) for epoch in trace.coefficients):
         lower.axhspan(*HEALTHY_CLIP_FRACTION, label="usually healthy\n(mean of the update)", **_BAND)
-        _draw_minibatches(lower, trace, trace.column("clip_fraction"), VERMILLION, "s")
+        _draw_minibatches(lower, trace, "clip_fraction", VERMILLION, "s")
     else:
         _say(lower, "there is no clip")
     lower.set(title="Share of each minibatch outside the clip range", ylabel="clip fraction  [0 to 1]")
@@ -198,14 +198,15 @@ def plot_update(trace: UpdateTrace, title: str | None = None) -> Figure:
     return figure
 
 
-def _draw_minibatches(axes: Axes, trace: UpdateTrace, values: Any, colour: str, marker: str) -> None:
+def _draw_minibatches(axes: Axes, trace: UpdateTrace, name: str, colour: str, marker: str) -> None:
+    values = np.where(trace.taken, trace.column(name), np.nan)
     x = np.arange(1, len(values) + 1)
     axes.plot(x, values, color=colour, linewidth=0.8, alpha=0.6, label="minibatch")
     centres, means = [], []
     for epoch in np.unique(trace.epoch):
         inside = trace.epoch == epoch
         centres.append(x[inside].mean())
-        means.append(values[inside].mean())
+        means.append(trace.column(name)[inside & trace.taken].mean() if trace.taken[inside].any() else np.nan)
         if epoch > 0:
             axes.axvline(x[inside][0] - 0.5, color="0.6", linestyle=":", linewidth=1, zorder=0)
     axes.plot(centres, means, color=colour, marker=marker, markeredgecolor="black", linestyle="-", label="epoch mean")

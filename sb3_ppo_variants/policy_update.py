@@ -17,8 +17,8 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants import arguments
-from sb3_ppo_variants.acceleration import Acceleration
+from sb3_ppo_variants import arguments, nonfinite
+from sb3_ppo_variants.acceleration import Acceleration, Update
 from sb3_ppo_variants.lean_rollout import lean_collection
 from sb3_ppo_variants.losses import Number, ValueClipping, ValueLoss
 from sb3_ppo_variants.minibatch_loss import LossMixin
@@ -37,6 +37,8 @@ class PolicyUpdateMixin(LossMixin):
         check, is larger; nats per state; None runs all epochs
     :param acceleration: ``"off"``: stock order and arithmetic, bit-identical to the host; ``"eager"``: the fast path;
         ``"compile"``: the fast path as torch.compile graphs. :meth:`acceleration_report` says what is active
+    :param on_nonfinite: ``"raise"``: NaN or infinity in the rollout, a loss or a gradient ends the update before a
+        parameter is harmed; ``"skip"``: such minibatches are left out, up to half of an update's
     :raises ValueError: for a value outside its range
     :raises TypeError: for an unknown keyword
     """
@@ -61,6 +63,7 @@ class PolicyUpdateMixin(LossMixin):
         value_loss: ValueLoss = "mse",
         max_kl: float | str | None = None,
         acceleration: Literal["off", "eager", "compile"] = "eager",
+        on_nonfinite: Literal["raise", "skip"] = "raise",
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -70,6 +73,7 @@ class PolicyUpdateMixin(LossMixin):
         self.value_loss = value_loss
         self.max_kl = max_kl
         self.acceleration = acceleration
+        self.on_nonfinite = on_nonfinite
         batch_size, normalize_advantage = arguments.values_of(type(self), given, "batch_size", "normalize_advantage")
         arguments.check_batch_size(batch_size, normalize_advantage)
         self.last_update = None
@@ -97,13 +101,30 @@ class PolicyUpdateMixin(LossMixin):
     # ------------------------------------------------------------------------------------------------ the update loop
 
     def train(self) -> None:
-        """Update the policy from the rollout buffer: epochs of minibatch steps, then one measured KL."""
+        """Update the policy from the rollout buffer: epochs of minibatch steps, then one measured KL.
+
+        :raises NonFiniteUpdateError: for NaN or infinity; the model then is as after the last good step
+        """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self.record_state()
+        if self.on_nonfinite == "raise":
+            nonfinite.check_rollout(self)
         update = self._current_acceleration().new_update()
         trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch())
+        try:
+            with nonfinite.explained(self, "updating the policy"):
+                coefficients = self._run_epochs(update, trace)
+        finally:
+            update.finish()
 
+        kl = update.kl_divergence()
+        self.last_update = trace.freeze(kl)
+        self._log_update(self.last_update, coefficients)
+        self.after_update(kl, trace.progress)
+
+    def _run_epochs(self, update: Update, trace: TraceRecorder) -> dict[str, Number]:
+        """Take the steps; return the coefficients of the last epoch."""
         for _ in range(self.n_epochs):
             coefficients = self.update_coefficients()
             for minibatch in update.minibatches():
@@ -114,16 +135,12 @@ class PolicyUpdateMixin(LossMixin):
                     break
             self._n_updates += 1
             trace.end_epoch(coefficients)
+            nonfinite.check_steps(self, trace)
             if trace.finished:
                 break
             if self.watches_kl():
                 self.after_epoch(trace.last_kl, trace.progress)
-
-        kl = update.kl_divergence()
-        update.finish()
-        self.last_update = trace.freeze(kl)
-        self._log_update(self.last_update, coefficients)
-        self.after_update(kl, trace.progress)
+        return coefficients
 
     # -------------------------------------------------------------------------------------------- hooks of the variants
 
@@ -200,7 +217,8 @@ class PolicyUpdateMixin(LossMixin):
     ) -> bool:
         """Collect as the host does, with a leaner forward pass of the policy where one applies."""
         forward = self._current_acceleration().lean_forward()
-        with nullcontext() if forward is None else lean_collection(forward, rollout_buffer):
+        lean = nullcontext() if forward is None else lean_collection(forward, rollout_buffer)
+        with lean, nonfinite.explained(self, "collecting the rollout"):
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
 
     def _current_acceleration(self) -> Acceleration:
@@ -230,6 +248,8 @@ class PolicyUpdateMixin(LossMixin):
         record("train/ratio_max", float(update.column("ratio_max").max()))
         record("train/grad_norm", update.mean("grad_norm"))
         record("train/epochs_done", update.epochs_done)
+        if self.on_nonfinite == "skip":
+            record("train/skipped_minibatches", int((~update.taken).sum()))
         if coefficients["clip_range"] != math.inf:
             record("train/clip_range", coefficients["clip_range"])
         if self.clip_range_vf is not None:

@@ -32,12 +32,14 @@ _LOGGED = (
     *("value_clip_fraction", "clip_range_vf"),
     *("policy_gradient_loss", "policy_objective", "value_loss", "entropy_loss", "loss"),
     *("explained_variance", "grad_norm", "std", "learning_rate", "epochs_done"),
+    "skipped_minibatches",
 )
 COLUMNS = (*_PLACE, *_EPISODES, *_LOGGED, "stopped")
 """The layout of the file."""
 
 _COEFFICIENTS = ("target_kl", "beta", "clip_range", "clip_range_vf")
-_COLUMN_OF = {name: "policy_gradient_loss" if name == "policy_loss" else name for name in MinibatchMetrics._fields}
+_RENAMED = {"policy_loss": "policy_gradient_loss", "skipped": "skipped_minibatches"}
+_COLUMN_OF = {name: _RENAMED.get(name, name) for name in MinibatchMetrics._fields}
 
 
 class TrustRegionLog(NamedTuple):
@@ -140,10 +142,14 @@ def _minibatches_of(trace: UpdateTrace) -> Table:
 
 def _epochs_of(trace: UpdateTrace) -> Table:
     starts = np.flatnonzero(np.diff(trace.epoch, prepend=-1))
-    counts = np.diff(starts, append=len(trace.epoch))
-    means = np.add.reduceat(trace.minibatches, starts, axis=0, dtype=np.float64) / counts[:, None]
-    table: Table = {"epoch": np.arange(1.0, len(starts) + 1), **dict(zip(_COLUMN_OF.values(), means.T))}
-    table["ratio_max"] = np.maximum.reduceat(trace.column("ratio_max"), starts).astype(np.float64)
+    taken = np.add.reduceat(trace.taken, starts, dtype=np.float64)
+    sums = np.add.reduceat(np.where(trace.taken[:, None], trace.minibatches, 0), starts, axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # NaN where every step was skipped
+        table: Table = dict(zip(_COLUMN_OF.values(), (sums / taken[:, None]).T))
+    table["epoch"] = np.arange(1.0, len(starts) + 1)
+    table["skipped_minibatches"] = np.diff(starts, append=len(trace.epoch)) - taken
+    ratios = np.where(trace.taken, trace.column("ratio_max"), np.nan)
+    table["ratio_max"] = np.fmax.reduceat(ratios, starts).astype(np.float64)
     for name in _COEFFICIENTS:
         values = np.array([float(epoch.get(name, math.inf)) for epoch in trace.coefficients])
         if np.isfinite(values).all():

@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = {
     "cartpole_penalty.py": ["Return over 20 episodes: ", "beta is now "],
     "compare_clip_and_penalty.py": ["PPO-Clip  ", "PPO-Penalty  ", "PPO-Penalty, paper's rule", "of the updates"],
+    "job_shop.py": ["most work remaining", "learned by MaskablePPOPenalty"],
+    "masked_invalid_actions.py": ["MaskablePPO: ", "MaskablePPOPenalty: "],
+    "recurrent_cartpole.py": ["LSTM: return", "no memory: return"],
     "own_variant.py": ["PPORollback: return", "PPOAdaptiveRollback: return"],
 }
 
