@@ -14,6 +14,9 @@ Layers, each importing only from those above it:
 - the algorithms: ``ppo_clip``, ``ppo_penalty``, ``ppo_adaptive_clip``
 - long runs, of any on-policy algorithm of SB3: ``checkpoint_files``, ``environment_state``, ``run_state``,
   ``checkpoints``
+- imported on demand: ``trust_region_log``, the table of a run's updates; ``figure_style``, ``objective_figure``,
+  ``plots`` and ``plot_command``; ``update_callback``, ``trust_region_recorder``, ``clip_range_steering`` and
+  ``callbacks``, where the callbacks are public
 - ``zoo``: rl-zoo3 integration, imported on demand
 """
 

@@ -140,7 +140,7 @@ def check_choices(model: PolicyUpdateMixin) -> None:
             )
 
 
-def check_positive(model: PolicyUpdateMixin, name: str, way_out: str, *, optional: bool = False) -> None:
+def check_positive(model: object, name: str, way_out: str, *, optional: bool = False) -> None:
     """Refuse a number that is not > 0; schedules are checked when they are first used.
 
     :param model: whose attribute is checked
@@ -155,7 +155,7 @@ def check_positive(model: PolicyUpdateMixin, name: str, way_out: str, *, optiona
     require(is_number(value) and value > 0, f"`{name}` must be > 0", value, way_out)
 
 
-def check_bounds(model: PolicyUpdateMixin, name: str) -> None:
+def check_bounds(model: object, name: str) -> None:
     """Refuse bounds that are not (low, high) with 0 < low <= high.
 
     :param model: whose attribute is checked
@@ -226,7 +226,7 @@ def check_count(name: str, value: Any, way_out: str) -> None:
     :param way_out: what to do instead
     :raises ValueError: naming the argument
     """
-    is_count = isinstance(value, numbers.Integral) and int(value) >= 1
+    is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
     require(is_count, f"`{name}` must be an integer >= 1", value, way_out)
 
 

@@ -137,7 +137,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
                 if trace.stopped:
                     break
             self._n_updates += 1
-            trace.end_epoch()
+            trace.end_epoch(coefficients)
             nonfinite.check_steps(self, trace)
             if trace.finished:
                 break

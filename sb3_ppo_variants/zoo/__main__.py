@@ -44,6 +44,7 @@ COMMANDS = {
     "init": Command(
         "sb3_ppo_variants.zoo.working_folder", "init", "make rl_zoo3's own commands know our algorithms", False
     ),
+    "plot": Command("sb3_ppo_variants.plot_command", "plot", "draw the objectives, a run or an update", False),
 }
 
 

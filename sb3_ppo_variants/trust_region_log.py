@@ -1,0 +1,213 @@
+"""The table of a run's updates: what ``TrustRegionRecorder`` writes and the figures are drawn from.
+
+A CSV file of one run with the columns ``COLUMNS``. Every update has one row in which ``epoch`` and ``minibatch`` are
+empty; before it come, for the classes of this package, one row per epoch and, if asked for, one per minibatch. A column
+is named like the logger key without its prefix, and a cell is empty where nothing was logged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import safe_mean
+
+from sb3_ppo_variants.arguments import require
+from sb3_ppo_variants.update_metrics import MinibatchMetrics, UpdateTrace
+
+Row = dict[str, float]
+Table = dict[str, npt.NDArray[np.float64]]
+
+_PLACE = ("update", "epoch", "minibatch", "timesteps", "n_updates")
+_EPISODES = {"ep_rew_mean": "r", "ep_len_mean": "l"}  # column -> key of Monitor
+TRUST_REGION = ("kl_divergence", "approx_kl", "kl_divergence_loss", "clip_fraction")
+_LOGGED = (
+    *TRUST_REGION,
+    *("target_kl", "beta", "clip_range", "clip_scale", "saturated", "ratio_max"),
+    *("value_clip_fraction", "clip_range_vf"),
+    *("policy_gradient_loss", "policy_objective", "value_loss", "entropy_loss", "loss"),
+    *("explained_variance", "grad_norm", "std", "learning_rate", "epochs_done"),
+    "skipped_minibatches",
+)
+COLUMNS = (*_PLACE, *_EPISODES, *_LOGGED, "stopped")
+"""The layout of the file."""
+
+_COEFFICIENTS = ("target_kl", "beta", "clip_range", "clip_range_vf")
+_RENAMED = {"policy_loss": "policy_gradient_loss", "skipped": "skipped_minibatches"}
+_COLUMN_OF = {name: _RENAMED.get(name, name) for name in MinibatchMetrics._fields}
+
+
+class TrustRegionLog(NamedTuple):
+    """A run as three tables, column name -> values; NaN where a cell is empty.
+
+    :param updates: one row per update
+    :param epochs: one row per epoch of each update; empty for stock algorithms
+    :param minibatches: one row per minibatch of each update; empty unless they were recorded
+    """
+
+    updates: Table
+    epochs: Table
+    minibatches: Table
+
+    def update_trace(self, number: int | None = None) -> UpdateTrace:
+        """Return the course of one update, as ``model.last_update`` was after it.
+
+        :param number: of the update, counted from 1; None for the last one
+        :raises ValueError: if the update or its minibatches were not recorded
+        """
+        updates, rows = self.updates, self.minibatches
+        count = len(updates["update"])
+        require(count > 0, "the file must hold an update", count, "train for at least one update")
+        wanted = float(updates["update"][-1]) if number is None else float(number)
+        (at,) = np.nonzero(updates["update"] == wanted)
+        require(len(at) > 0, f"the update must be one of 1 to {updates['update'][-1]:.0f}", number, "choose another")
+        inside = rows["update"] == wanted
+        require(
+            bool(inside.any()),
+            "the minibatches of the update must have been recorded",
+            "none",
+            "train with TrustRegionRecorder(path, minibatches=True) and a class of this package",
+        )
+        epochs = {name: column[self.epochs["update"] == wanted] for name, column in self.epochs.items()}
+        coefficients = tuple(
+            {name: float(epochs[name][i]) for name in _COEFFICIENTS if math.isfinite(epochs[name][i])}
+            for i in range(len(epochs["epoch"]))
+        )
+        return UpdateTrace(
+            minibatches=np.stack([rows[_COLUMN_OF[name]][inside] for name in _COLUMN_OF], axis=1).astype(np.float32),
+            epoch=rows["epoch"][inside].astype(np.int64) - 1,
+            kl_divergence=float(updates["kl_divergence"][at[0]]),
+            epochs_done=float(updates["epochs_done"][at[0]]),
+            stopped=bool(updates["stopped"][at[0]] == 1),
+            coefficients=coefficients,
+        )
+
+
+def text_of_update(model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: int, minibatches: bool = False) -> str:
+    """Write what is known of the update that a model has just made.
+
+    :param model: after the update and before the next rollout
+    :param logged: its logger's values
+    :param number: of the update, counted from 1
+    :param minibatches: add a row per minibatch
+    :return: lines of CSV: of minibatches and epochs, then the one of the whole update
+    """
+    row = row_of_update(model, logged, number)
+    whole = ",".join(repr(row[name]) if name in row else "" for name in COLUMNS) + "\n"
+    trace: UpdateTrace | None = getattr(model, "last_update", None)
+    if trace is None:
+        return whole
+    unused = set() if model.needs_old_distribution() else {"kl_divergence"}  # type: ignore[attr-defined]  # has a trace
+    unused |= {"value_clip_fraction"} if model.clip_range_vf is None else set()  # type: ignore[attr-defined]
+    tables = [*([_minibatches_of(trace)] if minibatches else []), _epochs_of(trace)]
+    place = _place(model, logged, number)
+    return "".join(_lines(place, {n: c for n, c in table.items() if n not in unused}) for table in tables) + whole
+
+
+def row_of_update(model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: int) -> Row:
+    """Collect what is known of the whole of the update that a model has just made.
+
+    :param model: after the update and before the next rollout
+    :param logged: its logger's values
+    :param number: of the update, counted from 1
+    """
+    row: Row = {**_place(model, logged, number), **_episode_means(model)}
+    row |= {name: float(logged[f"train/{name}"]) for name in _LOGGED if f"train/{name}" in logged}
+    trace: UpdateTrace | None = getattr(model, "last_update", None)
+    return row if trace is None else {**row, "stopped": float(trace.stopped)}
+
+
+def _place(model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: int) -> Row:
+    return {"update": number, "timesteps": model.num_timesteps, "n_updates": int(logged["train/n_updates"])}
+
+
+def _episode_means(model: OnPolicyAlgorithm) -> Row:
+    """Mean return and length of the latest episodes, as SB3 logs them; nothing before the first one ended."""
+    episodes = model.ep_info_buffer
+    if not episodes:
+        return {}
+    return {name: float(safe_mean([episode[key] for episode in episodes])) for name, key in _EPISODES.items()}
+
+
+def _minibatches_of(trace: UpdateTrace) -> Table:
+    within_epoch = np.arange(len(trace.epoch)) - np.searchsorted(trace.epoch, trace.epoch)
+    place = {"epoch": trace.epoch + 1.0, "minibatch": within_epoch + 1.0}
+    return {**place, **dict(zip(_COLUMN_OF.values(), trace.minibatches.T.astype(np.float64)))}
+
+
+def _epochs_of(trace: UpdateTrace) -> Table:
+    starts = np.flatnonzero(np.diff(trace.epoch, prepend=-1))
+    taken = np.add.reduceat(trace.taken, starts, dtype=np.float64)
+    sums = np.add.reduceat(np.where(trace.taken[:, None], trace.minibatches, 0), starts, axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # NaN where every step was skipped
+        table: Table = dict(zip(_COLUMN_OF.values(), (sums / taken[:, None]).T))
+    table["epoch"] = np.arange(1.0, len(starts) + 1)
+    table["skipped_minibatches"] = np.diff(starts, append=len(trace.epoch)) - taken
+    ratios = np.where(trace.taken, trace.column("ratio_max"), np.nan)
+    table["ratio_max"] = np.fmax.reduceat(ratios, starts).astype(np.float64)
+    for name in _COEFFICIENTS:
+        values = np.array([float(epoch.get(name, math.inf)) for epoch in trace.coefficients])
+        if np.isfinite(values).all():
+            table[name] = values
+    return table
+
+
+def _lines(place: Row, table: Table) -> str:
+    """Write the rows of a table with what they share; nine digits keep a float32 as it is."""
+    cells = [repr(place[name]) if name in place else "%.9g" if name in table else "" for name in COLUMNS]
+    template = ",".join(cells) + "\n"
+    values = np.stack([table[name] for name in COLUMNS if name in table], axis=1)
+    return "".join([template % tuple(row) for row in values.tolist()])
+
+
+HEADER = ",".join(COLUMNS) + "\n"
+
+
+def complete_rows(path: Path) -> list[list[str]]:
+    """Read the cells of all complete updates; what a killed run had half written is left out.
+
+    :param path: of a file that ``TrustRegionRecorder`` wrote
+    :raises ValueError: if it is of another layout
+    """
+    text = path.read_text()
+    if HEADER.startswith(text):
+        return []
+    require(
+        text.startswith(HEADER),
+        f"`{path}` must have the columns of TrustRegionRecorder",
+        text.partition("\n")[0][:100],
+        "choose another path, or move the file away",
+    )
+    rows = [line.split(",") for line in text[: text.rfind("\n")].split("\n")[1:]]
+    epoch = COLUMNS.index("epoch")
+    updates = [i for i, row in enumerate(rows) if row[epoch] == ""]
+    return rows[: updates[-1] + 1] if updates else []
+
+
+def read_trust_region(path: str | Path) -> TrustRegionLog:
+    """Read a file that ``TrustRegionRecorder`` wrote, also while the run goes on.
+
+    :param path: of the file
+    :raises ValueError: if it is of another layout
+    """
+    rows = complete_rows(Path(path))
+    values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(COLUMNS))
+    epoch, minibatch = (~np.isnan(values[:, COLUMNS.index(name)]) for name in ("epoch", "minibatch"))
+    kinds = (~epoch, epoch & ~minibatch, minibatch)
+    return TrustRegionLog(*(dict(zip(COLUMNS, values[kind].T)) for kind in kinds))
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    """Turn rows into columns, with NaN where nothing was logged.
+
+    :param rows: column name -> value
+    """
+    return {name: np.array([row.get(name, math.nan) for row in rows], dtype=np.float64) for name in COLUMNS}
+
+
+__all__ = ["COLUMNS", "Table", "TrustRegionLog", "read_trust_region"]
