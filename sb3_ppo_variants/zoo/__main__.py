@@ -19,6 +19,7 @@ COMMANDS = {
     "train": Command("rl_zoo3.train", "train", "train an agent, resume its training or tune its hyperparameters"),
     "enjoy": Command("rl_zoo3.enjoy", "enjoy", "watch a trained agent"),
     "evaluate": Command("sb3_ppo_variants.zoo.evaluate", "evaluate", "mean return of a trained agent over n episodes"),
+    "compare": Command("sb3_ppo_variants.compare.command", "compare", "compare algorithms over environments and seeds"),
 }
 
 
