@@ -219,7 +219,8 @@ def check_batch_size(batch_size: Any, normalize_advantage: Any) -> None:
     :raises ValueError: if it is too small
     """
     is_count = isinstance(batch_size, numbers.Integral) and int(batch_size) >= 1
-    require(is_count, "`batch_size` must be an integer >= 1", batch_size, "64 is usual")
+    way_out = "64 is usual, and n_steps * n_envs makes one minibatch of the whole rollout"
+    require(is_count, "`batch_size` must be an integer >= 1", batch_size, way_out)
     rule, way_out = (
         "`batch_size` must be > 1 to normalise advantages",
         "pass normalize_advantage=False or a larger batch",

@@ -43,6 +43,8 @@ def evaluate_minibatch(policy: ActorCriticPolicy, minibatch: Any) -> Evaluation:
     actions = minibatch.actions
     if isinstance(policy.action_space, spaces.Discrete):
         actions = actions.long().flatten()
+    elif isinstance(policy.action_space, spaces.MultiBinary):
+        actions = actions.float()  # contrib's recurrent buffer keeps them as int8, which torch's Bernoulli cannot take
     fields = minibatch._fields
     extra: dict[str, Any] = {}
     if "action_masks" in fields:

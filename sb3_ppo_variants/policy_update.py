@@ -6,6 +6,7 @@ A variant is a mixin over :class:`PolicyUpdateMixin` that overrides some of its 
 """
 
 import math
+from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch as th
@@ -45,7 +46,7 @@ class PolicyUpdateMixin(LossMixin):
     named_max_kl: ClassVar[tuple[str, ...]] = ()
 
     n_epochs: int
-    batch_size: int
+    batch_size: Any  # int: two hosts declare int | None, but None is refused
     last_update: UpdateTrace | None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -112,7 +113,7 @@ class PolicyUpdateMixin(LossMixin):
                 if trace.stopped:
                     break
             self._n_updates += 1
-            trace.end_epoch()
+            trace.end_epoch(coefficients)
             if trace.finished:
                 break
             if self.watches_kl():
@@ -189,14 +190,18 @@ class PolicyUpdateMixin(LossMixin):
         return dict(self._current_acceleration().report)
 
     def collect_rollouts(
-        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+        *args: Any,
+        **kwargs: Any,
     ) -> bool:
         """Collect as the host does, with a leaner forward pass of the policy where one applies."""
         forward = self._current_acceleration().lean_forward()
-        if forward is None:
-            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-        with lean_collection(forward, rollout_buffer):
-            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        with nullcontext() if forward is None else lean_collection(forward, rollout_buffer):
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
 
     def _current_acceleration(self) -> Acceleration:
         if self._acceleration is None or not self._acceleration.fits(self):
@@ -206,7 +211,7 @@ class PolicyUpdateMixin(LossMixin):
         return self._acceleration
 
     def _minibatches_per_epoch(self) -> int:
-        return -(-self.rollout_buffer.buffer_size * self.n_envs // self.batch_size)
+        return -(-self.rollout_buffer.buffer_size * self.n_envs // int(self.batch_size))
 
     def _log_update(self, update: UpdateTrace, coefficients: dict[str, Number]) -> None:
         record = self.logger.record
@@ -237,12 +242,12 @@ class PolicyUpdateMixin(LossMixin):
         callback: MaybeCallback = None,
         log_interval: int = 1,
         tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
-        """Train as the host does; TensorBoard runs are named after the class unless ``tb_log_name`` is given."""
+        """Train as the host does, with all of its arguments; TensorBoard runs are named after the class by default."""
         name = type(self).__name__ if tb_log_name is None else tb_log_name
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+        return super().learn(total_timesteps, callback, log_interval, name, *args, **kwargs)
 
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto"

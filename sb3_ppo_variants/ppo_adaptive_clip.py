@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants import arguments
@@ -75,3 +76,14 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
 
 class PPOAdaptiveClip(AdaptiveClipMixin, PPO):
     """PPO whose clip range adapts to the measured KL divergence."""
+
+
+class RecurrentPPOAdaptiveClip(AdaptiveClipMixin, RecurrentPPO):
+    """:class:`PPOAdaptiveClip` for LSTM policies, on sb3-contrib's RecurrentPPO."""
+
+
+class MaskablePPOAdaptiveClip(AdaptiveClipMixin, MaskablePPO):
+    """:class:`PPOAdaptiveClip` for environments with invalid actions, on sb3-contrib's MaskablePPO."""
+
+
+__all__ = ["AdaptiveClipMixin", "MaskablePPOAdaptiveClip", "PPOAdaptiveClip", "RecurrentPPOAdaptiveClip"]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch as th
+from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants import arguments
@@ -72,4 +73,12 @@ class PPOClip(ClipMixin, PPO):
     """
 
 
-__all__ = ["ClipMixin", "PPOClip"]
+class RecurrentPPOClip(ClipMixin, RecurrentPPO):
+    """:class:`PPOClip` for LSTM policies, on sb3-contrib's RecurrentPPO."""
+
+
+class MaskablePPOClip(ClipMixin, MaskablePPO):
+    """:class:`PPOClip` for environments with invalid actions, on sb3-contrib's MaskablePPO."""
+
+
+__all__ = ["ClipMixin", "MaskablePPOClip", "PPOClip", "RecurrentPPOClip"]

@@ -4,6 +4,7 @@ import math
 from typing import Any, ClassVar
 
 import torch as th
+from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants import arguments
@@ -100,3 +101,14 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
 
 class PPOPenalty(KLPenaltyMixin, PPO):
     """PPO with an adaptive KL penalty instead of the clipped surrogate."""
+
+
+class RecurrentPPOPenalty(KLPenaltyMixin, RecurrentPPO):
+    """:class:`PPOPenalty` for LSTM policies, on sb3-contrib's RecurrentPPO."""
+
+
+class MaskablePPOPenalty(KLPenaltyMixin, MaskablePPO):
+    """:class:`PPOPenalty` for environments with invalid actions, on sb3-contrib's MaskablePPO."""
+
+
+__all__ = ["KLPenaltyMixin", "MaskablePPOPenalty", "PPOPenalty", "RecurrentPPOPenalty"]

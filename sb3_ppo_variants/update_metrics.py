@@ -1,12 +1,15 @@
 """What an update measures: one row per minibatch on the device, read back once at the end."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
+
+from sb3_ppo_variants.losses import Number
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -47,6 +50,7 @@ class UpdateTrace:
     :param kl_divergence: exact KL after the last step, over the whole rollout (PPOClip without ``max_kl``: of images,
         over 128 states of it), nats per state
     :param epochs_done: epochs that were done, with the fraction of one that was broken off
+    :param coefficients: what each epoch went by: ``clip_range``, ``ent_coef``, ``beta`` ..., one entry per epoch
     :param stopped: True if ``target_kl`` (PPOClip) or ``max_kl`` ended the update early
     """
 
@@ -55,6 +59,7 @@ class UpdateTrace:
     kl_divergence: float
     epochs_done: float
     stopped: bool
+    coefficients: tuple[Mapping[str, Number], ...]
 
     def column(self, name: str) -> FloatArray:
         """Return one metric of every minibatch.
@@ -99,6 +104,7 @@ class TraceRecorder:
         self._rows: list[th.Tensor] = []
         self._rows_read = 0
         self._epochs: list[int] = []
+        self._coefficients: list[Mapping[str, Number]] = []
         self._epoch = 0
         self._in_epoch = 0
         self._steps = 0
@@ -139,8 +145,12 @@ class TraceRecorder:
         self.last_kl = rows[:, MinibatchMetrics._fields.index("kl_divergence")].mean().item()
         return self.last_kl
 
-    def end_epoch(self) -> None:
-        """Close an epoch, whether it was completed or broken off."""
+    def end_epoch(self, coefficients: Mapping[str, Number]) -> None:
+        """Close an epoch, whether it was completed or broken off.
+
+        :param coefficients: it went by
+        """
+        self._coefficients.append(coefficients)
         self._epoch += 1
         self._in_epoch = 0
 
@@ -155,4 +165,5 @@ class TraceRecorder:
             kl_divergence=kl,
             epochs_done=self._steps / self.minibatches_per_epoch,
             stopped=self.stopped,
+            coefficients=tuple(self._coefficients),
         )

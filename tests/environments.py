@@ -25,6 +25,7 @@ OBSERVATION_SPACES: dict[str, spaces.Space[Any]] = {
     "image": _IMAGE,
     "dict": spaces.Dict({"vector": _VECTOR, "image": _IMAGE}),
 }
+MASK_SIZES = {"discrete": [3], "multi_discrete": [2, 3], "multi_binary": [2, 2, 2]}
 EPISODE_LENGTHS = (7, 3, 11, 5, 8)
 
 
@@ -37,6 +38,7 @@ class TinyEnv(gym.Env[Any, Any]):
     """
 
     def __init__(self, action: str = "discrete", observation: str = "vector", reward_scale: float = 1.0):
+        self.action_kind = action
         self.action_space = ACTION_SPACES[action]
         self.observation_space = OBSERVATION_SPACES[observation]
         self.observation_kind = observation
@@ -62,6 +64,12 @@ class TinyEnv(gym.Env[Any, Any]):
         by_time_limit = self.episode % 2 == 1
         reward = self.reward_scale * float(1.0 - np.abs(self.state - (0.5, -0.5, 1.0, 0.0)).sum())
         return self._observation(), reward, over and not by_time_limit, over and by_time_limit, {}
+
+    def action_masks(self) -> np.ndarray:
+        """Which choices are valid now, over all dimensions of a discrete action; two or more in most states."""
+        sizes = MASK_SIZES[self.action_kind]
+        masks = [(np.arange(size) + self.steps + position) % 4 != 3 for position, size in enumerate(sizes)]
+        return np.concatenate([mask | ~mask.any() for mask in masks])
 
     def _observation(self) -> Any:
         vector = self.state.astype(np.float32)

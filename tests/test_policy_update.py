@@ -560,6 +560,15 @@ def test_beta_rises_within_the_update_after_an_epoch_with_a_nan_kl(monkeypatch: 
     assert model.beta == 2.0
 
 
+def test_last_update_keeps_what_each_epoch_went_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    # targets of the epochs: 0.005, 0.01, 0.015; above, inside, below
+    script_kl(monkeypatch, during=per_epoch(0.02, 0.01, 0.0, 0.02), after=[0.02])
+    model = make(PPOPenalty, target_kl=0.02, n_epochs=4, adapt_after="epoch", clip_range=0.3)
+    update(model)
+    assert [epoch["beta"] for epoch in model.last_update.coefficients] == [1.0, 2.0, 2.0, 1.0]
+    assert [epoch["clip_range"] for epoch in model.last_update.coefficients] == [0.3] * 4
+
+
 def test_adapt_after_update_looks_at_the_last_measurement_only(monkeypatch: pytest.MonkeyPatch) -> None:
     script_kl(monkeypatch, during=[0.0001] * 4 * MINIBATCHES, after=[0.02])
     model = make(PPOPenalty, target_kl=0.02, max_kl=0.05, n_epochs=4)

@@ -1,0 +1,85 @@
+"""The nine classes and their three hosts, as parameters of the tests that hold for all of them."""
+
+from typing import Any, NamedTuple
+
+import pytest
+from environments import make_vec_env
+from sb3_contrib import MaskablePPO, RecurrentPPO
+from stable_baselines3 import PPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+import sb3_ppo_variants as package
+
+DISCRETE = ["discrete", "multi_discrete", "multi_binary"]
+
+
+class Host(NamedTuple):
+    """What differs between the hosts' users.
+
+    :param stock: the class without our mixins
+    :param policies: name of the policy by kind of observation
+    :param actions: kinds of action space that stock can train on
+    :param policy_kwargs: for tiny networks
+    """
+
+    stock: type[OnPolicyAlgorithm]
+    policies: dict[str, str]
+    actions: list[str]
+    policy_kwargs: dict[str, Any]
+
+
+def _policies(infix: str) -> dict[str, str]:
+    return {"vector": f"Mlp{infix}Policy", "image": f"Cnn{infix}Policy", "dict": f"MultiInput{infix}Policy"}
+
+
+HOSTS = {
+    "": Host(PPO, _policies(""), ["box", *DISCRETE], {}),
+    # Stock RecurrentPPO cannot train on MultiBinary actions: its buffer hands them on as integers.
+    "Recurrent": Host(RecurrentPPO, _policies("Lstm"), ["box", "discrete", "multi_discrete"], {"lstm_hidden_size": 6}),
+    "Maskable": Host(MaskablePPO, _policies(""), DISCRETE, {}),
+}
+VARIANTS = {
+    f"{prefix}{name}": getattr(package, f"{prefix}{name}")
+    for prefix in HOSTS
+    for name in ("PPOClip", "PPOPenalty", "PPOAdaptiveClip")
+}
+EXTRACTORS: dict[str, dict[str, Any]] = {
+    "vector": {},
+    "image": {"features_extractor_kwargs": {"features_dim": 8}},
+    "dict": {"features_extractor_kwargs": {"cnn_output_dim": 8}},
+}
+
+nine_classes = pytest.mark.parametrize("cls", VARIANTS.values(), ids=VARIANTS.keys())
+
+
+def host_of(cls: type[OnPolicyAlgorithm]) -> Host:
+    """Find the host that a variant, or stock itself, stands on.
+
+    :param cls: one of the nine classes or of the three hosts
+    """
+    return next(host for host in HOSTS.values() if issubclass(cls, host.stock))
+
+
+def build(
+    cls: type[OnPolicyAlgorithm],
+    action: str = "discrete",
+    observation: str = "vector",
+    n_envs: int = 2,
+    env: VecEnv | None = None,
+    **arguments: Any,
+) -> Any:
+    """Build a tiny model of a variant or of stock: 25 ragged steps per environment, minibatches of 16.
+
+    :param cls: one of the nine classes or of the three hosts
+    :param action: kind of action space
+    :param observation: kind of observation space
+    :param n_envs: number of environments
+    :param env: instead of tiny environments
+    :param arguments: further constructor arguments
+    """
+    host = host_of(cls)
+    settings = {"n_steps": 25, "batch_size": 16, "n_epochs": 3, "learning_rate": 3e-3, "seed": 5, "device": "cpu"}
+    kwargs = {"net_arch": [8], **host.policy_kwargs, **EXTRACTORS[observation], **arguments.pop("policy_kwargs", {})}
+    env = env or make_vec_env(action, observation, n_envs)
+    return cls(host.policies[observation], env, policy_kwargs=kwargs, **{**settings, **arguments})
