@@ -22,11 +22,13 @@ from typing import Any
 import torch as th
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_ppo_variants import __version__
+from sb3_ppo_variants.callbacks import TrustRegionRecorder
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, CellTask
 from sb3_ppo_variants.compare.evaluation import Evaluation, EvaluationProtocol, GridEvaluation, RandomPolicy
-from sb3_ppo_variants.compare.trace import UpdateTraceCallback
+from sb3_ppo_variants.trust_region_log import read_trust_region
 
 PACKAGES = ("stable-baselines3", "sb3-contrib", "rl_zoo3", "gymnasium", "torch", "numpy")
 
@@ -61,8 +63,9 @@ def train(task: CellTask, folder: Path) -> dict[str, Any]:
     model, _ = experiment
     progress = folder / "progress"
     evaluation = GridEvaluation(_protocol(manager, task), settings.grid(), lambda steps: _write_number(progress, steps))
-    trace = UpdateTraceCallback()
-    manager.callbacks += [trace, evaluation]
+    recorder = TrustRegionRecorder(folder / "updates.csv")
+    # Of other algorithms there are no policy updates to record.
+    manager.callbacks += [recorder, evaluation] if isinstance(model, OnPolicyAlgorithm) else [evaluation]
     manager.learn(model)
     done = len(evaluation.evaluations)
     if done < len(settings.grid()):
@@ -73,7 +76,7 @@ def train(task: CellTask, folder: Path) -> dict[str, Any]:
     return {
         **task.to_json(),
         "evaluations": [row._asdict() for row in evaluation.evaluations],
-        "trace": [{key: _finite(value) for key, value in row.items()} for row in trace.rows],
+        "trace": _read_trace(recorder.path),
         "cost": {
             "train_seconds": evaluation.train_seconds,
             "cpu_seconds": evaluation.cpu_seconds,
@@ -99,7 +102,7 @@ def measure_random_policy(task: CellTask, folder: Path) -> dict[str, Any]:
     return {
         **task.to_json(),
         "evaluations": [Evaluation(0, 0.0, rewards, lengths)._asdict()],
-        "trace": [],
+        "trace": {},
         "cost": {},
         "arguments": {},
         "environment": environment(),
@@ -141,6 +144,13 @@ def _protocol(manager: Any, task: CellTask) -> EvaluationProtocol:
     episodes = task.settings.eval_episodes
     env = manager.create_envs(min(episodes, 16), eval_env=True)
     return EvaluationProtocol(env, episodes, manager.deterministic_eval, task.cell.seed)
+
+
+def _read_trace(path: Path) -> dict[str, list[float | None]]:
+    """Return what was recorded of the updates, column by column, without the empty columns."""
+    updates = read_trust_region(path).updates if path.is_file() else {}
+    columns = {name: [_finite(float(value)) for value in values] for name, values in updates.items()}
+    return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
 def _constructor_arguments(model: BaseAlgorithm) -> dict[str, str]:

@@ -75,10 +75,11 @@ def resolve(arm: Arm, env: str) -> ResolvedSettings:
         raise ValueError(
             f"{manager.config}: {error}; a comparison needs hyperparameters in plain YAML values"
         ) from error
-    key = _entry(Path(manager.config), env)
-    own = arm.conf_file is not None or Path(manager.config).stem == arm.algo
+    config = Path(manager.config)
+    key = _entry(config, env)
+    own = arm.conf_file is not None or config.stem == arm.algo
     kind = "general" if key != env else "tuned" if own else "of another algorithm"
-    return ResolvedSettings(plain, _short(Path(manager.config)), key, kind, arm.overrides)
+    return ResolvedSettings(plain, arm.conf_file or _name(config), key, kind, arm.overrides)
 
 
 def _require_known(name: str, known: Iterable[str], what: str) -> None:
@@ -94,10 +95,10 @@ def _entry(config: Path, env: str) -> str:
     return env if env in entries else "atari" if "AtariEnv" in str(gym.spec(env).entry_point) else "default"
 
 
-def _short(path: Path) -> str:
-    """Return the path from the package's folder on."""
-    parts = path.parts
-    return "/".join(parts[-3:] if len(parts) > 2 and parts[-2] == "hyperparams" else parts[-1:])
+def _name(config: Path) -> str:
+    """Return a file's name with the package that it belongs to, wherever that is installed."""
+    package = "rl_zoo3" if "rl_zoo3" in config.parts else "sb3_ppo_variants"
+    return f"{package}/hyperparams/{config.name}"
 
 
 __all__ = ["ResolvedSettings", "check_names", "resolve"]
