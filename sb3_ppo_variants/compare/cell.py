@@ -83,6 +83,7 @@ def train(task: CellTask, folder: Path) -> dict[str, Any]:
             "peak_memory_mib": _peak_memory(),
             "memory_before_mib": memory_at_start,
         },
+        "deterministic": manager.deterministic_eval,
         "arguments": _constructor_arguments(model),
         "environment": environment(),
     }
@@ -104,6 +105,7 @@ def measure_random_policy(task: CellTask, folder: Path) -> dict[str, Any]:
         "evaluations": [Evaluation(0, 0.0, rewards, lengths)._asdict()],
         "trace": {},
         "cost": {},
+        "deterministic": False,
         "arguments": {},
         "environment": environment(),
     }
