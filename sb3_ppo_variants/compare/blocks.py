@@ -1,6 +1,6 @@
 """What a report consists of, before it becomes HTML or Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sb3_ppo_variants.compare.statistics import Estimate
@@ -104,22 +104,33 @@ def number(value: float) -> str:
     >>> number(1234.5), number(12.345), number(1.2345), number(0.0012345), number(0.0)
     ('1,234', '12.3', '1.23', '0.00123', '0')
     """
-    size = abs(value)
-    if size >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 else f"{value:.3g}"
+    return _writer(value)(value)
 
 
 def estimate(value: Estimate | None, percent: bool = False) -> str:
-    """Write a number with its interval.
+    """Write a number with its interval, all with as many decimals as the largest of them needs.
 
     :param value: None gives a dash
     :param percent: whether it is a share in [0, 1]
+
+    >>> estimate(Estimate(0.0262, 0.00235, 0.557))
+    '0.03 [0.00, 0.56]'
     """
     if value is None:
         return "–"
-    write = "{:.0%}".format if percent else number
+    write = "{:.0%}".format if percent else _writer(max(map(abs, value)))
     return f"{write(value.value)} [{write(value.low)}, {write(value.high)}]"
+
+
+def _writer(size: float) -> Callable[[float], str]:
+    """Return what writes numbers of this size."""
+    size = abs(size)
+    if size >= 100:
+        return "{:,.0f}".format
+    for least, decimals in ((10, 1), (0.1, 2), (0.01, 4), (0.001, 5)):
+        if size >= least:
+            return f"{{:.{decimals}f}}".format
+    return "{:.3g}".format
 
 
 __all__ = ["Block", "Code", "Figures", "Points", "Report", "Section", "Table", "Text", "Warnings", "estimate", "number"]

@@ -1,24 +1,23 @@
-"""The command line: ``sb3-ppo-variants compare``."""
+"""The command: ``sb3-ppo-variants compare``."""
 
 import argparse
-import os
-import re
-import shlex
-import sys
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.console import Console
 
-from sb3_ppo_variants.compare.arms import Arm, parse_arms
-from sb3_ppo_variants.compare.plan import Budget, Plan
+from sb3_ppo_variants.compare.arguments import build_parser, choose_baseline, make_plan, read_reference_scores
+from sb3_ppo_variants.compare.cells import Cell
+from sb3_ppo_variants.compare.local_engine import LocalEngine
+from sb3_ppo_variants.compare.plan import Plan
 from sb3_ppo_variants.compare.progress import ProgressReport
-from sb3_ppo_variants.compare.results import ResultsFolder
-from sb3_ppo_variants.compare.settings import check_names, resolve
+from sb3_ppo_variants.compare.ray_engine import RayEngine
+from sb3_ppo_variants.compare.results import ResultsFolder, merge
 
-if TYPE_CHECKING:
-    from sb3_ppo_variants.compare.local_engine import LocalEngine
+REPORT_PACKAGES = ("jinja2", "matplotlib", "pandas", "rliable", "scipy")
 
 
 def compare() -> None:
@@ -28,8 +27,10 @@ def compare() -> None:
     """
     parser = build_parser()
     arguments = parser.parse_args()
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     try:
-        crashed = run(arguments)
+        _check_packages()
+        crashed = report_only(arguments, console) if arguments.report_only else run(arguments, console)
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
     except KeyboardInterrupt:
@@ -38,65 +39,88 @@ def compare() -> None:
         raise SystemExit(1)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command's arguments."""
-    parser = argparse.ArgumentParser(
-        description="Compare algorithms over environments and seeds. Started again, it does the missing cells only."
-    )
-    add = parser.add_argument
-    add("--algos", nargs="+", metavar="[LABEL=]ALGO", help="algorithms of rl-zoo3 or ours, under a label if wanted")
-    add("--envs", nargs="+", metavar="ENV", help="environment IDs")
-    add("--seeds", type=int, default=5, metavar="N", help="training runs of each (default: 5), with seeds 0 to N - 1")
-    add("--out", type=Path, required=True, metavar="FOLDER", help="folder of the results and the report")
-    add("--baseline", metavar="LABEL", help="what the others are compared with (default: ppo, else the first)")
-    add(
-        "--n-timesteps",
-        nargs="+",
-        default=[],
-        metavar="[ENV:]N",
-        help="steps of training, the same for all algorithms (default: n_timesteps of the baseline's YAML entry)",
-    )
-    add("--eval-freq", type=int, metavar="N", help="steps between evaluations (default: a twentieth of the training)")
-    add("--eval-episodes", type=int, default=10, metavar="N", help="episodes of an evaluation (default: 10)")
-    add("-params", nargs="+", default=[], metavar="LABEL:KEY:VALUE", help="hyperparameters that replace the YAML's")
-    add("--conf-file", nargs="+", default=[], metavar="[LABEL:]FILE", help="YAML files in place of the usual ones")
-    add("--device", default="cpu", help="PyTorch device (default: cpu)")
-    add("--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
-    add(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cells at a time, local (default: all cores)"
-    )
-    add("--address", help="of the Ray cluster (default: a local one)")
-    return parser
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Do what the arguments say.
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Run the cells that have no usable result, and write the report.
 
     :param arguments: as the parser gives them
+    :param console: where to say what happens
     :return: how many cells crashed
     :raises ValueError: for arguments that cannot be done
     """
     plan = make_plan(arguments)
+    read_reference_scores(arguments.reference_scores)  # complain now, not after the runs
     folder = ResultsFolder(arguments.out)
+    folder.make()
     with folder.lock():
         plan = folder.begin(plan)
-        crashed = run_missing(plan, folder, make_engine(arguments))
+        crashed = _run_missing(plan, folder, arguments, console)
+        if crashed:
+            logs = folder.path / "logs"
+            console.print(
+                f"{crashed} of the cells crashed; their logs are in {logs}. The same command runs them again."
+            )
+        inventory = folder.take_inventory(plan)
+        try:
+            write(plan, inventory.results, folder.crashed(inventory.missing), arguments, console)
+        except ValueError as error:
+            console.print(f"no report: {error}")
     return crashed
 
 
-def run_missing(plan: Plan, folder: ResultsFolder, engine: "LocalEngine") -> int:
-    """Run the cells that have no usable result.
+def report_only(arguments: argparse.Namespace, console: Console) -> int:
+    """Write the report of one or several folders of results.
+
+    :param arguments: as the parser gives them
+    :param console: where to say what happens
+    :return: 0
+    :raises ValueError: if there are no results, or they do not fit together
+    """
+    sources = arguments.sources or [arguments.out]
+    if sources == [None]:
+        raise ValueError("--report-only needs --out, or --from: the folder of the results")
+    if arguments.out is None and len(sources) > 1:
+        raise ValueError("--out is missing: where to write the report of several folders")
+    arguments.out = arguments.out or sources[0]
+    merged = merge([ResultsFolder(path) for path in sources])
+    _tell_damaged(merged.damaged, console)
+    plan = merged.plan
+    if arguments.baseline is not None:
+        plan = replace(plan, baseline=choose_baseline(arguments, list(plan.arms)))
+    write(plan, merged.results, merged.crashed, arguments, console)
+    return 0
+
+
+def write(
+    plan: Plan,
+    results: dict[Cell, dict[str, Any]],
+    crashed: Mapping[Cell, Path],
+    arguments: argparse.Namespace,
+    console: Console,
+) -> None:
+    """Write the report.
 
     :param plan: all cells
-    :param folder: where they are kept
-    :param engine: what runs them
-    :return: how many crashed
+    :param results: those that are there
+    :param crashed: logs of those that crashed
+    :param arguments: as the parser gives them
+    :param console: where to say where it is
     """
-    console = Console()
+    from sb3_ppo_variants.compare.comparison import Comparison
+    from sb3_ppo_variants.compare.report import write_report
+    from sb3_ppo_variants.compare.scores import Reference
+
+    given = {env: Reference(*scores) for env, scores in read_reference_scores(arguments.reference_scores).items()}
+    path = write_report(Comparison(plan, results, crashed, given), arguments.out)
+    console.print(f"report: {path}")
+
+
+def _run_missing(plan: Plan, folder: ResultsFolder, arguments: argparse.Namespace, console: Console) -> int:
     inventory = folder.take_inventory(plan)
-    for file, reason in inventory.damaged.items():
-        console.print(f"damaged, will be done again: {file} ({reason})", markup=False, highlight=False, soft_wrap=True)
+    _tell_damaged(inventory.damaged, console)
     tasks = [plan.task(cell) for cell in inventory.missing]
+    if not tasks:
+        return 0
+    engine = RayEngine(arguments.address) if arguments.engine == "ray" else LocalEngine(arguments.jobs)
     crashed = 0
     with ProgressReport(tasks, len(inventory.results), console) as report:
         for outcome in engine.run(tasks, report.update):
@@ -105,70 +129,15 @@ def run_missing(plan: Plan, folder: ResultsFolder, engine: "LocalEngine") -> int
     return crashed
 
 
-def make_plan(arguments: argparse.Namespace) -> Plan:
-    """Turn arguments into a plan.
-
-    :param arguments: as the parser gives them
-    :raises ValueError: for what does not exist or makes no sense
-    """
-    for name, value in (("--algos", arguments.algos), ("--envs", arguments.envs)):
-        if not value:
-            raise ValueError(f"{name} is missing")
-    for name in ("seeds", "eval_freq", "eval_episodes", "jobs"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be >= 1, got {value}")
-    arms = parse_arms(arguments.algos, arguments.params, arguments.conf_file)
-    envs = list(dict.fromkeys(arguments.envs))
-    check_names(arms, envs)
-    baseline = choose_baseline(arguments.baseline, arms)
-    settings = {arm.label: {env: resolve(arm, env) for env in envs} for arm in arms}
-    steps = _read_budgets(arguments.n_timesteps, envs)
-    budgets = {}
-    for env in envs:
-        n = steps.get(env) or int(settings[baseline][env].hyperparameters["n_timesteps"])
-        budgets[env] = Budget(n, arguments.eval_freq or max(n // 20, 1))
-    return Plan(
-        arms={arm.label: arm.algo for arm in arms},
-        settings=settings,
-        budgets=budgets,
-        seeds=list(range(arguments.seeds)),
-        eval_episodes=arguments.eval_episodes,
-        device=arguments.device,
-        baseline=baseline,
-        commands=(shlex.join(["sb3-ppo-variants", "compare", *sys.argv[1:]]),),
-    )
+def _tell_damaged(damaged: Mapping[Path, str], console: Console) -> None:
+    for file, reason in damaged.items():
+        console.print(f"damaged, not used: {file} ({reason})")
 
 
-def choose_baseline(wanted: str | None, arms: Sequence[Arm]) -> str:
-    """Return the baseline's label: the one wanted, else ppo, else the first.
-
-    :raises ValueError: if the one wanted is not among the arms
-    """
-    labels = [arm.label for arm in arms]
-    if wanted is None:
-        return "ppo" if "ppo" in labels else labels[0]
-    if wanted not in labels:
-        raise ValueError(f"--baseline {wanted} is not compared; choose from {', '.join(labels)}, or add it to --algos")
-    return wanted
+def _check_packages() -> None:
+    missing = [name for name in REPORT_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f'compare needs {", ".join(missing)}: pip install "sb3-ppo-variants[compare]"')
 
 
-def make_engine(arguments: argparse.Namespace) -> "LocalEngine":
-    """Return what runs the cells."""
-    from sb3_ppo_variants.compare.local_engine import LocalEngine
-
-    return LocalEngine(arguments.jobs)
-
-
-def _read_budgets(texts: Sequence[str], envs: Sequence[str]) -> dict[str, int]:
-    steps: dict[str, int] = {}
-    for text in texts:
-        env, _, number = text.rpartition(":")
-        if not re.fullmatch(r"\d+(\.\d*)?(e\d+)?", number) or float(number) < 1 or (env and env not in envs):
-            raise ValueError(f"--n-timesteps takes a number >= 1, or ENV:NUMBER with one of --envs; got {text!r}")
-        named = {env} if env else set(envs) - set(steps)
-        steps.update(dict.fromkeys(named, int(float(number))))
-    return steps
-
-
-__all__ = ["build_parser", "compare", "make_plan", "run"]
+__all__ = ["compare", "report_only", "run", "write"]

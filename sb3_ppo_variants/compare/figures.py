@@ -47,7 +47,7 @@ def normalised_curves(curves: Mapping[str, Curve], shares: Matrix, style: Mappin
         for arm, curve in curves.items():
             _line(axes, shares, curve, style[arm])
         axes.set(title="All environments", xlabel="share of the training", ylabel="IQM of normalised scores")
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         add_legend(figure, {arm: style[arm] for arm in curves})
         return save(figure)
 
@@ -62,7 +62,7 @@ def aggregate_intervals(estimates: Mapping[str, Mapping[str, Estimate]], style: 
     with new_figure(1.6 + 0.42 * len(estimates) * 2, len(names), columns=2) as (figure, panels):
         for axes, name in zip(panels, names):
             _intervals(axes, {arm: of_arm[name] for arm, of_arm in estimates.items()}, style)
-            axes.set_title(name + (" (less is better)" if name == "optimality gap" else ""))
+            axes.set_title(name + ("\n(less is better)" if name == "optimality gap" else ""))
         for axes in panels[1::2]:
             axes.set_yticklabels([])
         figure.supxlabel("normalised final score, 95 % interval", fontsize=10)
@@ -94,7 +94,7 @@ def profiles(curves: Mapping[str, Curve], thresholds: Matrix, style: Mapping[str
         for arm, curve in curves.items():
             _line(axes, thresholds, curve, style[arm])
         axes.set(title="Performance profiles", xlabel="normalised final score", ylabel="share of runs above it")
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         add_legend(figure, {arm: style[arm] for arm in curves})
         return save(figure)
 
@@ -141,7 +141,7 @@ def _decorate(axes: Axes, name: str) -> None:
         axes.axhspan(1 / KL_TOLERANCE, KL_TOLERANCE, color="0.85", zorder=0)
         axes.axhline(1, color="0.5", linewidth=1)
     if name == "clip fraction":
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     if name == "explained variance":
         axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.5), top=1.02)
 

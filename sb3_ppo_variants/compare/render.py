@@ -59,7 +59,7 @@ def _markdown_table(table: blocks.Table) -> str:
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"([|*_<>\[\]])", r"\\\1", text)
+    return re.sub(r"([|*<>])", r"\\\1", text)
 
 
 def _data_uri(svg: bytes) -> str:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from sb3_ppo_variants.compare.blocks import Points, Report, Section, Warnings
+from sb3_ppo_variants.compare.blocks import Block, Points, Report, Section, Text, Warnings
 from sb3_ppo_variants.compare.claims import joined
 from sb3_ppo_variants.compare.comparison import Comparison
+from sb3_ppo_variants.compare.presets import PRESETS
 from sb3_ppo_variants.compare.render import to_html, to_markdown
 from sb3_ppo_variants.compare.report_runs import cost_section, cost_sentences, trust_region_section, value_section
 from sb3_ppo_variants.compare.report_scores import (
@@ -12,6 +13,7 @@ from sb3_ppo_variants.compare.report_scores import (
     efficiency_section,
     environment_section,
     improvement_sentences,
+    paper_section,
 )
 from sb3_ppo_variants.compare.report_settings import protocol_section, settings_section, warnings
 from sb3_ppo_variants.compare.results import write_atomically
@@ -30,11 +32,10 @@ def make_report(comparison: Comparison) -> Report:
         raise ValueError(
             f"no results of the baseline {comparison.baseline!r}; {found}. Run them, or name another with --baseline"
         )
-    others = comparison.others
-    title = f"{joined(others)} against {comparison.baseline}" if others else f"Runs of {comparison.baseline}"
     sections = [
-        Section("Summary", [Warnings(warnings(comparison)), Points(_summary(comparison))]),
+        Section("Summary", [*_question(comparison), Warnings(warnings(comparison)), Points(_summary(comparison))]),
         protocol_section(comparison),
+        paper_section(comparison),
         aggregate_section(comparison),
         environment_section(comparison),
         efficiency_section(comparison),
@@ -43,7 +44,7 @@ def make_report(comparison: Comparison) -> Report:
         value_section(comparison),
         settings_section(comparison),
     ]
-    return Report(title, sections)
+    return Report(_title(comparison), [section for section in sections if section.blocks])
 
 
 def write_report(comparison: Comparison, folder: Path) -> Path:
@@ -63,10 +64,21 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
     return folder / "report.html"
 
 
+def _title(comparison: Comparison) -> str:
+    others = comparison.others
+    if not others:
+        return f"Runs of {comparison.baseline}"
+    return f"{joined(others) if len(others) < 5 else f'{len(others)} algorithms'} against {comparison.baseline}"
+
+
+def _question(comparison: Comparison) -> list[Block]:
+    preset = PRESETS.get(comparison.plan.preset)
+    return [Text(preset.question)] if preset else []
+
+
 def _summary(comparison: Comparison) -> list[str]:
     sentences = improvement_sentences(comparison)
-    times = [sentence for sentence in cost_sentences(comparison) if "wall-clock" in sentence]
-    return [*sentences, *times]
+    return [*sentences, *cost_sentences(comparison, "cpu_seconds")]
 
 
 __all__ = ["make_report", "write_report"]

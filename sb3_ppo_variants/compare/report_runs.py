@@ -96,23 +96,24 @@ def cost_section(comparison: Comparison) -> Section:
         "the largest resident memory of the run's process, of which Python and the libraries take the larger part."
     )
     tables = [_cost_table(comparison, env) for env in comparison.envs]
-    return Section("Time and memory", [Text(note), Points(cost_sentences(comparison)), *tables])
+    sentences = [sentence for name in COSTS for sentence in cost_sentences(comparison, name)]
+    return Section("Time and memory", [Text(note), Points(sentences), *tables])
 
 
-def cost_sentences(comparison: Comparison) -> list[str]:
+def cost_sentences(comparison: Comparison, name: str) -> list[str]:
     """Say for each arm whether it takes more or less than the baseline, all environments added up.
 
     :param comparison: all results
+    :param name: a key of ``COSTS``
     """
     sentences = []
-    for name, title in COSTS.items():
-        totals = {arm: _total_cost(comparison, arm, name) for arm in comparison.arms}
-        base = totals[comparison.baseline]
-        for arm in comparison.others:
-            n_runs = min(len(totals[arm]), len(base))
-            if n_runs:
-                ratio = statistics.mean_ratio(totals[arm], base)
-                sentences.append(ratio_claim(arm, comparison.baseline, title, ratio, n_runs))
+    base = _total_cost(comparison, comparison.baseline, name)
+    for arm in comparison.others:
+        totals = _total_cost(comparison, arm, name)
+        n_runs = min(len(totals), len(base))
+        if n_runs:
+            ratio = statistics.mean_ratio(totals, base)
+            sentences.append(ratio_claim(arm, comparison.baseline, COSTS[name], ratio, n_runs))
     return sentences
 
 

@@ -8,6 +8,7 @@ from sb3_ppo_variants.compare.blocks import Block, Figures, Section, Table, Text
 from sb3_ppo_variants.compare.cells import file_name
 from sb3_ppo_variants.compare.claims import improvement_claim
 from sb3_ppo_variants.compare.comparison import Comparison
+from sb3_ppo_variants.compare.presets import PRESETS
 from sb3_ppo_variants.compare.scores import Matrix, Reference
 from sb3_ppo_variants.compare.statistics import FEW_RUNS
 from sb3_ppo_variants.compare.style import Picture, looks
@@ -108,6 +109,26 @@ def _interpolated(curves: pd.DataFrame, reference: Reference, shares: Matrix) ->
     return np.array([reference.normalise(np.interp(shares * steps[-1], steps, curves[seed])) for seed in curves])
 
 
+def paper_section(comparison: Comparison) -> Section:
+    """Put a paper's average normalised scores beside those measured, if the comparison is of a preset that has them.
+
+    :param comparison: all results
+    """
+    preset = PRESETS.get(comparison.plan.preset)
+    section = Section("Beside the paper's table")
+    matrices = comparison.matrices("final")
+    if preset is not None and preset.paper_scores and matrices:
+        aggregates = statistics.aggregate(matrices)
+        rows = [
+            [arm, f"{score:.2f}", estimate(aggregates[arm]["mean"]) if arm in aggregates else "–"]
+            for arm, score in preset.paper_scores.items()
+        ]
+        n_envs = len(comparison.scores.common_envs())
+        caption = f"Average normalised score; here over {n_envs} environments, mean [95 % interval]"
+        section.blocks.append(Table(["", "paper", "here"], rows, caption))
+    return section
+
+
 def environment_section(comparison: Comparison) -> Section:
     """Show each environment by itself: learning curves, scores, differences from the baseline.
 
@@ -206,3 +227,4 @@ def _steps_to(curves: pd.DataFrame, target: float) -> str:
 
 
 __all__ = ["aggregate_section", "efficiency_section", "environment_section", "improvement_sentences"]
+__all__ += ["paper_section"]

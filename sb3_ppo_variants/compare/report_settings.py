@@ -48,7 +48,8 @@ def protocol_section(comparison: Comparison) -> Section:
     header = ["", "steps", "evaluated every", *(f"settings of {arm}" for arm in plan.arms)]
     kinds = (
         "“Tuned” is an entry for this environment in the algorithm's own file, “general” the file's default or Atari "
-        "entry, “of another algorithm” an entry that was tuned for that one."
+        "entry, “of another algorithm” an entry that was tuned for that one, “given” a file from the command line or "
+        "of a preset."
     )
     return Section(
         "What was compared", [Text(text), Table(header, rows, "Budget and source of the settings"), Text(kinds)]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,18 +33,23 @@ class Inventory(NamedTuple):
 class ResultsFolder:
     """Where a comparison keeps its plan, its cells and their logs.
 
-    :param path: made if it is not there
-    :raises ValueError: if it is a file or cannot be written
+    :param path: of the folder
     """
 
     def __init__(self, path: Path):
         self.path = path
+
+    def make(self) -> None:
+        """Make the folder if it is not there.
+
+        :raises ValueError: if it is a file or cannot be made
+        """
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise ValueError(f"{path} is not a folder; give --out another name") from error
+            raise ValueError(f"{self.path} is not a folder; give --out another name") from error
         except OSError as error:
-            raise ValueError(f"cannot write to {path}: {error.strerror}; give --out another name") from error
+            raise ValueError(f"cannot write to {self.path}: {error.strerror}; give --out another name") from error
 
     def lock(self) -> filelock.BaseFileLock:
         """Reserve the folder for this process; the lock ends with it, even if it is killed.
@@ -137,6 +142,45 @@ class ResultsFolder:
         return {cell: log for cell in cells if (log := self.log_file(cell)).is_file()}
 
 
+class Merged(NamedTuple):
+    """Results of several folders together.
+
+    :param plan: all that was planned
+    :param results: by cell
+    :param damaged: unusable files, with the reason
+    :param crashed: logs of cells that crashed and are in none of the folders
+    """
+
+    plan: Plan
+    results: dict[Cell, dict[str, Any]]
+    damaged: dict[Path, str]
+    crashed: dict[Cell, Path]
+
+
+def merge(folders: Sequence[ResultsFolder]) -> Merged:
+    """Put the results of folders together.
+
+    :param folders: at least one
+    :raises ValueError: if their settings differ, or two have different results of one cell
+    """
+    plan = folders[0].read_plan()
+    merged = Merged(plan, {}, {}, {})
+    for folder in folders:
+        own = folder.read_plan()
+        if changes := plan.differences(own):
+            listed = "\n  ".join(changes)
+            raise ValueError(f"{folders[0].path} and {folder.path} do not fit together. What differs:\n  {listed}")
+        plan = plan.merged_with(own)
+        inventory = folder.take_inventory(own)
+        merged.damaged.update(inventory.damaged)
+        merged.crashed.update(folder.crashed(inventory.missing))
+        for cell, result in inventory.results.items():
+            if merged.results.setdefault(cell, result)["evaluations"] != result["evaluations"]:
+                raise ValueError(f"{folder.path} and another folder have different results of {cell}; leave one out")
+    crashed = {cell: log for cell, log in merged.crashed.items() if cell not in merged.results}
+    return merged._replace(plan=plan, crashed=crashed)
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that it is there whole or not at all.
 
@@ -183,4 +227,4 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-__all__ = ["Inventory", "ResultsFolder", "write_atomically"]
+__all__ = ["Inventory", "Merged", "ResultsFolder", "merge", "write_atomically"]

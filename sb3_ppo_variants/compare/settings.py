@@ -15,6 +15,9 @@ import yaml
 
 from sb3_ppo_variants.compare.arms import Arm
 
+PRESET_FILES = Path(__file__).parent / "conf"
+"""Folder of the hyperparameter files of the presets."""
+
 
 @dataclass(frozen=True)
 class ResolvedSettings:
@@ -24,7 +27,7 @@ class ResolvedSettings:
     :param file: name of the YAML file they come from
     :param key: its entry, such as ``CartPole-v1`` or ``default``
     :param kind: ``"tuned"`` for an entry of this environment in the algorithm's own file, ``"of another algorithm"``
-        for one in another's file, else ``"general"``
+        for one in another's file, ``"general"`` for a default or Atari entry, ``"given"`` if the file was given
     :param overrides: what the arm changes
     """
 
@@ -77,9 +80,7 @@ def resolve(arm: Arm, env: str) -> ResolvedSettings:
         ) from error
     config = Path(manager.config)
     key = _entry(config, env)
-    own = arm.conf_file is not None or config.stem == arm.algo
-    kind = "general" if key != env else "tuned" if own else "of another algorithm"
-    return ResolvedSettings(plain, arm.conf_file or _name(config), key, kind, arm.overrides)
+    return ResolvedSettings(plain, _name(config, arm.conf_file), key, _kind(arm, env, config, key), arm.overrides)
 
 
 def _require_known(name: str, known: Iterable[str], what: str) -> None:
@@ -95,10 +96,22 @@ def _entry(config: Path, env: str) -> str:
     return env if env in entries else "atari" if "AtariEnv" in str(gym.spec(env).entry_point) else "default"
 
 
-def _name(config: Path) -> str:
-    """Return a file's name with the package that it belongs to, wherever that is installed."""
+def _kind(arm: Arm, env: str, config: Path, key: str) -> str:
+    if arm.conf_file is not None:
+        return "given"
+    if key != env:
+        return "general"
+    return "tuned" if config.stem == arm.algo else "of another algorithm"
+
+
+def _name(config: Path, given: str | None) -> str:
+    """Return a file's name, with the package that it belongs to in place of where that is installed."""
+    if given is not None:
+        return (
+            given if config.parent != PRESET_FILES else f"sb3_ppo_variants/compare/{config.parent.name}/{config.name}"
+        )
     package = "rl_zoo3" if "rl_zoo3" in config.parts else "sb3_ppo_variants"
     return f"{package}/hyperparams/{config.name}"
 
 
-__all__ = ["ResolvedSettings", "check_names", "resolve"]
+__all__ = ["PRESET_FILES", "ResolvedSettings", "check_names", "resolve"]
