@@ -18,6 +18,7 @@ def to_html(report: Report) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["data_uri"] = _data_uri
     environment.filters["anchor"] = _anchor
+    environment.filters["unbroken"] = _unbroken
     template = resources.files("sb3_ppo_variants.compare").joinpath("report.html.jinja").read_text()
     return environment.from_string(template).render(report=report, kind=lambda block: type(block).__name__)
 
@@ -64,6 +65,11 @@ def _escape(text: str) -> str:
 
 def _data_uri(svg: bytes) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+
+
+def _unbroken(cell: str) -> str:
+    """Keep an interval, as in ``1,234 [1,200, 1,260]``, on one line."""
+    return re.sub(r"\[[^\]]*\]", lambda interval: interval[0].replace(" ", "\N{NO-BREAK SPACE}"), cell)
 
 
 def _anchor(title: str) -> str:

@@ -10,7 +10,7 @@ from sb3_ppo_variants.compare.claims import improvement_claim
 from sb3_ppo_variants.compare.comparison import Comparison
 from sb3_ppo_variants.compare.presets import PRESETS
 from sb3_ppo_variants.compare.scores import Matrix, Reference
-from sb3_ppo_variants.compare.statistics import FEW_RUNS
+from sb3_ppo_variants.compare.statistics import FEW_RUNS, Estimate
 from sb3_ppo_variants.compare.style import Picture, looks
 
 KINDS = {"final": "final score", "area": "mean score over the training"}
@@ -57,37 +57,36 @@ def aggregate_section(comparison: Comparison) -> Section:
             f"final score is 1 ({'; '.join(references)}). Intervals are 95 % stratified bootstrap intervals over runs."
         )
     )
+    pictures: dict[str, Picture] = {}
     for kind, name in KINDS.items():
-        section.blocks.append(_aggregate_table(comparison, kind, name))
-    section.blocks.append(
-        Figures(_aggregate_pictures(comparison), "Aggregates of the final scores, with 95 % intervals")
-    )
+        matrices = comparison.matrices(kind)
+        aggregates = statistics.aggregate(matrices)
+        better = statistics.probability_of_improvement(matrices, comparison.baseline)
+        rows = [
+            [arm, *(estimate(value) for value in of_arm.values()), estimate(better.get(arm)), str(len(matrices[arm]))]
+            for arm, of_arm in aggregates.items()
+        ]
+        header = ["", *statistics.AGGREGATES, f"P(improvement over {comparison.baseline})", "runs"]
+        section.blocks.append(Table(header, rows, f"Normalised {name}: estimate [95 % interval]"))
+        if kind == "final":
+            pictures = _aggregate_pictures(comparison, aggregates, better)
+    section.blocks.append(Figures(pictures, "Normalised final scores, and scores during the training, 95 % intervals"))
     return section
 
 
-def _aggregate_table(comparison: Comparison, kind: str, name: str) -> Table:
-    matrices = comparison.matrices(kind)
-    aggregates = statistics.aggregate(matrices)
-    better = statistics.probability_of_improvement(matrices, comparison.baseline)
-    rows = [
-        [arm, *(estimate(value) for value in of_arm.values()), estimate(better.get(arm)), str(len(matrices[arm]))]
-        for arm, of_arm in aggregates.items()
-    ]
-    header = ["", *statistics.AGGREGATES, f"P(improvement over {comparison.baseline})", "runs"]
-    return Table(header, rows, f"Normalised {name}: estimate [95 % interval]")
-
-
-def _aggregate_pictures(comparison: Comparison) -> dict[str, Picture]:
+def _aggregate_pictures(
+    comparison: Comparison, aggregates: dict[str, dict[str, Estimate]], better: dict[str, Estimate]
+) -> dict[str, Picture]:
     matrices = comparison.matrices("final")
     style = looks(comparison.arms)
     thresholds = np.linspace(0, max(1.0, *(float(matrix.max()) for matrix in matrices.values())), 41)
     shares, curves = _normalised_curves(comparison)
     pictures = {
-        "aggregates": figures.aggregate_intervals(statistics.aggregate(matrices), style),
-        "profiles": figures.profiles(statistics.performance_profile(matrices, thresholds, 2000), thresholds, style),
+        "aggregates": figures.aggregate_intervals(aggregates, style),
+        "profiles": figures.profiles(statistics.performance_profile(matrices, thresholds), thresholds, style),
         "sample_efficiency": figures.normalised_curves(statistics.iqm_curve(curves), shares, style),
     }
-    if better := statistics.probability_of_improvement(matrices, comparison.baseline):
+    if better:
         pictures["improvement"] = figures.improvement(better, comparison.baseline, style)
     return pictures
 

@@ -41,19 +41,20 @@ def protocol_section(comparison: Comparison) -> Section:
         "evaluations in the last tenth of the training; the mean over the training is the area under its learning "
         "curve divided by its length."
     )
-    rows = [
-        [env, f"{budget.n_timesteps:,}", f"{budget.eval_freq:,}", *(_source(comparison, arm, env) for arm in plan.arms)]
-        for env, budget in plan.budgets.items()
-    ]
-    header = ["", "steps", "evaluated every", *(f"settings of {arm}" for arm in plan.arms)]
+    budgets = [[env, f"{b.n_timesteps:,}", f"{b.eval_freq:,}"] for env, b in plan.budgets.items()]
+    sources = [[arm, algo, *_sources(comparison, arm)] for arm, algo in plan.arms.items()]
     kinds = (
         "“Tuned” is an entry for this environment in the algorithm's own file, “general” the file's default or Atari "
         "entry, “of another algorithm” an entry that was tuned for that one, “given” a file from the command line or "
-        "of a preset."
+        "of a preset. Steps are those the entry is meant for."
     )
-    return Section(
-        "What was compared", [Text(text), Table(header, rows, "Budget and source of the settings"), Text(kinds)]
-    )
+    blocks: list[Block] = [
+        Text(text),
+        Table(["", "steps of training", "steps between evaluations"], budgets, "Budget, the same for all algorithms"),
+        Table(["", "algorithm", "settings from", "changed"], sources, "Source of the settings"),
+        Text(kinds),
+    ]
+    return Section("What was compared", blocks)
 
 
 def settings_section(comparison: Comparison) -> Section:
@@ -71,9 +72,15 @@ def settings_section(comparison: Comparison) -> Section:
     return Section("Settings and versions", blocks)
 
 
-def _source(comparison: Comparison, arm: str, env: str) -> str:
-    found = comparison.plan.settings.get(arm, {}).get(env)
-    return "–" if found is None else found.describe()
+def _sources(comparison: Comparison, arm: str) -> tuple[str, str]:
+    """Say from which files and entries the settings of an arm come, and what it changes of them."""
+    entries: dict[tuple[str, str], list[str]] = defaultdict(list)
+    changes = {}
+    for found in comparison.plan.settings[arm].values():
+        entries[found.file, found.kind].append(f"{found.key} for {found.hyperparameters['n_timesteps']:,.0f} steps")
+        changes |= found.overrides
+    files = [f"{file} ({kind}): {', '.join(dict.fromkeys(keys))}" for (file, kind), keys in entries.items()]
+    return "; ".join(files), ", ".join(f"{key}={value}" for key, value in changes.items()) or "–"
 
 
 def _deterministic(comparison: Comparison, env: str) -> bool:

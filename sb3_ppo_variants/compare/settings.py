@@ -37,11 +37,6 @@ class ResolvedSettings:
     kind: str
     overrides: dict[str, Any]
 
-    def describe(self) -> str:
-        """Say in a few words where they come from."""
-        changed = ", ".join(f"{key}={value}" for key, value in self.overrides.items())
-        return f"{self.file}, {self.key} ({self.kind})" + (f"; changed: {changed}" if changed else "")
-
 
 def check_names(arms: Iterable[Arm], envs: Iterable[str]) -> None:
     """Check that algorithms and environments exist.
