@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from sb3_ppo_variants.compare.scores import Matrix
 from sb3_ppo_variants.compare.statistics import Curve, Estimate
-from sb3_ppo_variants.compare.style import Look, Picture, add_legend, new_figure, save
+from sb3_ppo_variants.compare.style import Look, Picture, add_legend, new_figure
 from sb3_ppo_variants.compare.traces import KL_TOLERANCE, Trace
 
 N_BINS = 40
@@ -29,11 +29,12 @@ def learning_curves(
             _line(axes, steps, curve, style[arm])
         if random is not None:
             axes.axhline(random, color="0.5", linewidth=1, linestyle=(0, (1, 3)))
-            axes.annotate("random policy", (1, random), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+            place = axes.get_yaxis_transform()  # across the axes, at that reward
+            axes.text(1, random, "random policy", transform=place, ha="right", va="bottom", fontsize=8, color="0.35")
         axes.set(title=env, xlabel="environment steps", ylabel="reward per episode")
         _steps_axis(axes)
         add_legend(figure, {arm: style[arm] for arm in curves})
-        return save(figure)
+        return Picture(figure)
 
 
 def normalised_curves(curves: Mapping[str, Curve], shares: Matrix, style: Mapping[str, Look]) -> Picture:
@@ -49,7 +50,7 @@ def normalised_curves(curves: Mapping[str, Curve], shares: Matrix, style: Mappin
         axes.set(title="All environments", xlabel="share of the training", ylabel="IQM of normalised scores")
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         add_legend(figure, {arm: style[arm] for arm in curves})
-        return save(figure)
+        return Picture(figure)
 
 
 def aggregate_intervals(estimates: Mapping[str, Mapping[str, Estimate]], style: Mapping[str, Look]) -> Picture:
@@ -66,7 +67,7 @@ def aggregate_intervals(estimates: Mapping[str, Mapping[str, Estimate]], style: 
         for axes in panels[1::2]:
             axes.set_yticklabels([])
         figure.supxlabel("normalised final score, 95 % interval", fontsize=10)
-        return save(figure)
+        return Picture(figure)
 
 
 def improvement(estimates: Mapping[str, Estimate], baseline: str, style: Mapping[str, Look]) -> Picture:
@@ -80,7 +81,7 @@ def improvement(estimates: Mapping[str, Estimate], baseline: str, style: Mapping
         _intervals(axes, estimates, style)
         axes.axvline(0.5, color="0.4", linewidth=1, linestyle="--")
         axes.set(title=f"Probability of improvement over {baseline}", xlim=(-0.02, 1.02), xlabel="final score")
-        return save(figure)
+        return Picture(figure)
 
 
 def profiles(curves: Mapping[str, Curve], thresholds: Matrix, style: Mapping[str, Look]) -> Picture:
@@ -96,7 +97,7 @@ def profiles(curves: Mapping[str, Curve], thresholds: Matrix, style: Mapping[str
         axes.set(title="Performance profiles", xlabel="normalised final score", ylabel="share of runs above it")
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         add_legend(figure, {arm: style[arm] for arm in curves})
-        return save(figure)
+        return Picture(figure)
 
 
 Panel = tuple[str, Callable[[Trace], Matrix | None]]
@@ -131,7 +132,7 @@ def update_traces(
         _steps_axis(every[-1])
         figure.suptitle(title, fontsize=11, fontweight="bold")
         add_legend(figure, {arm: style[arm] for arm in traces if any(arm in lines for lines in drawn.values())})
-        return save(figure)
+        return Picture(figure)
 
 
 def _decorate(axes: Axes, name: str) -> None:
@@ -155,7 +156,8 @@ def _binned(runs: Sequence[Trace], read: Callable[[Trace], Matrix | None]) -> tu
     rows = []
     for steps, values in columns:
         bins = np.clip(np.digitize(steps, edges) - 1, 0, N_BINS - 1)
-        rows.append([np.nanmean(values[bins == i]) if (bins == i).any() else np.nan for i in range(N_BINS)])
+        known = ~np.isnan(values)
+        rows.append([values[here].mean() if (here := known & (bins == i)).any() else np.nan for i in range(N_BINS)])
     table = np.array(rows)
     filled = ~np.isnan(table).all(axis=0)
     table, steps = table[:, filled], ((edges[:-1] + edges[1:]) / 2)[filled]

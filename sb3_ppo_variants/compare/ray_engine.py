@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,11 +29,12 @@ class RayEngine:
         except ImportError as error:
             raise ValueError('--engine ray needs Ray: pip install "sb3-ppo-variants[ray]"') from error
         self._ray: Any = ray
+        _require_listening(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported unless the user wants it
         try:
             ray.init(address=address, logging_level=logging.WARNING)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise ValueError(f"no Ray cluster at {address}: {error}; start one with `ray start --head`") from error
+            raise ValueError(_unreachable(address, error)) from error
 
     def run(self, tasks: Sequence[CellTask], on_progress: Progress) -> Iterator[Outcome]:
         """Run cells and give each one's outcome when it ends.
@@ -57,6 +59,21 @@ class RayEngine:
         except self._ray.exceptions.RayError as error:
             return Outcome(task.cell, None, f"lost by Ray after {RETRIES} retries: {error}\n")
         return outcome
+
+
+def _require_listening(address: str | None) -> None:
+    """Refuse an address of the form HOST:PORT where nothing listens; Ray itself tries for minutes, then ends Python."""
+    host, _, port = (address or "").rpartition("//")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ValueError(_unreachable(address, error)) from error
+
+
+def _unreachable(address: str | None, error: Exception) -> str:
+    return f"no Ray cluster at {address}: {error}; start one with `ray start --head`, or leave --address out"
 
 
 def run_cell(task: CellTask) -> Outcome:

@@ -56,7 +56,7 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
     """
     report = make_report(comparison)
     for name, picture in report.pictures().items():
-        write_atomically(folder / FIGURES / f"{name}.png", picture.png)
+        write_atomically(folder / FIGURES / f"{name}.png", picture.png())
         write_atomically(folder / FIGURES / f"{name}.svg", picture.svg)
     write_atomically(folder / "scores.csv", comparison.episodes.to_csv(index=False))
     write_atomically(folder / "report.md", to_markdown(report, FIGURES))

@@ -75,7 +75,7 @@ def settings_section(comparison: Comparison) -> Section:
 def _sources(comparison: Comparison, arm: str) -> tuple[str, str]:
     """Say from which files and entries the settings of an arm come, and what it changes of them."""
     entries: dict[tuple[str, str], list[str]] = defaultdict(list)
-    changes = {}
+    changes: dict[str, Any] = {}
     for found in comparison.plan.settings[arm].values():
         entries[found.file, found.kind].append(f"{found.key} for {found.hyperparameters['n_timesteps']:,.0f} steps")
         changes |= found.overrides

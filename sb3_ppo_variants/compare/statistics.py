@@ -45,91 +45,79 @@ AGGREGATES: dict[str, Callable[[Matrix], float]] = {
 }
 
 
-def aggregate(scores: Mapping[str, Matrix], repetitions: int = REPETITIONS) -> dict[str, dict[str, Estimate]]:
+def aggregate(scores: Mapping[str, Matrix]) -> dict[str, dict[str, Estimate]]:
     """Estimate IQM, median, mean and optimality gap.
 
     :param scores: normalised, shape (n_runs, n_envs), by arm
-    :param repetitions: bootstrap samples
     :return: by arm and name of the aggregate
     """
-    curves = _estimate(scores, lambda x: np.array([function(x) for function in AGGREGATES.values()]), repetitions)
+    curves = _estimate(scores, lambda x: np.array([function(x) for function in AGGREGATES.values()]))
     return {arm: dict(zip(AGGREGATES, map(Estimate, *map(np.ndarray.tolist, curve)))) for arm, curve in curves.items()}
 
 
-def probability_of_improvement(
-    scores: Mapping[str, Matrix], baseline: str, repetitions: int = REPETITIONS
-) -> dict[str, Estimate]:
+def probability_of_improvement(scores: Mapping[str, Matrix], baseline: str) -> dict[str, Estimate]:
     """Estimate how likely a run of an arm is to beat one of the baseline, averaged over environments; ties count half.
 
     :param scores: normalised, shape (n_runs, n_envs), by arm
     :param baseline: whose label
-    :param repetitions: bootstrap samples
     :return: by arm, without the baseline
     """
     pairs = {arm: (of_arm, scores[baseline]) for arm, of_arm in scores.items() if arm != baseline}
-    return _single(_estimate(pairs, _probability, repetitions))
+    return _single(_estimate(pairs, _probability))
 
 
-def mean_difference(first: Matrix, second: Matrix, repetitions: int = REPETITIONS) -> Estimate:
+def mean_difference(first: Matrix, second: Matrix) -> Estimate:
     """Estimate the difference of two means of independent runs.
 
     :param first: shape (n_runs,)
     :param second: shape (n_runs,), maybe of another length
-    :param repetitions: bootstrap samples
     """
     pair = {"": (first[:, None], second[:, None])}
-    return _single(_estimate(pair, lambda x, y: np.mean(x) - np.mean(y), repetitions))[""]
+    return _single(_estimate(pair, lambda x, y: np.mean(x) - np.mean(y)))[""]
 
 
-def mean_ratio(first: Matrix, second: Matrix, repetitions: int = REPETITIONS) -> Estimate:
+def mean_ratio(first: Matrix, second: Matrix) -> Estimate:
     """Estimate the ratio of two means of independent runs.
 
     :param first: shape (n_runs,)
     :param second: shape (n_runs,), positive
-    :param repetitions: bootstrap samples
     """
     pair = {"": (first[:, None], second[:, None])}
-    return _single(_estimate(pair, lambda x, y: np.mean(x) / np.mean(y), repetitions))[""]
+    return _single(_estimate(pair, lambda x, y: np.mean(x) / np.mean(y)))[""]
 
 
-def mean(values: Matrix, repetitions: int = REPETITIONS) -> Estimate:
+def mean(values: Matrix) -> Estimate:
     """Estimate a mean over runs.
 
     :param values: shape (n_runs,)
-    :param repetitions: bootstrap samples
     """
-    return _single(_estimate({"": values[:, None]}, metrics.aggregate_mean, repetitions))[""]
+    return _single(_estimate({"": values[:, None]}, metrics.aggregate_mean))[""]
 
 
-def mean_curve(curves: Matrix, repetitions: int = REPETITIONS) -> Curve:
+def mean_curve(curves: Matrix) -> Curve:
     """Estimate the mean over runs at each point.
 
     :param curves: shape (n_runs, n_points)
-    :param repetitions: bootstrap samples
     """
-    return _estimate({"": curves[:, None, :]}, lambda x: x.mean(axis=(0, 1)), repetitions)[""]
+    return _estimate({"": curves[:, None, :]}, lambda x: x.mean(axis=(0, 1)))[""]
 
 
-def iqm_curve(curves: Mapping[str, Matrix], repetitions: int = REPETITIONS) -> dict[str, Curve]:
+def iqm_curve(curves: Mapping[str, Matrix]) -> dict[str, Curve]:
     """Estimate the IQM over runs and environments at each point.
 
     :param curves: normalised, shape (n_runs, n_envs, n_points), by arm
-    :param repetitions: bootstrap samples
     """
-    return _estimate(curves, lambda x: scipy.stats.trim_mean(x.reshape(-1, x.shape[-1]), 0.25, axis=0), repetitions)
+    return _estimate(curves, lambda x: scipy.stats.trim_mean(x.reshape(-1, x.shape[-1]), 0.25, axis=0))
 
 
-def performance_profile(
-    scores: Mapping[str, Matrix], thresholds: Matrix, repetitions: int = REPETITIONS
-) -> dict[str, Curve]:
+def performance_profile(scores: Mapping[str, Matrix], thresholds: Matrix) -> dict[str, Curve]:
     """Estimate the share of runs above each threshold.
 
     :param scores: normalised, shape (n_runs, n_envs), by arm
     :param thresholds: shape (n_points,)
-    :param repetitions: bootstrap samples
     """
     with _same_samples_each_time():
-        shares, intervals = library.create_performance_profile(dict(scores), thresholds, reps=repetitions)
+        shares, intervals = library.create_performance_profile(dict(scores), thresholds, reps=REPETITIONS)
     return {arm: Curve(shares[arm], *intervals[arm]) for arm in scores}
 
 
@@ -140,10 +128,11 @@ def _probability(first: Matrix, second: Matrix) -> float:
 
 
 def _estimate(
-    scores: Mapping[str, Matrix | tuple[Matrix, Matrix]], function: Callable[..., Matrix | float], repetitions: int
+    scores: Mapping[str, Matrix | tuple[Matrix, Matrix]],
+    function: Callable[..., Matrix | float],
 ) -> dict[str, Curve]:
     with _same_samples_each_time():
-        values, intervals = library.get_interval_estimates(dict(scores), function, reps=repetitions)
+        values, intervals = library.get_interval_estimates(dict(scores), function, reps=REPETITIONS)
     return {key: Curve(np.atleast_1d(values[key]), *np.atleast_2d(intervals[key])) for key in scores}
 
 

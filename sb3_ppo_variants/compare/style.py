@@ -3,6 +3,8 @@
 import contextlib
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -38,15 +40,29 @@ class Look(NamedTuple):
     marker: str
 
 
-class Picture(NamedTuple):
-    """A figure as files.
+@dataclass(frozen=True)
+class Picture:
+    """A finished figure, drawn when it is asked for.
 
-    :param png: 200 dots per inch
-    :param svg: the same, scalable
+    :param figure: what to draw
     """
 
-    png: bytes
-    svg: bytes
+    figure: Figure
+
+    def png(self) -> bytes:
+        """Draw it at 200 dots per inch."""
+        return self._draw(format="png", dpi=200)
+
+    @cached_property
+    def svg(self) -> bytes:
+        """Draw it scalable."""
+        return self._draw(format="svg", metadata={"Date": None})
+
+    def _draw(self, **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        with mpl.rc_context(SETTINGS):
+            self.figure.savefig(buffer, **options)
+        return buffer.getvalue()
 
 
 def looks(arms: Sequence[str]) -> dict[str, Look]:
@@ -89,18 +105,4 @@ def add_legend(figure: Figure, drawn: dict[str, Look], lines: bool = True) -> No
     figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(4, 60 // (longest + 6))))
 
 
-def save(figure: Figure) -> Picture:
-    """Draw a figure.
-
-    :param figure: finished
-    """
-    files = {}
-    with mpl.rc_context(SETTINGS):
-        for kind, options in (("png", {"dpi": 200}), ("svg", {"metadata": {"Date": None}})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, **options)
-            files[kind] = buffer.getvalue()
-    return Picture(**files)
-
-
-__all__ = ["Look", "Picture", "add_legend", "looks", "new_figure", "save"]
+__all__ = ["Look", "Picture", "add_legend", "looks", "new_figure"]
