@@ -45,6 +45,7 @@ COMMANDS = {
         "sb3_ppo_variants.zoo.working_folder", "init", "make rl_zoo3's own commands know our algorithms", False
     ),
     "plot": Command("sb3_ppo_variants.plot_command", "plot", "draw the objectives, a run or an update", False),
+    "compare": Command("sb3_ppo_variants.compare.command", "compare", "compare algorithms over environments and seeds"),
 }
 
 

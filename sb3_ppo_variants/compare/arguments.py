@@ -1,0 +1,157 @@
+"""The arguments of ``compare``, and the plan that they describe."""
+
+import argparse
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sb3_ppo_variants.compare.arms import Arm, parse_arms
+from sb3_ppo_variants.compare.plan import Budget, Plan
+from sb3_ppo_variants.compare.presets import PRESETS
+from sb3_ppo_variants.compare.settings import check_names, resolve
+
+DEFAULT_SEEDS = 5
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
+    parser = argparse.ArgumentParser(
+        description="Compare algorithms over environments and seeds. Started again, it does the missing cells only.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument_group("what is compared").add_argument
+    add("--preset", choices=list(PRESETS), help="a ready-made comparison; --envs, --seeds, --n-timesteps scale it")
+    add("--algos", nargs="+", metavar="[LABEL=]ALGO", help="algorithms of rl-zoo3 or ours, under a label if wanted")
+    add("--envs", nargs="+", metavar="ENV", help="environment IDs")
+    add("--seeds", type=int, metavar="N", help=f"runs of each (default: {DEFAULT_SEEDS}), with seeds 0 to N - 1")
+    add("--baseline", metavar="LABEL", help="what the others are compared with (default: ppo, else the first)")
+    add("-params", nargs="+", default=[], metavar="LABEL:KEY:VALUE", help="hyperparameters that replace the YAML's")
+    add("--conf-file", nargs="+", default=[], metavar="[LABEL:]FILE", help="YAML files in place of the usual ones")
+    add = parser.add_argument_group("how it is run").add_argument
+    steps = "steps of training, the same for all algorithms (default: n_timesteps of the baseline's YAML entry)"
+    add("--n-timesteps", nargs="+", default=[], metavar="[ENV:]N", help=steps)
+    add("--eval-freq", type=int, metavar="N", help="steps between evaluations (default: a twentieth of the training)")
+    add("--eval-episodes", type=int, default=10, metavar="N", help="episodes of an evaluation (default: 10)")
+    add("--device", default="cpu", help="PyTorch device (default: cpu)")
+    add("--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
+    add(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cells at a time, local (default: all cores)"
+    )
+    add("--address", help="of the Ray cluster (default: one on this machine)")
+    add = parser.add_argument_group("results").add_argument
+    add("--out", type=Path, metavar="FOLDER", help="folder of the results and the report")
+    add("--report-only", action="store_true", help="run nothing, write the report anew")
+    source = "folders of results for --report-only, which are merged (default: --out)"
+    add("--from", nargs="+", type=Path, dest="sources", metavar="FOLDER", help=source)
+    scores = "scores that become 0 and 1 (default: random policy and best algorithm)"
+    add("--reference-scores", nargs="+", default=[], metavar="ENV:LOW:HIGH", help=scores)
+    return parser
+
+
+def make_plan(arguments: argparse.Namespace) -> Plan:
+    """Turn arguments into a plan.
+
+    :param arguments: as the parser gives them
+    :raises ValueError: for what does not exist or makes no sense
+    """
+    _check(arguments)
+    arms, envs, seeds, steps_of_preset = _what(arguments)
+    check_names(arms, envs)
+    baseline = choose_baseline(arguments, [arm.label for arm in arms])
+    settings = {arm.label: {env: resolve(arm, env) for env in envs} for arm in arms}
+    steps = _read_steps(arguments.n_timesteps, envs)
+    budgets = {}
+    for env in envs:
+        of_yaml = int(settings[baseline][env].hyperparameters["n_timesteps"])
+        n = steps.get(env) or steps_of_preset or of_yaml
+        budgets[env] = Budget(n, arguments.eval_freq or max(n // 20, 1))
+    return Plan(
+        arms={arm.label: arm.algo for arm in arms},
+        settings=settings,
+        budgets=budgets,
+        seeds=list(range(seeds)),
+        eval_episodes=arguments.eval_episodes,
+        device=arguments.device,
+        baseline=baseline,
+        preset=arguments.preset or "",
+        commands=(shlex.join(["sb3-ppo-variants", "compare", *sys.argv[1:]]),),
+    )
+
+
+def choose_baseline(arguments: argparse.Namespace, labels: Sequence[str]) -> str:
+    """Return the baseline's label: the one wanted, else the preset's, else ppo, else the first.
+
+    :param arguments: as the parser gives them
+    :param labels: of the arms
+    :raises ValueError: if the one wanted is not among the arms
+    """
+    wanted = arguments.baseline
+    if wanted is None:
+        preset = PRESETS[arguments.preset].baseline if arguments.preset else "ppo"
+        return preset if preset in labels else labels[0]
+    if wanted not in labels:
+        raise ValueError(f"--baseline {wanted} is not compared; choose from {', '.join(labels)}, or add it to --algos")
+    return str(wanted)
+
+
+def read_reference_scores(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Read ``ENV:LOW:HIGH``.
+
+    :param texts: from the command line
+    :raises ValueError: for anything else
+    """
+    scores = {}
+    for text in texts:
+        try:
+            env, low, high = text.rsplit(":", 2)
+            scores[env] = (float(low), float(high))
+        except ValueError as error:
+            raise ValueError(f"--reference-scores takes ENV:LOW:HIGH with two numbers; got {text!r}") from error
+        if not scores[env][0] < scores[env][1]:
+            raise ValueError(f"--reference-scores takes ENV:LOW:HIGH with LOW < HIGH; got {text!r}")
+    return scores
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.out is None:
+        raise ValueError("--out is missing: the folder of the results and the report")
+    if arguments.sources:
+        raise ValueError("--from goes with --report-only; to continue a comparison, give its folder as --out")
+    if arguments.preset and (arguments.algos or arguments.params or arguments.conf_file):
+        raise ValueError("--preset brings its own algorithms and settings; leave out --algos, -params and --conf-file")
+    for name in ("seeds", "eval_freq", "eval_episodes", "jobs"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be >= 1, got {value}")
+
+
+def _what(arguments: argparse.Namespace) -> tuple[list[Arm], list[str], int, int | None]:
+    """Return arms, environments, number of seeds, and the preset's steps if there is one."""
+    if arguments.preset:
+        preset = PRESETS[arguments.preset]
+        envs = list(dict.fromkeys(arguments.envs or preset.envs))
+        return list(preset.arms), envs, arguments.seeds or preset.n_seeds, preset.n_timesteps
+    for name in ("algos", "envs"):
+        if not getattr(arguments, name):
+            raise ValueError(f"--{name} is missing: what to compare; or give a --preset")
+    arms = parse_arms(arguments.algos, arguments.params, arguments.conf_file)
+    return arms, list(dict.fromkeys(arguments.envs)), arguments.seeds or DEFAULT_SEEDS, None
+
+
+def _read_steps(texts: Sequence[str], envs: Sequence[str]) -> dict[str, int]:
+    steps: dict[str, int] = {}
+    for text in texts:
+        env, _, number = text.rpartition(":")
+        if not re.fullmatch(r"\d+(\.\d*)?(e\d+)?", number) or float(number) < 1 or (env and env not in envs):
+            raise ValueError(f"--n-timesteps takes a number >= 1, or ENV:NUMBER with one of --envs; got {text!r}")
+        if env:
+            steps[env] = int(float(number))
+        else:
+            steps = {**dict.fromkeys(envs, int(float(number))), **steps}
+    return steps
+
+
+__all__ = ["build_parser", "choose_baseline", "make_plan", "read_reference_scores"]

@@ -1,0 +1,79 @@
+"""The arms of a comparison: an algorithm under a label, with changed hyperparameters if wanted."""
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sb3_ppo_variants.compare.cells import RANDOM_POLICY
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An algorithm as it is compared.
+
+    :param label: its name in the report and in file names
+    :param algo: its name in rl-zoo3
+    :param overrides: hyperparameters that replace those of the YAML file
+    :param conf_file: YAML file in place of rl-zoo3's or ours; None for those
+    """
+
+    label: str
+    algo: str
+    overrides: dict[str, Any] = field(default_factory=dict)
+    conf_file: str | None = None
+
+
+def parse_arms(algos: Sequence[str], params: Sequence[str] = (), conf_files: Sequence[str] = ()) -> list[Arm]:
+    """Read the arms from the command line.
+
+    :param algos: ``ALGO`` or ``LABEL=ALGO`` each
+    :param params: ``LABEL:KEY:VALUE`` each, with a Python literal or a string as value
+    :param conf_files: ``LABEL:FILE``, or ``FILE`` for all arms
+    :raises ValueError: for a label that is no file name, given twice or unknown
+    """
+    labels: dict[str, str] = {}
+    for text in algos:
+        label, _, algo = text.rpartition("=")
+        label = label or algo
+        if not re.fullmatch(r"[\w.+-]+", label) or label == RANDOM_POLICY:
+            raise ValueError(f"a label must consist of letters, digits and _ . + -, got {label!r}; write LABEL=ALGO")
+        if label in labels:
+            raise ValueError(f"{label!r} is given twice; name one of them, as in again={algo}")
+        labels[label] = algo
+    overrides = _read_params(params, labels)
+    files = _read_conf_files(conf_files, labels)
+    return [Arm(label, algo, overrides[label], files.get(label)) for label, algo in labels.items()]
+
+
+def _read_params(params: Sequence[str], labels: dict[str, str]) -> dict[str, dict[str, Any]]:
+    overrides: dict[str, dict[str, Any]] = {label: {} for label in labels}
+    for text in params:
+        label, key, value = [*text.split(":", 2), "", ""][:3]
+        if label not in labels or not key or not value:
+            raise ValueError(f"-params takes LABEL:KEY:VALUE with a label out of {', '.join(labels)}; got {text!r}")
+        overrides[label][key] = _literal(value)
+    return overrides
+
+
+def _literal(text: str) -> Any:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text  # such as lin_0.001, or dict(...) for rl-zoo3
+    return list(value) if isinstance(value, tuple) else value  # as YAML would give it
+
+
+def _read_conf_files(conf_files: Sequence[str], labels: dict[str, str]) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for text in conf_files:
+        label, _, path = text.partition(":")
+        if label in labels and path:
+            files[label] = path
+        else:
+            files.update(dict.fromkeys(set(labels) - set(files), text))
+    return files
+
+
+__all__ = ["Arm", "parse_arms"]

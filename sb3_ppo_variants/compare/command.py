@@ -1,0 +1,143 @@
+"""The command: ``sb3-ppo-variants compare``."""
+
+import argparse
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sb3_ppo_variants.compare.arguments import build_parser, choose_baseline, make_plan, read_reference_scores
+from sb3_ppo_variants.compare.cells import Cell
+from sb3_ppo_variants.compare.local_engine import LocalEngine
+from sb3_ppo_variants.compare.plan import Plan
+from sb3_ppo_variants.compare.progress import ProgressReport
+from sb3_ppo_variants.compare.ray_engine import RayEngine
+from sb3_ppo_variants.compare.results import ResultsFolder, merge
+
+REPORT_PACKAGES = ("jinja2", "matplotlib", "pandas", "rliable", "scipy")
+
+
+def compare() -> None:
+    """Run the command: train what is missing, then write the report.
+
+    :raises SystemExit: with status 2 for bad arguments, 1 if a cell crashed
+    """
+    parser = build_parser()
+    arguments = parser.parse_args()
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    try:
+        _check_packages()
+        crashed = report_only(arguments, console) if arguments.report_only else run(arguments, console)
+    except ValueError as error:
+        parser.exit(2, f"error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "\ninterrupted; the same command goes on with the cells that are missing\n")
+    if crashed:
+        raise SystemExit(1)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Run the cells that have no usable result, and write the report.
+
+    :param arguments: as the parser gives them
+    :param console: where to say what happens
+    :return: how many cells crashed
+    :raises ValueError: for arguments that cannot be done
+    """
+    plan = make_plan(arguments)
+    read_reference_scores(arguments.reference_scores)  # complain now, not after the runs
+    folder = ResultsFolder(arguments.out)
+    folder.make()
+    with folder.lock():
+        plan = folder.begin(plan)
+        crashed = _run_missing(plan, folder, arguments, console)
+        if crashed:
+            logs = folder.path / "logs"
+            console.print(
+                f"{crashed} of the cells crashed; their logs are in {logs}. The same command runs them again."
+            )
+        inventory = folder.take_inventory(plan)
+        try:
+            write(plan, inventory.results, folder.crashed(inventory.missing), arguments, console)
+        except ValueError as error:
+            console.print(f"no report: {error}")
+    return crashed
+
+
+def report_only(arguments: argparse.Namespace, console: Console) -> int:
+    """Write the report of one or several folders of results.
+
+    :param arguments: as the parser gives them
+    :param console: where to say what happens
+    :return: 0
+    :raises ValueError: if there are no results, or they do not fit together
+    """
+    sources = arguments.sources or [arguments.out]
+    if sources == [None]:
+        raise ValueError("--report-only needs --out, or --from: the folder of the results")
+    if arguments.out is None and len(sources) > 1:
+        raise ValueError("--out is missing: where to write the report of several folders")
+    arguments.out = arguments.out or sources[0]
+    merged = merge([ResultsFolder(path) for path in sources])
+    _tell_damaged(merged.damaged, console)
+    plan = merged.plan
+    if arguments.baseline is not None:
+        plan = replace(plan, baseline=choose_baseline(arguments, list(plan.arms)))
+    write(plan, merged.results, merged.crashed, arguments, console)
+    return 0
+
+
+def write(
+    plan: Plan,
+    results: dict[Cell, dict[str, Any]],
+    crashed: Mapping[Cell, Path],
+    arguments: argparse.Namespace,
+    console: Console,
+) -> None:
+    """Write the report.
+
+    :param plan: all cells
+    :param results: those that are there
+    :param crashed: logs of those that crashed
+    :param arguments: as the parser gives them
+    :param console: where to say where it is
+    """
+    from sb3_ppo_variants.compare.comparison import Comparison
+    from sb3_ppo_variants.compare.report import write_report
+    from sb3_ppo_variants.compare.scores import Reference
+
+    given = {env: Reference(*scores) for env, scores in read_reference_scores(arguments.reference_scores).items()}
+    path = write_report(Comparison(plan, results, crashed, given), arguments.out)
+    console.print(f"report: {path}")
+
+
+def _run_missing(plan: Plan, folder: ResultsFolder, arguments: argparse.Namespace, console: Console) -> int:
+    inventory = folder.take_inventory(plan)
+    _tell_damaged(inventory.damaged, console)
+    tasks = [plan.task(cell) for cell in inventory.missing]
+    if not tasks:
+        return 0
+    engine = RayEngine(arguments.address) if arguments.engine == "ray" else LocalEngine(arguments.jobs)
+    crashed = 0
+    with ProgressReport(tasks, len(inventory.results), console) as report:
+        for outcome in engine.run(tasks, report.update):
+            crashed += not folder.store(outcome)
+            report.end(outcome, str(folder.log_file(outcome.cell)))
+    return crashed
+
+
+def _tell_damaged(damaged: Mapping[Path, str], console: Console) -> None:
+    for file, reason in damaged.items():
+        console.print(f"damaged, not used: {file} ({reason})")
+
+
+def _check_packages() -> None:
+    missing = [name for name in REPORT_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f'compare needs {", ".join(missing)}: pip install "sb3-ppo-variants[compare]"')
+
+
+__all__ = ["compare", "report_only", "run", "write"]

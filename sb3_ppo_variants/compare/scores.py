@@ -1,0 +1,150 @@
+"""Scores out of raw evaluations: one row per episode, one number per run, normalised per environment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
+
+Matrix = npt.NDArray[np.float64]
+
+COLUMNS = ["algo", "env", "seed", "timesteps", "episode", "reward", "length"]
+FINAL_SHARE = 0.1
+"""The final score is the mean over the evaluations in this last part of the training."""
+
+
+class Reference(NamedTuple):
+    """The scores of an environment that become 0 and 1.
+
+    :param low: the random policy's, unless given
+    :param high: the best arm's mean final score, unless given
+    """
+
+    low: float
+    high: float
+
+    def normalise(self, score: Matrix) -> Matrix:
+        """Map ``low`` to 0 and ``high`` to 1.
+
+        :param score: any shape
+        """
+        return (score - self.low) / (self.high - self.low)
+
+
+def episode_table(results: Mapping[Cell, dict[str, Any]]) -> pd.DataFrame:
+    """Put all episodes into one table, the random policy's among them.
+
+    :param results: by cell
+    :return: columns ``COLUMNS``; ``algo`` is the label of the arm
+    """
+    rows = [
+        (*cell, evaluation["timesteps"], episode, reward, length)
+        for cell, result in results.items()
+        for evaluation in result["evaluations"]
+        for episode, (reward, length) in enumerate(zip(evaluation["rewards"], evaluation["lengths"]))
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the statistics are made of.
+
+    :param curves: mean reward of each evaluation; rows are timesteps, columns are seeds; by arm and environment
+    :param final: mean over the evaluations of the last tenth; rows are seeds, columns environments; by arm
+    :param area: mean over the whole training (area under the curve divided by its length), likewise
+    :param references: of the environments that can be normalised
+    """
+
+    curves: dict[str, dict[str, pd.DataFrame]]
+    final: dict[str, pd.DataFrame]
+    area: dict[str, pd.DataFrame]
+    references: dict[str, Reference]
+
+    @property
+    def arms(self) -> list[str]:
+        """Return the labels of the arms that have any result."""
+        return list(self.final)
+
+    def matrix(self, kind: str, arm: str, envs: Sequence[str]) -> Matrix:
+        """Return normalised scores of the seeds that have all of these environments.
+
+        :param kind: ``"final"`` or ``"area"``
+        :param arm: its label
+        :param envs: ones with a reference
+        :return: shape (n_seeds, n_envs), what rliable takes
+        """
+        table: pd.DataFrame = getattr(self, kind)[arm]
+        complete = table.reindex(columns=list(envs)).dropna()
+        columns = [self.references[env].normalise(complete[env].to_numpy(float)) for env in envs]
+        return np.stack(columns, axis=1)
+
+    def common_envs(self) -> list[str]:
+        """Return the environments that can be normalised and on which every arm has a run."""
+        return [env for env in self.references if all(table.get(env) is not None for table in self.final.values())]
+
+
+def make_scores(
+    episodes: pd.DataFrame, arms: Sequence[str], envs: Sequence[str], given: Mapping[str, Reference] | None = None
+) -> Scores:
+    """Condense episodes to scores.
+
+    :param episodes: as from ``episode_table``
+    :param arms: labels, in the order of the report
+    :param envs: likewise
+    :param given: references in place of the measured ones
+    """
+    means = episodes.groupby(COLUMNS[:4], sort=True)["reward"].mean()
+    curves: dict[str, dict[str, pd.DataFrame]] = {}
+    for arm in arms:
+        of_arm = {env: _curves(means, arm, env) for env in envs}
+        if found := {env: curve for env, curve in of_arm.items() if curve is not None}:
+            curves[arm] = found
+    final = {arm: pd.DataFrame({env: final_score(c) for env, c in of.items()}) for arm, of in curves.items()}
+    area = {arm: pd.DataFrame({env: area_score(c) for env, c in of.items()}) for arm, of in curves.items()}
+    return Scores(curves, final, area, {**_references(episodes, final, envs), **(given or {})})
+
+
+def final_score(curves: pd.DataFrame) -> "pd.Series[float]":
+    """Average the evaluations of the last tenth of the training, per seed.
+
+    :param curves: rows are timesteps, columns are seeds
+    """
+    return curves[curves.index > (1 - FINAL_SHARE) * curves.index.max()].mean()
+
+
+def area_score(curves: pd.DataFrame) -> "pd.Series[float]":
+    """Average over the whole training by the trapezoidal rule, per seed.
+
+    :param curves: rows are timesteps, columns are seeds
+    """
+    steps = curves.index.to_numpy(float)
+    area = np.trapezoid(curves.to_numpy(float), steps, axis=0) / (steps[-1] - steps[0])
+    return pd.Series(area, index=curves.columns)
+
+
+def _curves(means: "pd.Series[float]", arm: str, env: str) -> pd.DataFrame | None:
+    """Return the learning curves of an arm, or None if it has no run on the environment."""
+    try:
+        of_cells = means.loc[(arm, env)]
+    except KeyError:
+        return None
+    return of_cells.unstack("seed").dropna(axis="columns")
+
+
+def _references(episodes: pd.DataFrame, final: Mapping[str, pd.DataFrame], envs: Sequence[str]) -> dict[str, Reference]:
+    random = episodes[episodes["algo"] == RANDOM_POLICY].groupby("env")["reward"].mean()
+    references = {}
+    for env in envs:
+        means = [table[env].mean() for table in final.values() if env in table]
+        if env in random.index and means and max(means) > random[env]:
+            references[env] = Reference(float(random[env]), float(max(means)))
+    return references
+
+
+__all__ = ["COLUMNS", "FINAL_SHARE", "Matrix", "Reference", "Scores", "area_score", "episode_table", "final_score"]
+__all__ += ["make_scores"]

@@ -1,0 +1,112 @@
+"""Hyperparameters of an arm on an environment, as rl-zoo3 resolves them, and where they come from."""
+
+import argparse
+import contextlib
+import difflib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import yaml
+
+from sb3_ppo_variants.compare.arms import Arm
+
+PRESET_FILES = Path(__file__).parent / "conf"
+"""Folder of the hyperparameter files of the presets."""
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """Hyperparameters and their source.
+
+    :param hyperparameters: in plain values, the arm's overrides applied
+    :param file: name of the YAML file they come from
+    :param key: its entry, such as ``CartPole-v1`` or ``default``
+    :param kind: ``"tuned"`` for an entry of this environment in the algorithm's own file, ``"of another algorithm"``
+        for one in another's file, ``"general"`` for a default or Atari entry, ``"given"`` if the file was given
+    :param overrides: what the arm changes
+    """
+
+    hyperparameters: dict[str, Any]
+    file: str
+    key: str
+    kind: str
+    overrides: dict[str, Any]
+
+
+def check_names(arms: Iterable[Arm], envs: Iterable[str]) -> None:
+    """Check that algorithms and environments exist.
+
+    :raises ValueError: naming the closest match of one that does not
+    """
+    from rl_zoo3 import ALGOS
+
+    for arm in arms:
+        _require_known(arm.algo, ALGOS, "algorithm")
+        if arm.conf_file is not None and not Path(arm.conf_file).is_file():
+            raise ValueError(f"no such file: {arm.conf_file}; --conf-file takes LABEL:FILE, or FILE for all arms")
+    for env in envs:
+        _require_known(env, gym.registry, "environment")
+
+
+def resolve(arm: Arm, env: str) -> ResolvedSettings:
+    """Let rl-zoo3 find the hyperparameters.
+
+    :param arm: algorithm, overrides, file
+    :param env: environment ID
+    :raises ValueError: if its file has none for the environment, or they are no plain values
+    """
+    from sb3_ppo_variants.zoo.experiment_manager import VariantExperimentManager
+
+    manager = VariantExperimentManager(
+        argparse.Namespace(), arm.algo, env, "", config=arm.conf_file, hyperparams=arm.overrides, verbose=0
+    )
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints them
+        _, hyperparameters = manager.read_hyperparameters()
+    try:
+        plain = json.loads(json.dumps(dict(hyperparameters)))
+    except TypeError as error:
+        raise ValueError(
+            f"{manager.config}: {error}; a comparison needs hyperparameters in plain YAML values"
+        ) from error
+    config = Path(manager.config)
+    key = _entry(config, env)
+    return ResolvedSettings(plain, _name(config, arm.conf_file), key, _kind(arm, env, config, key), arm.overrides)
+
+
+def _require_known(name: str, known: Iterable[str], what: str) -> None:
+    if name not in (names := list(known)):
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown {what} {name!r}{hint}")
+
+
+def _entry(config: Path, env: str) -> str:
+    """Return the entry that the zoo takes: of the environment, else atari or default."""
+    entries = yaml.safe_load(config.read_text())
+    return env if env in entries else "atari" if "AtariEnv" in str(gym.spec(env).entry_point) else "default"
+
+
+def _kind(arm: Arm, env: str, config: Path, key: str) -> str:
+    if arm.conf_file is not None:
+        return "given"
+    if key != env:
+        return "general"
+    return "tuned" if config.stem == arm.algo else "of another algorithm"
+
+
+def _name(config: Path, given: str | None) -> str:
+    """Return a file's name, with the package that it belongs to in place of where that is installed."""
+    if given is not None:
+        return (
+            given if config.parent != PRESET_FILES else f"sb3_ppo_variants/compare/{config.parent.name}/{config.name}"
+        )
+    package = "rl_zoo3" if "rl_zoo3" in config.parts else "sb3_ppo_variants"
+    return f"{package}/hyperparams/{config.name}"
+
+
+__all__ = ["PRESET_FILES", "ResolvedSettings", "check_names", "resolve"]
