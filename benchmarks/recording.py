@@ -1,9 +1,10 @@
-"""What TrustRegionRecorder costs: its time between updates and at environment steps, as a share of the update's.
+"""What TrustRegionRecorder costs, as a share of the update that it records.
 
     python benchmarks/recording.py
 
-Update and recording alternate in one run, so that both see the same machine. Medians over the updates of a run but the
-first two, and their range from the 10th to the 90th percentile.
+Update and recording alternate in one run, so that both see the same machine. CPU time of the one thread, which other
+programs on the machine disturb less than the clock's. Medians over the updates of a run but the first two, and their
+range from the 10th to the 90th percentile.
 """
 
 import argparse
@@ -29,51 +30,49 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 class Stopwatch:
-    """Collects the seconds that calls take, summed up until ``turn``."""
+    """Collects the CPU seconds of every call."""
 
     def __init__(self) -> None:
-        self.seconds: list[float] = [0.0]
+        self.seconds: list[float] = []
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.seconds[-1] += time.perf_counter() - start
+            start = time.thread_time()
+            result = function(*args, **kwargs)
+            self.seconds.append(time.thread_time() - start)
+            return result
 
         return timed
 
-    def turn(self) -> None:
-        self.seconds.append(0.0)
-
 
 def measure(cls: type[Any], setting: dict[str, Any], updates: int, folder: Path, **kwargs: Any) -> np.ndarray:
-    """Return seconds of update, recording and recording's part at environment steps, shape (updates, 3)."""
+    """Return CPU seconds of updates and of their recording, shape (updates, 2)."""
     arguments = {key: value for key, value in setting.items() if key != "n_envs"}
     env = make_vec_env("CartPole-v1", setting["n_envs"], seed=0)
     minibatches = kwargs.pop("minibatches", False)
     model = cls("MlpPolicy", env, seed=0, device="cpu", **arguments, **kwargs)
     recorder = TrustRegionRecorder(folder / "run.csv", minibatches=minibatches)
-    update, between, at_steps = Stopwatch(), Stopwatch(), Stopwatch()
-    recorder._look = between.wrap(recorder._look)  # type: ignore[method-assign]
-    recorder.on_step = at_steps.wrap(recorder.on_step)  # type: ignore[method-assign]
-    train = update.wrap(model.train)
+    update, recording = Stopwatch(), Stopwatch()
+    recorder._look = recording.wrap(recorder._look)  # type: ignore[method-assign]
+    model.train = update.wrap(model.train)
+    model.learn((updates + 2) * setting["n_envs"] * setting["n_steps"], callback=recorder)
+    # Recording begins with a look before the first update.
+    return np.array([update.seconds, recording.seconds[1:]]).T[2:]
 
-    def train_and_turn() -> None:
-        for watch in (update, between, at_steps):
-            watch.turn()
-        train()
 
-    model.train = train_and_turn
-    model.learn((updates + 3) * setting["n_envs"] * setting["n_steps"], callback=recorder)
-    # the rollout that follows an update begins with its recording
-    return np.array([update.seconds, between.seconds, at_steps.seconds]).T[3:-1]
+def seconds_per_step(n: int = 100_000) -> float:
+    """Return CPU seconds that SB3's call of a callback at an environment step takes."""
+    recorder = TrustRegionRecorder("run.csv")
+    recorder.model = PPOClip("MlpPolicy", "CartPole-v1", device="cpu")
+    start = time.thread_time()
+    for _ in range(n):
+        recorder.on_step()
+    return (time.thread_time() - start) / n
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--updates", type=int, default=15, help="measured updates per line")
+    parser.add_argument("--updates", type=int, default=25, help="measured updates per line")
     args = parser.parse_args()
     th.set_num_threads(1)
     warnings.filterwarnings("ignore", category=UserWarning)
@@ -84,17 +83,18 @@ def main() -> None:
         ("PPOClip compile", PPOClip, {"acceleration": "compile"}),
         ("PPOClip compile, with minibatches", PPOClip, {"acceleration": "compile", "minibatches": True}),
     ]
-    print(f"{'':62}{'update':>10}{'recording':>11}{'at steps':>10}{'share':>8}   10 % to 90 %")
+    print(f"SB3's call of a callback at an environment step: {1e6 * seconds_per_step():.2f} us\n")
+    print("| setting | update | recording | share | 10 % to 90 % |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for setting, values in SETTINGS.items():
             for name, cls, kwargs in contenders:
                 seconds = measure(cls, values, args.updates, Path(folder), **dict(kwargs))
-                share = seconds[:, 1:].sum(axis=1) / seconds[:, 0]
-                update, between, at_steps = 1e3 * np.median(seconds, axis=0)
+                share = seconds[:, 1] / seconds[:, 0]
+                update, recording = 1e3 * np.median(seconds, axis=0)
                 low, high = np.quantile(share, [0.1, 0.9])
                 print(
-                    f"{setting + ', ' + name:62}{update:7.1f} ms{between:8.2f} ms{at_steps:7.2f} ms"
-                    f"{np.median(share):8.2%}   {low:.2%} to {high:.2%}",
+                    f"| {setting}: {name} | {update:.1f} ms | {recording:.2f} ms | {np.median(share):.2%} "
+                    f"| {low:.2%} to {high:.2%} |",
                     flush=True,
                 )
 

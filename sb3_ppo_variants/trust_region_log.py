@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.utils import safe_mean
 
 from sb3_ppo_variants.arguments import require
 from sb3_ppo_variants.update_metrics import MinibatchMetrics, UpdateTrace
@@ -131,7 +131,7 @@ def _episode_means(model: OnPolicyAlgorithm) -> Row:
     episodes = model.ep_info_buffer
     if not episodes:
         return {}
-    return {name: float(safe_mean([episode[key] for episode in episodes])) for name, key in _EPISODES.items()}
+    return {name: fmean([episode[key] for episode in episodes]) for name, key in _EPISODES.items()}
 
 
 def _minibatches_of(trace: UpdateTrace) -> Table:
@@ -142,27 +142,27 @@ def _minibatches_of(trace: UpdateTrace) -> Table:
 
 def _epochs_of(trace: UpdateTrace) -> Table:
     starts = np.flatnonzero(np.diff(trace.epoch, prepend=-1))
-    taken = np.add.reduceat(trace.taken, starts, dtype=np.float64)
-    sums = np.add.reduceat(np.where(trace.taken[:, None], trace.minibatches, 0), starts, axis=0, dtype=np.float64)
-    with np.errstate(invalid="ignore"):  # NaN where every step was skipped
-        table: Table = dict(zip(_COLUMN_OF.values(), (sums / taken[:, None]).T))
-    table["epoch"] = np.arange(1.0, len(starts) + 1)
-    table["skipped_minibatches"] = np.diff(starts, append=len(trace.epoch)) - taken
-    ratios = np.where(trace.taken, trace.column("ratio_max"), np.nan)
-    table["ratio_max"] = np.fmax.reduceat(ratios, starts).astype(np.float64)
-    for name in _COEFFICIENTS:
-        values = np.array([float(epoch.get(name, math.inf)) for epoch in trace.coefficients])
-        if np.isfinite(values).all():
-            table[name] = values
-    return table
+    rows, ratios = trace.minibatches, trace.column("ratio_max")
+    skipped = np.add.reduceat(trace.column("skipped"), starts, dtype=np.float64)
+    taken = np.diff(starts, append=len(trace.epoch)) - skipped
+    if skipped.any():  # these count in no mean, which is NaN where every step was skipped
+        rows, ratios = np.where(trace.taken[:, None], rows, 0), np.where(trace.taken, ratios, np.nan)
+        taken = np.where(taken > 0, taken, np.nan)
+    means = np.add.reduceat(rows, starts, axis=0, dtype=np.float64).T / taken
+    table: Table = {"epoch": np.arange(1.0, len(starts) + 1), **dict(zip(_COLUMN_OF.values(), means))}
+    table["skipped_minibatches"] = skipped
+    table["ratio_max"] = np.fmax.reduceat(ratios, starts)
+    coefficients = np.array([[epoch.get(name, math.inf) for name in _COEFFICIENTS] for epoch in trace.coefficients])
+    known = zip(_COEFFICIENTS, coefficients.T, np.isfinite(coefficients).all(axis=0))
+    return table | {name: values for name, values, finite in known if finite}
 
 
 def _lines(place: Row, table: Table) -> str:
     """Write the rows of a table with what they share; nine digits keep a float32 as it is."""
     cells = [repr(place[name]) if name in place else "%.9g" if name in table else "" for name in COLUMNS]
     template = ",".join(cells) + "\n"
-    values = np.stack([table[name] for name in COLUMNS if name in table], axis=1)
-    return "".join([template % tuple(row) for row in values.tolist()])
+    rows = zip(*[table[name].tolist() for name in COLUMNS if name in table])
+    return "".join([template % row for row in rows])
 
 
 HEADER = ",".join(COLUMNS) + "\n"

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 
@@ -47,6 +47,7 @@ class TrustRegionRecorder(UpdateCallback):
         self.path = Path(path)
         self.minibatches = minibatches
         self.n_recorded = 0
+        self._file: TextIO | None = None
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -54,6 +55,7 @@ class TrustRegionRecorder(UpdateCallback):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = self._earlier_rows() if self.path.exists() else []
             self._write_anew(kept)
+            self._file = self.path.open("a", newline="\n")
         except OSError as error:
             raise ValueError(f"`path` must be a file that can be written, got {self.path} ({error})") from error
         self.n_recorded = int(kept[-1][0]) if kept else 0
@@ -86,8 +88,14 @@ class TrustRegionRecorder(UpdateCallback):
                 stacklevel=2,
             )
         self.n_recorded += 1
-        with self.path.open("a", newline="\n") as file:
-            file.write(text_of_update(self.model, logged, self.n_recorded, self.minibatches))
+        assert self._file is not None  # training has started
+        self._file.write(text_of_update(self.model, logged, self.n_recorded, self.minibatches))
+        self._file.flush()
+
+    def _on_training_end(self) -> None:
+        super()._on_training_end()
+        if self._file is not None:
+            self._file.close()
 
     def _say(self, message: str) -> None:
         if self.verbose >= 1:
