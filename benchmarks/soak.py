@@ -31,29 +31,35 @@ from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback
 
 CLASSES = ("PPO", "PPOClip", "PPOPenalty", "PPOAdaptiveClip")
 N_ENVS, N_STEPS = 2, 32
+COLUMNS = ("memory", "files", "objects", "beta", "clip_range", "kl")
 
 
 class Soak(BaseCallback):
-    """Takes one row of numbers per update."""
+    """Takes one row of numbers per update, into memory that is in use from the start.
 
-    def __init__(self) -> None:
+    :param updates: number of rows
+    """
+
+    def __init__(self, updates: int):
         super().__init__()
-        self.rows: list[dict[str, float]] = []
+        self.table = np.full((updates, len(COLUMNS)), np.inf)
+        self.row = 0
 
     def _on_rollout_start(self) -> None:
+        if self.model.num_timesteps == 0:
+            return
         logged = self.model.logger.name_to_value
         with open("/proc/self/statm") as statm:
             pages = int(statm.read().split()[1])
-        self.rows.append(
-            {
-                "memory": pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
-                "files": len(os.listdir("/proc/self/fd")),
-                "objects": len(gc.get_objects()) if len(self.rows) % 100 == 1 else float("nan"),
-                "beta": getattr(self.model, "beta", float("nan")),
-                "clip_range": logged.get("train/clip_range", float("nan")),
-                "kl": logged.get("train/kl_divergence", float("nan")),
-            }
+        self.table[self.row] = (
+            pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
+            len(os.listdir("/proc/self/fd")),
+            len(gc.get_objects()) if self.row % 100 == 99 else np.nan,
+            getattr(self.model, "beta", np.nan),
+            logged.get("train/clip_range", np.nan),
+            logged.get("train/kl_divergence", np.nan),
         )
+        self.row += 1
 
     def _on_step(self) -> bool:
         return True
@@ -64,24 +70,24 @@ def make_env() -> VecEnv:
 
 
 def soak(name: str, updates: int, acceleration: str, queue: Any) -> None:
-    """Train one class and report its rows."""
+    """Train one class and report its table."""
     th.set_num_threads(1)
     warnings.filterwarnings("ignore")
     settings: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": 32, "n_epochs": 4, "learning_rate": 3e-3, "seed": 0}
     ours = {} if name == "PPO" else {"acceleration": acceleration}
     cls = PPO if name == "PPO" else getattr(sb3_ppo_variants, name)
     model = cls("MlpPolicy", make_env(), device="cpu", **settings, **ours)
-    watch = Soak()
+    watch = Soak(updates)
     with tempfile.TemporaryDirectory() as folder:
         rollout = N_ENVS * N_STEPS
         evaluation = EvalCallback(make_env(), eval_freq=50 * N_STEPS, n_eval_episodes=1, verbose=0)
         writer = ResumableCheckpointCallback(10 * rollout, Path(folder))
-        model.learn(updates * rollout, [writer, watch, evaluation])
+        model.learn(updates * rollout, [watch, evaluation, writer])
     bounds = {"beta": getattr(model, "beta_bounds", None), "clip_range": getattr(model, "clip_range_bounds", None)}
-    queue.put((watch.rows[1:], bounds))
+    queue.put((watch.table[: watch.row], bounds))
 
 
-def report(name: str, rows: list[dict[str, float]], bounds: dict[str, Any]) -> dict[str, Any]:
+def report(name: str, table: np.ndarray, bounds: dict[str, Any]) -> dict[str, Any]:
     """Print a class's table.
 
     :return: the figures for the JSON file
@@ -89,27 +95,23 @@ def report(name: str, rows: list[dict[str, float]], bounds: dict[str, Any]) -> d
     print(
         f"\n{name}\n{'update':>8}{'memory MB':>12}{'files':>8}{'objects':>10}{'beta':>10}{'clip_range':>12}{'kl':>10}"
     )
-    for i in sorted({0, *range(99, len(rows), 100), len(rows) - 1}):
-        row = rows[i]
-        objects = next((r["objects"] for r in rows[i::-1] if r["objects"] == r["objects"]), float("nan"))
-        print(
-            f"{i + 1:8}{row['memory']:12.1f}{row['files']:8.0f}{objects:10.0f}"
-            f"{row['beta']:10.3g}{row['clip_range']:12.3g}{row['kl']:10.3g}"
-        )
-    first, last = rows[len(rows) // 10], rows[-1]
+    for i in sorted({0, *range(99, len(table), 100), len(table) - 1}):
+        memory, files, objects, beta, clip_range, kl = table[i]
+        print(f"{i + 1:8}{memory:12.1f}{files:8.0f}{objects:10.0f}{beta:10.3g}{clip_range:12.3g}{kl:10.3g}")
+    growth = table[-1] - table[len(table) // 10]
     figures: dict[str, Any] = {
-        "updates": len(rows) + 1,
-        "memory_mb": last["memory"],
-        "memory_growth_mb": last["memory"] - first["memory"],
-        "files": last["files"],
-        "files_growth": last["files"] - first["files"],
+        "updates": len(table) + 1,  # the last one is followed by no rollout
+        "memory_mb": table[-1, 0],
+        "memory_growth_mb": growth[0],
+        "files": table[-1, 1],
+        "files_growth": growth[1],
     }
     for key, bound in bounds.items():
         if bound is not None:
-            values = np.array([row[key] for row in rows])
+            values = table[:, COLUMNS.index(key)]
             figures[key] = [values.min(), values.max()]
             figures[f"{key}_within_bounds"] = bool((values >= bound[0]).all() and (values <= bound[1]).all())
-    print(json.dumps(figures))
+    print(json.dumps(figures), flush=True)
     return figures
 
 
@@ -125,9 +127,9 @@ def main() -> None:
         queue = context.Queue()
         process = context.Process(target=soak, args=(name, args.updates, args.acceleration, queue))
         process.start()
-        rows, bounds = queue.get()
+        table, bounds = queue.get()
         process.join()
-        results[name] = report(name, rows, bounds)
+        results[name] = report(name, table, bounds)
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
 

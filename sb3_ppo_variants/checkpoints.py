@@ -87,14 +87,15 @@ def read_checkpoint(file: CheckpointFile) -> Checkpoint:
 class ResumableCheckpointCallback(BaseCallback):
     """Writes checkpoints from which :func:`resume` continues the run; only whole ones, however the run ends.
 
-    A checkpoint is written between an update and the next rollout, and when training ends. Put this callback last in
-    the list, in the first run and in those that continue it: what the others do after an update is done then.
+    A checkpoint is written between an update and the next rollout, and when training ends. This callback must be the
+    last in the list, so that what the others do after an update is done then.
 
     :param save_freq: environment steps, over all environments, between two checkpoints; 1: one after every update
     :param path: folder of this run's checkpoints, made if missing
     :param keep: how many of the newest stay
     :param verbose: 1: say where each checkpoint is
-    :raises ValueError: for a value outside its range
+    :raises ValueError: for a value outside its range; before training, for another place than the last one, an
+        algorithm without rollouts, or a folder with another run's checkpoints
     """
 
     def __init__(self, save_freq: int, path: str | os.PathLike[str], keep: int = 3, verbose: int = 0):
@@ -126,6 +127,8 @@ class ResumableCheckpointCallback(BaseCallback):
         )
 
     def _on_training_start(self) -> None:
+        self._root: BaseCallback = self.locals["callback"]
+        self._check_place()
         self.path.mkdir(parents=True, exist_ok=True)
         tidy(self.path)
         existing = list_checkpoints(self.path)
@@ -137,7 +140,6 @@ class ResumableCheckpointCallback(BaseCallback):
             "continue that run with resume(), or choose an empty folder",
         )
         self._saved_at = max(newest, done)
-        self._root: BaseCallback = self.locals["callback"]
         self._learn = {name: self.locals[name] for name in ("log_interval", "tb_log_name")}
 
     def _on_rollout_start(self) -> None:
@@ -156,6 +158,19 @@ class ResumableCheckpointCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+    def _check_place(self) -> None:
+        tree = [callback for _, callback in named_callbacks(self._root)]
+        after = [type(callback).__name__ for callback in tree[tree.index(self) + 1 :]]
+        way_out = "put it at the end of the list: what comes later would act twice on an update, or never"
+        later = [name for name in after if name != "ProgressBarCallback"]
+        arguments.require(not later, f"no callback must come after {type(self).__name__}", later, way_out)
+        arguments.require(
+            self.parent is None,
+            f"{type(self).__name__} must not be the child of another callback",
+            type(self.parent).__name__,
+            "put it into the list itself; it has a save_freq of its own",
+        )
 
     def _update_is_complete(self) -> bool:
         """Tell whether the last rollout was collected and learned from to the end.

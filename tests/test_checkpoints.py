@@ -20,6 +20,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOPenalty, RecurrentPPOPenalty
+from sb3_ppo_variants.callbacks import ClipRangeFromClipFraction, TrustRegionRecorder
 from sb3_ppo_variants.checkpoint_files import list_checkpoints, newest_checkpoint
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, read_checkpoint, resume
 
@@ -76,7 +77,7 @@ def normalized(action: str = "discrete") -> VecEnv:
 def interrupted(model: Any, path: Path, *others: BaseCallback, at: int = BREAK, save_freq: int = 1) -> None:
     """Train with checkpoints until the run is broken off."""
     with pytest.raises(KeyboardInterrupt):
-        model.learn(TOTAL, [ResumableCheckpointCallback(save_freq, path), *others, Kill(at)], log_interval=1)
+        model.learn(TOTAL, [*others, Kill(at), ResumableCheckpointCallback(save_freq, path)], log_interval=1)
 
 
 def state_of(model: Any) -> dict[str, Any]:
@@ -205,7 +206,7 @@ def test_a_run_stopped_by_a_callback_is_not_saved_in_the_middle_of_a_rollout(tmp
         def _on_step(self) -> bool:
             return self.num_timesteps < BREAK
 
-    build(PPOPenalty).learn(TOTAL, [ResumableCheckpointCallback(1, tmp_path), Stop()])
+    build(PPOPenalty).learn(TOTAL, [Stop(), ResumableCheckpointCallback(1, tmp_path)])
     assert newest_checkpoint(tmp_path).timesteps == 3 * ROLLOUT
 
 
@@ -267,10 +268,7 @@ def test_learning_on_with_the_same_callback_is_one_run(tmp_path: Path) -> None:
     assert [file.timesteps for file in list_checkpoints(tmp_path)] == [100, 50]
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_callbacks_go_on_where_they_were(first: bool, tmp_path: Path) -> None:
-    """Whether they come before or after the one that writes the checkpoints."""
-
+def test_callbacks_go_on_where_they_were(tmp_path: Path) -> None:
     class Recorder(BaseCallback):
         """Reads what the last update logged; has a state of its own making."""
 
@@ -297,7 +295,7 @@ def test_callbacks_go_on_where_they_were(first: bool, tmp_path: Path) -> None:
         evaluation.eval_env.seed(4)
         others = [EveryNTimesteps(40, evaluation), recorder]
         writer = ResumableCheckpointCallback(1, folder)
-        return CallbackList([writer, *others, *last] if first else [*others, writer, *last]), evaluation, recorder
+        return CallbackList([*last, *others, writer]), evaluation, recorder
 
     whole, evaluation, recorder = callbacks(tmp_path / "whole")
     build(PPOPenalty).learn(TOTAL, whole)
@@ -311,6 +309,23 @@ def test_callbacks_go_on_where_they_were(first: bool, tmp_path: Path) -> None:
     assert recorder_again._rows == recorder._rows
     for name in ("n_calls", "best_mean_reward", "last_mean_reward", "evaluations_timesteps", "evaluations_results"):
         assert getattr(evaluation_again, name) == getattr(evaluation, name), name
+
+
+def test_the_record_of_a_run_is_that_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    """And so is what a callback that steers the clip range has come to."""
+
+    def callbacks(name: str, *last: BaseCallback) -> list[BaseCallback]:
+        writer = ResumableCheckpointCallback(100, tmp_path / name)
+        record = TrustRegionRecorder(tmp_path / f"{name}.csv", minibatches=True)
+        return [*last, record, ClipRangeFromClipFraction(0.1), writer]
+
+    whole = build(PPO).learn(TOTAL, callbacks("whole"))
+    with pytest.raises(KeyboardInterrupt):
+        build(PPO).learn(TOTAL, callbacks("broken", Kill(BREAK)))
+    resumed: Any = resume(tmp_path / "broken", make_vec_env(), callbacks("broken"), device="cpu")
+    assert (tmp_path / "broken.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    assert resumed.clip_scale == whole.clip_scale != 1
+    np.testing.assert_equal(state_of(resumed)["policy"], state_of(whole)["policy"])
 
 
 def test_a_callback_s_constructor_arguments_are_the_new_ones(tmp_path: Path) -> None:
@@ -386,6 +401,17 @@ def test_an_algorithm_without_rollouts_is_refused(tmp_path: Path) -> None:
     model = SAC("MlpPolicy", gym.make("Pendulum-v1"), buffer_size=10, device="cpu", policy_kwargs={"net_arch": [4]})
     with pytest.raises(ValueError, match="needs an on-policy algorithm.*got 'SAC'; use SB3's CheckpointCallback"):
         model.learn(10, ResumableCheckpointCallback(1, tmp_path))
+
+
+def test_another_place_than_the_last_is_refused(tmp_path: Path) -> None:
+    writer = ResumableCheckpointCallback(1, tmp_path / "run")
+    for callbacks in ([writer, Kill(0)], [CallbackList([writer]), EveryNTimesteps(1, Kill(0))]):
+        with pytest.raises(ValueError, match=r"no callback must come after .*, got \[.*'Kill'\]; put it at the end"):
+            build(PPOPenalty).learn(TOTAL, callbacks)
+    with pytest.raises(ValueError, match="must not be the child of another callback, got 'EveryNTimesteps'"):
+        build(PPOPenalty).learn(TOTAL, EveryNTimesteps(1, writer))
+    assert not (tmp_path / "run").exists()
+    build(PPOPenalty).learn(ROLLOUT, [Kill(TOTAL), writer], progress_bar=True)
 
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:

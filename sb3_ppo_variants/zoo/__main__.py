@@ -30,7 +30,7 @@ _HUB = "sb3_ppo_variants.zoo.hub"
 _PLOTS = "rl_zoo3[plots]"
 
 COMMANDS = {
-    "train": Command("rl_zoo3.train", "train", "train an agent, resume its training or tune its hyperparameters"),
+    "train": Command("sb3_ppo_variants.zoo.resuming", "train", "train an agent, resume a run or tune hyperparameters"),
     "enjoy": Command("rl_zoo3.enjoy", "enjoy", "watch a trained agent"),
     "evaluate": Command("sb3_ppo_variants.zoo.evaluate", "evaluate", "mean return of a trained agent over n episodes"),
     "record_video": Command(_SCRIPTS, "record_video", "film a trained agent", needs="moviepy"),
