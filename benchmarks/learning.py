@@ -42,6 +42,20 @@ def run(algo: str, env: str, seed: int, extra: list[str]) -> dict[str, float]:
     return {"mean": float(match[1]), "std": float(match[2]), "seconds": seconds}
 
 
+def header() -> str:
+    """Return the head of the table that :func:`line` fills."""
+    return f"{'environment':26}{'algorithm':20}{'mean':>9}{'std. error':>12}{'seconds':>9}  per seed"
+
+
+def line(env: str, algo: str, runs: list[dict[str, float]]) -> str:
+    """Return mean over seeds of the mean return, its standard error, and the median seconds of training."""
+    means = np.array([run["mean"] for run in runs])
+    error = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else float("nan")
+    seconds = np.median([run["seconds"] for run in runs])
+    seeds = " ".join(f"{mean:.0f}" for mean in means)
+    return f"{env:26}{algo:20}{means.mean():9.1f}{error:12.1f}{seconds:9.1f}  {seeds}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algos", nargs="+", default=["ppo", "ppo_clip", "ppo_penalty", "ppo_adaptive_clip"])
@@ -63,15 +77,10 @@ def main() -> None:
     cells = [(env, algo, seed) for env in args.envs for seed in range(args.seeds) for algo in args.algos]
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(cell, cells))
-    print(f"{'environment':14}{'algorithm':20}{'mean':>9}{'std. error':>12}{'seconds':>9}  per seed")
+    print(header())
     for env in args.envs:
         for algo in args.algos:
-            runs = [results[f"{env} {algo} {seed}"] for seed in range(args.seeds)]
-            means = np.array([r["mean"] for r in runs])
-            error = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else float("nan")
-            seconds = np.median([r["seconds"] for r in runs])
-            seeds = " ".join(f"{mean:.0f}" for mean in means)
-            print(f"{env:14}{algo:20}{means.mean():9.1f}{error:12.1f}{seconds:9.1f}  {seeds}")
+            print(line(env, algo, [results[f"{env} {algo} {seed}"] for seed in range(args.seeds)]))
 
 
 if __name__ == "__main__":

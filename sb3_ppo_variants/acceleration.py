@@ -21,6 +21,7 @@ from sb3_ppo_variants.minibatches import can_be_staged
 from sb3_ppo_variants.mlp_trunk import MlpTrunk, plain_mlp_obstacle
 from sb3_ppo_variants.reference_update import ReferenceUpdate
 from sb3_ppo_variants.staged_update import StagedUpdate
+from sb3_ppo_variants.whole_sequences import SequenceUpdate, whole_sequences_obstacle
 from sb3_ppo_variants.written_gradient import written_gradient_obstacle
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ class Acceleration:
         self.made_for = _identity(algorithm)
         wanted = algorithm.acceleration != "off"
         self.staged = wanted and can_be_staged(algorithm.rollout_buffer)
+        self.sequences = wanted and whole_sequences_obstacle(policy, algorithm.rollout_buffer) is None
         self.form = closed_form(policy) if self.staged else None
         self.flat_obstacle = supports_flat_adam(policy)
-        self.flat = self.staged and self.flat_obstacle is None
+        self.flat = (self.staged or self.sequences) and self.flat_obstacle is None
         self.rollout_obstacle = lean_forward_obstacle(policy)
         self.lean = wanted and self.rollout_obstacle is None
         self.compile_obstacle = self._find_compile_obstacle()
@@ -84,12 +86,12 @@ class Acceleration:
     def new_update(self) -> Update:
         """Begin an update on the fastest path that applies."""
         algorithm = self.algorithm
-        if not self.staged:
-            return ReferenceUpdate(algorithm)
         if self.flat and (self._adam is None or not self._adam.intact()):
             self._adam = FlatAdam(self.policy)
             self._trunk = MlpTrunk(self.policy, self._adam) if self.trunk_obstacle is None else None
             self._compiled = None
+        if not self.staged:
+            return SequenceUpdate(algorithm, self._adam) if self.sequences else ReferenceUpdate(algorithm)
         if self.compile_obstacle is not None or self.form is None or self._adam is None:
             return StagedUpdate(algorithm, self.form, self._adam, self._trunk)
         if self._compiled is None:
@@ -140,12 +142,14 @@ class Acceleration:
             return active if obstacle is None else f"{ordinary} ({obstacle})"
 
         staging = None if self.staged else "the buffer's minibatches are not rows of one rollout"
+        sequences = "policy.evaluate_actions() in whole sequences" if self.sequences else None
+        one_by_one = None if self.sequences else staging
         form = None if self.form is not None else "the policy overrides its evaluation or has no closed form"
         self.report.update(
             minibatches=entry("staged on the device", "rollout_buffer.get()", off or staging),
-            evaluation=entry("closed form", "policy.evaluate_actions()", off or staging or form),
+            evaluation=sequences or entry("closed form", "policy.evaluate_actions()", off or staging or form),
             backward=entry("written out", "autograd", off or staging or self.trunk_obstacle),
-            optimizer=entry("Adam on one flat tensor", "policy.optimizer", off or staging or self.flat_obstacle),
+            optimizer=entry("Adam on one flat tensor", "policy.optimizer", off or one_by_one or self.flat_obstacle),
             graph=entry("torch.compile", "eager", off or self.compile_obstacle),
             rollout=entry("numpy forward pass", "policy.forward()", off or self.rollout_obstacle),
         )

@@ -4,6 +4,8 @@ import math
 import warnings
 from typing import Any, Literal
 
+from stable_baselines3.common.callbacks import BaseCallback
+
 from sb3_ppo_variants import arguments
 from sb3_ppo_variants.controllers import Adjustment, BandController
 from sb3_ppo_variants.losses import Number
@@ -27,6 +29,7 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
     """
 
     adaptation_factor: float
+    steered_from_outside = False  # by a callback, for the time of one training: then the KL moves nothing
     named_max_kl = ("target",)
 
     def __init__(
@@ -64,8 +67,8 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         return self.scheduled("target_kl", self.target_kl)
 
     def adapts(self) -> bool:
-        """Say whether the coefficient moves at all: if not, ``max_kl="target"`` does not stop updates either."""
-        return self.kl_tolerance < math.inf
+        """Say whether the KL moves the coefficient: if not, ``max_kl="target"`` does not stop updates either."""
+        return self.kl_tolerance < math.inf and not self.steered_from_outside
 
     def kl_limit(self) -> float | None:
         if self.max_kl == "target":
@@ -88,6 +91,13 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
     def record_state(self) -> None:
         super().record_state()
         self.logger.record("train/target_kl", self.current_target_kl())
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        self.steered_from_outside = False
+        return super()._setup_learn(*args, **kwargs)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "steered_from_outside"]
 
     def _adapt(self, kl: float, progress: float) -> None:
         if not self.adapts():

@@ -6,10 +6,12 @@ import difflib
 import inspect
 import math
 import numbers
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import stable_baselines3.common.on_policy_algorithm as sb3
-from gymnasium import spaces
 
 if TYPE_CHECKING:
     from sb3_ppo_variants.policy_update import PolicyUpdateMixin
@@ -20,6 +22,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "value_loss": ("mse", "huber"),
     "normalize_advantage": (True, False, "rollout"),
     "acceleration": ("off", "eager", "compile"),
+    "on_nonfinite": ("raise", "skip"),
     "adapt_after": ("update", "epoch"),
     "kl_direction": ("forward", "reverse"),
 }
@@ -112,8 +115,12 @@ def require(ok: bool, rule: str, value: Any, way_out: str) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """True for a real number that is not NaN; bool is none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    """True for a real number, numpy's included, that is not NaN; bool is none."""
+    return (
+        isinstance(value, (int, float, np.floating, np.integer))
+        and not isinstance(value, bool)
+        and not math.isnan(value)
+    )
 
 
 def check_choices(model: PolicyUpdateMixin) -> None:
@@ -133,7 +140,7 @@ def check_choices(model: PolicyUpdateMixin) -> None:
             )
 
 
-def check_positive(model: PolicyUpdateMixin, name: str, way_out: str, *, optional: bool = False) -> None:
+def check_positive(model: object, name: str, way_out: str, *, optional: bool = False) -> None:
     """Refuse a number that is not > 0; schedules are checked when they are first used.
 
     :param model: whose attribute is checked
@@ -148,7 +155,7 @@ def check_positive(model: PolicyUpdateMixin, name: str, way_out: str, *, optiona
     require(is_number(value) and value > 0, f"`{name}` must be > 0", value, way_out)
 
 
-def check_bounds(model: PolicyUpdateMixin, name: str) -> None:
+def check_bounds(model: object, name: str) -> None:
     """Refuse bounds that are not (low, high) with 0 < low <= high.
 
     :param model: whose attribute is checked
@@ -157,9 +164,8 @@ def check_bounds(model: PolicyUpdateMixin, name: str) -> None:
     """
     value = getattr(model, name)
     ok = isinstance(value, (tuple, list)) and len(value) == 2 and all(is_number(v) for v in value)
-    require(
-        ok and 0 < value[0] <= value[1], f"`{name}` must be (low, high) with 0 < low <= high", value, "swap or fix them"
-    )
+    ok = ok and 0 < value[0] <= value[1] < math.inf
+    require(ok, f"`{name}` must be (low, high) with 0 < low <= high, both finite", value, "swap or fix them")
 
 
 def check_controller(model: Any) -> None:
@@ -203,12 +209,41 @@ def check_shared(model: PolicyUpdateMixin) -> None:
         )
     for name, lowest in (("ent_coef", -math.inf), ("vf_coef", 0.0)):
         value = getattr(model, name)
-        ok = callable(value) or (is_number(value) and value >= lowest)
-        require(ok, f"`{name}` must be a number >= {lowest:g} or a schedule", value, "0 switches the term off")
-    is_count = isinstance(model.n_epochs, numbers.Integral) and int(model.n_epochs) >= 1
-    require(is_count, "`n_epochs` must be an integer >= 1", model.n_epochs, "10 is usual")
+        ok = callable(value) or (is_number(value) and lowest <= value and abs(value) < math.inf)
+        rule = f"`{name}` must be a finite number{'' if lowest else ' >= 0'} or a schedule"
+        require(ok, rule, value, "0 switches the term off")
+    check_count("n_epochs", model.n_epochs, "10 is usual")
+    check_count("n_steps", model.n_steps, "2048 is usual")
     check_batch_size(model.batch_size, model.normalize_advantage)
-    check_action_space(model.action_space)
+    check_host_numbers(model)
+
+
+def check_count(name: str, value: Any, way_out: str) -> None:
+    """Refuse what is not a whole number from 1.
+
+    :param name: of the argument
+    :param value: given
+    :param way_out: what to do instead
+    :raises ValueError: naming the argument
+    """
+    is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
+    require(is_count, f"`{name}` must be an integer >= 1", value, way_out)
+
+
+def check_host_numbers(model: PolicyUpdateMixin) -> None:
+    """Check numbers of the host's own arguments that it would train with, whatever they are.
+
+    :param model: whose attributes are checked
+    :raises ValueError: for a value outside its range
+    """
+    rate, norm = model.learning_rate, model.max_grad_norm
+    ok = callable(rate) or (is_number(rate) and 0 <= rate < math.inf)
+    require(ok, "`learning_rate` must be a finite number >= 0 or a schedule", rate, "3e-4 is usual")
+    ok = is_number(norm) and norm > 0
+    require(ok, "`max_grad_norm` must be > 0", norm, "math.inf switches the clipping of gradients off")
+    for name, way_out in (("gamma", "0.99 is usual"), ("gae_lambda", "0.95 is usual")):
+        value = getattr(model, name)
+        require(is_number(value) and 0 <= value <= 1, f"`{name}` must be in [0, 1]", value, way_out)
 
 
 def check_batch_size(batch_size: Any, normalize_advantage: Any) -> None:
@@ -218,9 +253,7 @@ def check_batch_size(batch_size: Any, normalize_advantage: Any) -> None:
     :param normalize_advantage: as given to the constructor
     :raises ValueError: if it is too small
     """
-    is_count = isinstance(batch_size, numbers.Integral) and int(batch_size) >= 1
-    way_out = "64 is usual, and n_steps * n_envs makes one minibatch of the whole rollout"
-    require(is_count, "`batch_size` must be an integer >= 1", batch_size, way_out)
+    check_count("batch_size", batch_size, "64 is usual, and n_steps * n_envs makes one minibatch of the whole rollout")
     rule, way_out = (
         "`batch_size` must be > 1 to normalise advantages",
         "pass normalize_advantage=False or a larger batch",
@@ -228,12 +261,13 @@ def check_batch_size(batch_size: Any, normalize_advantage: Any) -> None:
     require(batch_size > 1 or not normalize_advantage, rule, batch_size, way_out)
 
 
-def check_action_space(space: spaces.Space[Any] | None) -> None:
-    """Refuse action spaces of several dimensions that SB3's policies would fail on while networks are built.
+@contextmanager
+def host_refusals() -> Iterator[None]:
+    """Turn the hosts' ways to refuse a space or a batch size into the one of this package.
 
-    :param space: of the model; None if it has no environment yet
-    :raises ValueError: if it must be flattened first
+    :raises ValueError: instead of an AssertionError or a NotImplementedError
     """
-    several = isinstance(space, spaces.MultiBinary) and not isinstance(space.n, numbers.Integral)
-    several = several or (isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim != 1)
-    require(not several, "the `action_space` must be flat", space, "flatten it with a wrapper")
+    try:
+        yield
+    except (AssertionError, NotImplementedError) as error:
+        raise ValueError(str(error)) from error

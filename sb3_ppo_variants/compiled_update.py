@@ -95,21 +95,20 @@ class CompiledStep:
             )
             evaluation = Evaluation(values, log_prob, entropy, form.family, new)
             loss, metrics = algorithm.minibatch_loss(minibatch, evaluation, old, c)
-            return loss, th.stack(metrics)
+            return loss, metrics
 
         gradient_of = th.func.grad(loss_of, has_aux=True)
 
-        def steps_of(rows: Any, old: Parameters | None, vector: th.Tensor, count: th.Tensor) -> th.Tensor:
+        def steps_of(rows: Any, old: Parameters | None, vector: th.Tensor) -> th.Tensor:
             values = vector.unbind()
             c: dict[str, Number] = dict(zip(coefficient_names, values[:-1]))
             metrics = []
             for i in range(minibatches_per_graph):
                 minibatch = _part(rows, i, minibatches_per_graph)
                 gradient, row = gradient_of(adam.flat, minibatch, _part(old, i, minibatches_per_graph), c)
-                count.add_(1)
                 with th.no_grad():
-                    norm = traceable_adam_step(adam, gradient, algorithm.max_grad_norm, values[-1], count)
-                metrics.append(th.cat([row[:-1], norm.reshape(1)]))
+                    norm = traceable_adam_step(adam, gradient, algorithm.max_grad_norm, values[-1], row.loss)
+                    metrics.append(th.stack(row._replace(grad_norm=norm, skipped=adam.skipped)))
             return th.stack(metrics)
 
         # A code object of its own: dynamo counts recompilations per code object, and every model compiles once.
@@ -131,9 +130,8 @@ class CompiledStep:
         self._coefficient_names[:] = list(coefficients)
         learning_rate = self.adam.optimizer.param_groups[0]["lr"]
         vector = th.tensor([*coefficients.values(), learning_rate], dtype=th.float32, device=self.adam.flat.device)
-        self.adam.step_count.fill_(float(self.adam.steps))
         try:
-            metrics = self._compiled(rows, old, vector, self.adam.step_count)
+            metrics = self._compiled(rows, old, vector)
         except Exception as error:  # no common base class: torch's tracer, its code generator, the C++ compiler
             if self._has_run:
                 raise
@@ -141,7 +139,6 @@ class CompiledStep:
             self._on_failure(error)
             return None
         self._has_run = True
-        self.adam.steps += self.minibatches_per_graph
         return metrics
 
 

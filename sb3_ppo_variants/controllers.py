@@ -68,6 +68,43 @@ class BandController:
         wanted = value
         if verdict != "inside":
             wanted = value * self.factor if (verdict == "above") == (tightens == "up") else value / self.factor
-        low, high = float(bounds[0]), float(bounds[1])
-        bounded = min(max(wanted, low), high)
+        bounded = within(wanted, bounds)
         return Adjustment(bounded, verdict, saturated=bounded != wanted)
+
+    def rescale(
+        self,
+        scale: float,
+        base: float,
+        measured: float,
+        target: float,
+        bounds: tuple[float, float],
+        tightens: Literal["up", "down"],
+    ) -> Adjustment:
+        """Move a factor so that ``base * scale``, kept within ``bounds``, takes at most one step.
+
+        :param scale: the factor so far, > 0
+        :param base: what it multiplies: the current value of a schedule
+        :param measured: the measured quantity, in the unit of ``target``
+        :param target: set point, > 0
+        :param bounds: smallest and largest product in use
+        :param tightens: as in a call
+        :return: the new factor, the verdict and whether a bound was hit
+        """
+        product = within(base * scale, bounds)
+        adjustment = self(product, measured, target, bounds, tightens)
+        if base * scale < 0.999 * bounds[0]:
+            moved = scale  # a schedule near its end, not the factor, is below the bound: the factor has no say
+        elif adjustment.value < product:  # where the upper bound had set the product, come down from it
+            moved = min(scale * adjustment.value / product, adjustment.value / base)
+        else:
+            moved = scale * adjustment.value / product
+        return adjustment._replace(value=moved)
+
+
+def within(value: float, bounds: tuple[float, float]) -> float:
+    """Return the number nearest to ``value`` that lies within ``bounds``.
+
+    :param value: any number
+    :param bounds: smallest and largest result
+    """
+    return float(min(max(value, bounds[0]), bounds[1]))

@@ -33,6 +33,9 @@ class FlatAdam:
         self.flat = th.cat([p.detach().flatten() for p in self.parameters])
         self.gradient = th.zeros_like(self.flat)
         self.step_count = th.tensor(float(self.steps), device=self.flat.device)
+        self.skip_one_by_one = False
+        self.skipped = th.zeros((), device=self.flat.device)
+        self.poison = th.zeros((), device=self.flat.device)  # NaN from the first step of an update that is not finite
         self.exp_avg = th.cat(self._flattened([s.get("exp_avg") for s in state]))
         self.exp_avg_sq = th.cat(self._flattened([s.get("exp_avg_sq") for s in state]))
         pieces = zip(self.parameters, *(self.views(t) for t in (self.flat, self.exp_avg, self.exp_avg_sq)))
@@ -69,15 +72,18 @@ class FlatAdam:
         gradients = th.autograd.grad(loss, self.parameters, allow_unused=True)
         th.cat(self._flattened(gradients), out=self.gradient)
 
-    def step(self, max_grad_norm: float) -> th.Tensor:
-        """Clip the norm of the flat gradient and take one Adam step in place.
+    def step(self, max_grad_norm: float, loss: th.Tensor) -> th.Tensor:
+        """Clip the norm of the flat gradient and take one Adam step in place, if loss and gradient are finite.
+
+        A step that is not leaves parameters and moments alone and sets ``skipped`` to 1, without asking the device.
 
         :param max_grad_norm: as in ``clip_grad_norm_``
+        :param loss: that the gradient belongs to, scalar
         :return: norm before clipping, scalar
         """
         norm: th.Tensor = th.linalg.vector_norm(self.gradient)
+        self.note_skip(norm, loss)
         self.gradient.mul_(th.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
-        self.step_count.fill_(float(self.steps))
         adam(
             [self.flat],
             [self.gradient],
@@ -93,12 +99,34 @@ class FlatAdam:
             weight_decay=0.0,
             eps=self.eps,
             maximize=False,
+            found_inf=self.skipped,
         )
-        self.steps += 1
         return norm
 
+    def begin(self, skip_one_by_one: bool) -> None:
+        """Begin an update.
+
+        :param skip_one_by_one: False: after a step that was skipped none is taken until the next update
+        """
+        self.skip_one_by_one = skip_one_by_one
+        self.skipped.zero_()
+        self.poison.zero_()
+
+    def note_skip(self, norm: th.Tensor, loss: th.Tensor) -> None:
+        """Set ``skipped`` to 1 for a step that must not be taken, else to 0.
+
+        :param norm: of the gradient, scalar
+        :param loss: scalar
+        """
+        both = norm + loss
+        poison = both - both  # 0, or NaN where one of them is not finite; fewer operations than isfinite
+        if not self.skip_one_by_one:
+            poison = self.poison.add_(poison)
+        th.ne(poison, 0, out=self.skipped)
+
     def hand_back(self) -> None:
-        """Bring the optimiser's step counters up to date; the moments are shared already."""
+        """Bring the step counters up to date; the moments are shared already."""
+        self.steps = int(self.step_count.item())
         for parameter in self.parameters:
             self.optimizer.state[parameter]["step"].fill_(float(self.steps))
 
@@ -108,24 +136,30 @@ class FlatAdam:
 
 
 def traceable_adam_step(
-    state: FlatAdam, gradient: th.Tensor, max_grad_norm: float, learning_rate: th.Tensor, step: th.Tensor
+    state: FlatAdam, gradient: th.Tensor, max_grad_norm: float, learning_rate: th.Tensor, loss: th.Tensor
 ) -> th.Tensor:
-    """Clip a flat gradient and apply Adam in place, in plain operations that torch.compile fuses.
+    """Do what :meth:`FlatAdam.step` does in plain operations that torch.compile fuses.
 
     :param state: parameters, moments and constants
     :param gradient: shape (n_parameters,)
     :param max_grad_norm: as in ``clip_grad_norm_``
     :param learning_rate: scalar
-    :param step: number of this step, from 1, scalar
+    :param loss: that the gradient belongs to, scalar
     :return: norm before clipping, scalar
     """
     norm: th.Tensor = th.linalg.vector_norm(gradient)
+    state.note_skip(norm, loss)
+    skipped = state.skipped.bool()
+    state.step_count.add_(1 - state.skipped)
     gradient = gradient * th.clamp(max_grad_norm / (norm + 1e-6), max=1.0)
-    state.exp_avg.lerp_(gradient, 1 - state.beta1)
-    state.exp_avg_sq.mul_(state.beta2).addcmul_(gradient, gradient, value=1 - state.beta2)
-    bias1, bias2 = 1 - state.beta1**step, 1 - state.beta2**step
-    denominator = state.exp_avg_sq.sqrt() / bias2.sqrt() + state.eps
-    state.flat.sub_(state.exp_avg / denominator * (learning_rate / bias1))
+    exp_avg = th.where(skipped, state.exp_avg, state.exp_avg.lerp(gradient, 1 - state.beta1))
+    exp_avg_sq = (state.exp_avg_sq * state.beta2).addcmul(gradient, gradient, value=1 - state.beta2)
+    exp_avg_sq = th.where(skipped, state.exp_avg_sq, exp_avg_sq)
+    bias1, bias2 = 1 - state.beta1**state.step_count, 1 - state.beta2**state.step_count
+    change = exp_avg / (exp_avg_sq.sqrt() / bias2.sqrt() + state.eps) * (learning_rate / bias1)
+    state.flat.sub_(th.where(skipped, 0.0, change))
+    state.exp_avg.copy_(exp_avg)
+    state.exp_avg_sq.copy_(exp_avg_sq)
     return norm
 
 

@@ -83,6 +83,7 @@ class LossMixin(OnPolicyAlgorithm):
                 ratio_max=(ratio if mask is None else ratio[mask]).max(),
                 kl_divergence=kl.detach(),
                 grad_norm=zero,
+                skipped=zero,
             )
         return loss, metrics
 
@@ -110,8 +111,8 @@ class LossMixin(OnPolicyAlgorithm):
         coefficients: dict[str, Number] = {
             "clip_range": clip_range,
             "clip_range_upper": clip_range,
-            "ent_coef": self.scheduled("ent_coef", self.ent_coef, lowest=-math.inf),
-            "vf_coef": self.scheduled("vf_coef", self.vf_coef),
+            "ent_coef": self.scheduled("ent_coef", self.ent_coef, lowest=-math.inf, finite=True),
+            "vf_coef": self.scheduled("vf_coef", self.vf_coef, finite=True),
         }
         if self.clip_range_vf is not None:
             scale = float(np.std(self.rollout_buffer.returns)) if self.value_clip_scale == "return_std" else 1.0
@@ -152,20 +153,20 @@ class LossMixin(OnPolicyAlgorithm):
         """
         raise NotImplementedError
 
-    def scheduled(self, name: str, value: float | Schedule, lowest: float = 0.0) -> float:
+    def scheduled(self, name: str, value: float | Schedule, lowest: float = 0.0, *, finite: bool = False) -> float:
         """Evaluate an argument that may be a schedule at the current progress.
 
         :param name: of the argument, for the error
         :param value: the argument
         :param lowest: smallest value allowed
-        :raises ValueError: for NaN or a smaller value
+        :param finite: whether infinity is no value
+        :raises ValueError: for NaN, a smaller value, or infinity where it is none
         """
         number = float(value(self._current_progress_remaining)) if callable(value) else float(value)
         progress = self._current_progress_remaining
         # The last rollout may go beyond total_timesteps: then progress is negative and so is a schedule that ends at 0
-        if math.isnan(number) or (number < lowest and progress >= 0):
-            raise ValueError(
-                f"`{name}` must be >= {lowest:g}, got {number} at progress_remaining = {progress:.3f}; "
-                "change its schedule"
-            )
+        none = math.isnan(number) or (finite and math.isinf(number))
+        if none or (number < lowest and progress >= 0):
+            rule = f"`{name}` must be {'finite and ' if finite else ''}>= {lowest:g}"
+            raise ValueError(f"{rule}, got {number} at progress_remaining = {progress:.3f}; change its schedule")
         return number

@@ -12,20 +12,21 @@ from typing import Any, ClassVar, Literal
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants import arguments
-from sb3_ppo_variants.acceleration import Acceleration
+from sb3_ppo_variants import arguments, nonfinite
+from sb3_ppo_variants.acceleration import Acceleration, Update
 from sb3_ppo_variants.lean_rollout import lean_collection
+from sb3_ppo_variants.loading import LoadingMixin
 from sb3_ppo_variants.losses import Number, ValueClipping, ValueLoss
 from sb3_ppo_variants.minibatch_loss import LossMixin
+from sb3_ppo_variants.supported_spaces import check_action_space, check_observation_space
 from sb3_ppo_variants.update_metrics import TraceRecorder, UpdateTrace
 
 
-class PolicyUpdateMixin(LossMixin):
+class PolicyUpdateMixin(LoadingMixin, LossMixin):
     """PPO's policy update with exchangeable terms; place it before a host: ``class New(Mixin, PPO)``.
 
     :param value_clipping: form of the value loss when ``clip_range_vf`` is given: ``"pessimistic"`` = mean of the
@@ -37,12 +38,13 @@ class PolicyUpdateMixin(LossMixin):
         check, is larger; nats per state; None runs all epochs
     :param acceleration: ``"off"``: stock order and arithmetic, bit-identical to the host; ``"eager"``: the fast path;
         ``"compile"``: the fast path as torch.compile graphs. :meth:`acceleration_report` says what is active
+    :param on_nonfinite: ``"raise"``: NaN or infinity in the rollout, a loss or a gradient ends the update before a
+        parameter is harmed; ``"skip"``: such minibatches are left out, up to half of an update's
     :raises ValueError: for a value outside its range
     :raises TypeError: for an unknown keyword
     """
 
     host_defaults: ClassVar[dict[str, Any]] = {}
-    live_state: ClassVar[tuple[str, ...]] = ()
     named_max_kl: ClassVar[tuple[str, ...]] = ()
 
     n_epochs: int
@@ -61,6 +63,7 @@ class PolicyUpdateMixin(LossMixin):
         value_loss: ValueLoss = "mse",
         max_kl: float | str | None = None,
         acceleration: Literal["off", "eager", "compile"] = "eager",
+        on_nonfinite: Literal["raise", "skip"] = "raise",
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -70,14 +73,15 @@ class PolicyUpdateMixin(LossMixin):
         self.value_loss = value_loss
         self.max_kl = max_kl
         self.acceleration = acceleration
-        batch_size, normalize_advantage = arguments.values_of(type(self), given, "batch_size", "normalize_advantage")
+        self.on_nonfinite = on_nonfinite
+        names = ("batch_size", "normalize_advantage", "n_steps")
+        batch_size, normalize_advantage, n_steps = arguments.values_of(type(self), given, *names)
         arguments.check_batch_size(batch_size, normalize_advantage)
+        arguments.check_count("n_steps", n_steps, "2048 is usual")
         self.last_update = None
         self._acceleration: Acceleration | None = None
-        try:
+        with arguments.host_refusals():
             super().__init__(**given, _init_setup_model=False)  # the host's own arguments
-        except AssertionError as error:  # SB3 reports a wrong space or batch size by assert
-            raise ValueError(str(error)) from error
         if _init_setup_model:
             self._setup_model()
 
@@ -85,7 +89,8 @@ class PolicyUpdateMixin(LossMixin):
         self.check_arguments()  # here, so that load() with changed arguments is checked too
         if self.clip_range is None:
             self.clip_range = math.inf  # no clipping; the attribute stays a schedule for life
-        super()._setup_model()
+        with arguments.host_refusals():
+            super()._setup_model()
 
     def check_arguments(self) -> None:
         """Refuse bad input before any network is built.
@@ -93,17 +98,36 @@ class PolicyUpdateMixin(LossMixin):
         :raises ValueError: naming the rule, the value and a way out
         """
         arguments.check_shared(self)
+        check_action_space(self.action_space)
+        check_observation_space(self)
 
     # ------------------------------------------------------------------------------------------------ the update loop
 
     def train(self) -> None:
-        """Update the policy from the rollout buffer: epochs of minibatch steps, then one measured KL."""
+        """Update the policy from the rollout buffer: epochs of minibatch steps, then one measured KL.
+
+        :raises NonFiniteUpdateError: for NaN or infinity; the model then is as after the last good step
+        """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self.record_state()
+        if self.on_nonfinite == "raise":
+            nonfinite.check_rollout(self)
         update = self._current_acceleration().new_update()
         trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch())
+        try:
+            with nonfinite.explained(self, "updating the policy"):
+                coefficients = self._run_epochs(update, trace)
+        finally:
+            update.finish()
 
+        kl = update.kl_divergence()
+        self.last_update = trace.freeze(kl)
+        self._log_update(self.last_update, coefficients)
+        self.after_update(kl, trace.progress)
+
+    def _run_epochs(self, update: Update, trace: TraceRecorder) -> dict[str, Number]:
+        """Take the steps; return the coefficients of the last epoch."""
         for _ in range(self.n_epochs):
             coefficients = self.update_coefficients()
             for minibatch in update.minibatches():
@@ -114,16 +138,12 @@ class PolicyUpdateMixin(LossMixin):
                     break
             self._n_updates += 1
             trace.end_epoch(coefficients)
+            nonfinite.check_steps(self, trace)
             if trace.finished:
                 break
             if self.watches_kl():
                 self.after_epoch(trace.last_kl, trace.progress)
-
-        kl = update.kl_divergence()
-        update.finish()
-        self.last_update = trace.freeze(kl)
-        self._log_update(self.last_update, coefficients)
-        self.after_update(kl, trace.progress)
+        return coefficients
 
     # -------------------------------------------------------------------------------------------- hooks of the variants
 
@@ -200,7 +220,8 @@ class PolicyUpdateMixin(LossMixin):
     ) -> bool:
         """Collect as the host does, with a leaner forward pass of the policy where one applies."""
         forward = self._current_acceleration().lean_forward()
-        with nullcontext() if forward is None else lean_collection(forward, rollout_buffer):
+        lean = nullcontext() if forward is None else lean_collection(forward, rollout_buffer)
+        with lean, nonfinite.explained(self, "collecting the rollout"):
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
 
     def _current_acceleration(self) -> Acceleration:
@@ -209,6 +230,10 @@ class PolicyUpdateMixin(LossMixin):
             if self.verbose >= 1 and self.acceleration != "off":
                 print(f"Acceleration: {self._acceleration}")
         return self._acceleration
+
+    def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
+        self.scheduled("learning_rate", self.lr_schedule, finite=True)  # refuses what is none
+        super()._update_learning_rate(optimizers)
 
     def _minibatches_per_epoch(self) -> int:
         return -(-self.rollout_buffer.buffer_size * self.n_envs // int(self.batch_size))
@@ -230,6 +255,8 @@ class PolicyUpdateMixin(LossMixin):
         record("train/ratio_max", float(update.column("ratio_max").max()))
         record("train/grad_norm", update.mean("grad_norm"))
         record("train/epochs_done", update.epochs_done)
+        if self.on_nonfinite == "skip":
+            record("train/skipped_minibatches", int((~update.taken).sum()))
         if coefficients["clip_range"] != math.inf:
             record("train/clip_range", coefficients["clip_range"])
         if self.clip_range_vf is not None:
@@ -248,22 +275,6 @@ class PolicyUpdateMixin(LossMixin):
         """Train as the host does, with all of its arguments; TensorBoard runs are named after the class by default."""
         name = type(self).__name__ if tb_log_name is None else tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, *args, **kwargs)
-
-    def set_parameters(
-        self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto"
-    ) -> None:
-        """Load network and optimiser parameters as SB3 does; from a file, the adaptive state comes along.
-
-        :param load_path_or_dict: a saved model's path, or the dictionary of ``get_parameters``
-        :param exact_match: as in SB3
-        :param device: as in SB3
-        """
-        super().set_parameters(load_path_or_dict, exact_match, device)
-        if self.live_state and not isinstance(load_path_or_dict, dict):
-            data, _, _ = load_from_zip_file(load_path_or_dict, device=device)
-            for name in self.live_state:
-                if data is not None and name in data:
-                    setattr(self, name, float(data[name]))
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "last_update", "_acceleration"]

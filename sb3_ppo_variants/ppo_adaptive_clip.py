@@ -7,7 +7,7 @@ from stable_baselines3 import PPO
 
 from sb3_ppo_variants import arguments
 from sb3_ppo_variants.adaptation import AdaptiveUpdateMixin
-from sb3_ppo_variants.controllers import Adjustment, BandController
+from sb3_ppo_variants.controllers import Adjustment, BandController, within
 from sb3_ppo_variants.losses import Number
 
 
@@ -51,23 +51,14 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
 
     def update_coefficients(self) -> dict[str, Number]:
         coefficients = super().update_coefficients()
-        clip_range = self._effective_clip_range()
+        clip_range = within(self.scheduled("clip_range", self.clip_range) * self.clip_scale, self.clip_range_bounds)
         return {**coefficients, "clip_range": clip_range, "clip_range_upper": clip_range}
 
     def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment:
-        clip_range = self._effective_clip_range()
-        adjustment = controller(clip_range, kl, target, self.clip_range_bounds, tightens="down")
-        base, low = self.scheduled("clip_range", self.clip_range), self.clip_range_bounds[0]
-        if base * self.clip_scale < 0.999 * low:
-            return adjustment  # a schedule near its end, not the scale, is below the bound: the scale has no say
-        self.clip_scale *= adjustment.value / clip_range
-        if adjustment.value < clip_range:  # where the upper bound, not the scale, had set the range, come down from it
-            self.clip_scale = min(self.clip_scale, adjustment.value / base)
+        base = self.scheduled("clip_range", self.clip_range)
+        adjustment = controller.rescale(self.clip_scale, base, kl, target, self.clip_range_bounds, tightens="down")
+        self.clip_scale = adjustment.value
         return adjustment
-
-    def _effective_clip_range(self) -> float:
-        low, high = self.clip_range_bounds
-        return float(min(max(self.scheduled("clip_range", self.clip_range) * self.clip_scale, low), high))
 
     def record_state(self) -> None:
         super().record_state()

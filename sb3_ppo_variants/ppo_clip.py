@@ -1,5 +1,6 @@
 """PPO with the clipped surrogate and the options that stock PPO lacks."""
 
+import math
 from typing import Any
 
 import torch as th
@@ -34,8 +35,8 @@ class ClipMixin(PolicyUpdateMixin):
         arguments.check_positive(self, "target_kl", "pass None to run all epochs", optional=True)
         dual = self.dual_clip
         arguments.require(
-            dual is None or (arguments.is_number(dual) and dual > 1),
-            "`dual_clip` must be > 1",
+            dual is None or (arguments.is_number(dual) and 1 < dual < math.inf),
+            "`dual_clip` must be > 1 and finite",
             dual,
             "pass None for no bound",
         )

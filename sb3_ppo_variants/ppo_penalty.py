@@ -66,7 +66,10 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
             "widen the bounds, or pass adaptive_beta=False for a fixed beta",
         )
         arguments.require(
-            arguments.is_number(hinge) and hinge >= 0, "`hinge_coef` must be >= 0", hinge, "pass 0 for no hinge"
+            arguments.is_number(hinge) and 0 <= hinge < math.inf,
+            "`hinge_coef` must be finite and >= 0",
+            hinge,
+            "pass 0 for no hinge",
         )
 
     def update_coefficients(self) -> dict[str, Number]:

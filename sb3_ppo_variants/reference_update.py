@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,31 @@ if TYPE_CHECKING:
     from sb3_ppo_variants.policy_update import PolicyUpdateMixin
 
 
+class StepSkipper:
+    """Takes the steps of a policy's own optimiser, except from a loss or gradient that is not finite.
+
+    :param algorithm: being updated
+    """
+
+    def __init__(self, algorithm: PolicyUpdateMixin):
+        self.algorithm = algorithm
+        self.halted = False
+
+    def clip_and_step(self, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Clip the gradients and take one step, if it may be taken.
+
+        :param loss: that the gradients belong to, scalar
+        :return: norm before clipping, and 1 if the step was not taken, else 0
+        """
+        policy = self.algorithm.policy
+        norm = th.nn.utils.clip_grad_norm_(policy.parameters(), self.algorithm.max_grad_norm)
+        skip = self.halted or not math.isfinite((norm + loss).item())
+        self.halted = skip and self.algorithm.on_nonfinite == "raise"
+        if not skip:
+            policy.optimizer.step()
+        return norm, norm.new_tensor(float(skip))
+
+
 class ReferenceUpdate:
     """One policy update with the host's buffer, ``evaluate_actions`` and optimiser as they are.
 
@@ -27,6 +53,7 @@ class ReferenceUpdate:
         self.policy = algorithm.policy
         self.old_policy = snapshot_policy(self.policy)
         self.needs_old = algorithm.needs_old_distribution()
+        self.skipper = StepSkipper(algorithm)
 
     def minibatches(self) -> Iterator[Any]:
         """Yield the minibatches of one epoch in the order stock PPO would draw."""
@@ -39,17 +66,14 @@ class ReferenceUpdate:
         :param coefficients: of this epoch
         :return: metrics, shape (n_metrics,), and True if the update must stop (then no step was taken)
         """
-        algorithm, policy = self.algorithm, self.policy
-        new = evaluate_minibatch(policy, minibatch)
+        algorithm = self.algorithm
+        new = evaluate_minibatch(self.policy, minibatch)
         old = self._old_parameters(minibatch) if self.needs_old else None
         loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
         if algorithm.passes_target_kl(metrics.approx_kl):
             return th.stack(metrics), True
-        policy.optimizer.zero_grad()
-        loss.backward()
-        norm = th.nn.utils.clip_grad_norm_(policy.parameters(), algorithm.max_grad_norm)
-        policy.optimizer.step()
-        return th.stack(metrics._replace(grad_norm=norm)), False
+        norm, skipped = self._take_step(loss)
+        return th.stack(metrics._replace(grad_norm=norm, skipped=skipped)), False
 
     def kl_divergence(self) -> float:
         """Measure the exact KL between the policy before the update and now, over the whole rollout.
@@ -72,6 +96,12 @@ class ReferenceUpdate:
 
     def finish(self) -> None:
         """Nothing to hand back: policy and optimiser were used in place."""
+
+    def _take_step(self, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Return the norm of the gradient, and 1 if no step was taken because it is not finite, else 0."""
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        return self.skipper.clip_and_step(loss.detach())
 
     def _old_parameters(self, minibatch: Any) -> Parameters:
         with th.no_grad():

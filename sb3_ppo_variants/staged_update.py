@@ -18,6 +18,7 @@ from sb3_ppo_variants.losses import Number
 from sb3_ppo_variants.minibatches import StagedRollout
 from sb3_ppo_variants.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.policy_evaluation import Evaluation, evaluate_minibatch
+from sb3_ppo_variants.reference_update import StepSkipper
 from sb3_ppo_variants.update_metrics import MinibatchMetrics
 from sb3_ppo_variants.written_gradient import written_gradient
 
@@ -46,6 +47,9 @@ class StagedUpdate:
         self.form = form
         self.adam = adam
         self.trunk = trunk
+        self.skipper = StepSkipper(algorithm)
+        if adam is not None:
+            adam.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
         self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, algorithm.batch_size)
         # A decision needs the whole rollout. Where the KL is only logged a sample will do: this matters for images.
         self.needs_old = algorithm.needs_old_distribution()
@@ -76,7 +80,8 @@ class StagedUpdate:
             return th.stack(metrics), True
         if loss is not None:
             self._backward(loss)
-        return th.stack(metrics._replace(grad_norm=self._clip_and_step())), False
+        norm, skipped = self._clip_and_step(metrics.loss)
+        return th.stack(metrics._replace(grad_norm=norm, skipped=skipped)), False
 
     def kl_divergence(self) -> float:
         """Measure the exact KL between the policy before the update and now.
@@ -119,13 +124,11 @@ class StagedUpdate:
             self.policy.optimizer.zero_grad()
             loss.backward()
 
-    def _clip_and_step(self) -> th.Tensor:
-        limit = self.algorithm.max_grad_norm
-        if self.adam is not None:
-            return self.adam.step(limit)
-        norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), limit)
-        self.policy.optimizer.step()
-        return norm
+    def _clip_and_step(self, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        if self.adam is None:
+            return self.skipper.clip_and_step(loss)
+        norm = self.adam.step(self.algorithm.max_grad_norm, loss)
+        return norm, self.adam.skipped
 
     def _measure(self) -> tuple[DistributionFamily, Parameters]:
         """Compute the action distributions of the measured rows under the current policy, without gradient."""

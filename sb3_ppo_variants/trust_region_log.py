@@ -7,10 +7,8 @@ is named like the logger key without its prefix, and a cell is empty where nothi
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,12 +32,14 @@ _LOGGED = (
     *("value_clip_fraction", "clip_range_vf"),
     *("policy_gradient_loss", "policy_objective", "value_loss", "entropy_loss", "loss"),
     *("explained_variance", "grad_norm", "std", "learning_rate", "epochs_done"),
+    "skipped_minibatches",
 )
 COLUMNS = (*_PLACE, *_EPISODES, *_LOGGED, "stopped")
 """The layout of the file."""
 
 _COEFFICIENTS = ("target_kl", "beta", "clip_range", "clip_range_vf")
-_COLUMN_OF = {name: "policy_gradient_loss" if name == "policy_loss" else name for name in MinibatchMetrics._fields}
+_RENAMED = {"policy_loss": "policy_gradient_loss", "skipped": "skipped_minibatches"}
+_COLUMN_OF = {name: _RENAMED.get(name, name) for name in MinibatchMetrics._fields}
 
 
 class TrustRegionLog(NamedTuple):
@@ -88,66 +88,81 @@ class TrustRegionLog(NamedTuple):
         )
 
 
-def rows_of_update(
-    model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: int, minibatches: bool = False
-) -> list[Row]:
-    """Collect what is known of the update that a model has just made.
+def text_of_update(model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: int, minibatches: bool = False) -> str:
+    """Write what is known of the update that a model has just made.
 
     :param model: after the update and before the next rollout
     :param logged: its logger's values
     :param number: of the update, counted from 1
     :param minibatches: add a row per minibatch
-    :return: rows of minibatches and epochs, then the one of the whole update
+    :return: lines of CSV: of minibatches and epochs, then the one of the whole update
     """
-    place = {"update": number, "timesteps": model.num_timesteps, "n_updates": logged["train/n_updates"]}
-    whole: Row = {**place, **episode_means(model)}
-    whole |= {name: float(logged[f"train/{name}"]) for name in _LOGGED if f"train/{name}" in logged}
+    row = row_of_update(model, logged, number)
+    whole = ",".join(repr(row[name]) if name in row else "" for name in COLUMNS) + "\n"
     trace: UpdateTrace | None = getattr(model, "last_update", None)
     if trace is None:
-        return [whole]
-    whole["stopped"] = float(trace.stopped)
+        return whole
     unused = set() if model.needs_old_distribution() else {"kl_divergence"}  # type: ignore[attr-defined]  # has a trace
     unused |= {"value_clip_fraction"} if model.clip_range_vf is None else set()  # type: ignore[attr-defined]
-    parts = [*(_minibatch_rows(trace) if minibatches else []), *_epoch_rows(trace)]
-    parts = [{name: value for name, value in part.items() if name not in unused} for part in parts]
-    return [*({**place, **part} for part in parts), whole]
+    tables = [*([_minibatches_of(trace)] if minibatches else []), _epochs_of(trace)]
+    place = _place(model, logged, number)
+    return "".join(_lines(place, {n: c for n, c in table.items() if n not in unused}) for table in tables) + whole
 
 
-def episode_means(model: OnPolicyAlgorithm) -> Row:
-    """Return mean return and length of the latest episodes, as SB3 logs them; nothing before the first one ended.
+def row_of_update(model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: int) -> Row:
+    """Collect what is known of the whole of the update that a model has just made.
 
-    :param model: whose environment has a Monitor
+    :param model: after the update and before the next rollout
+    :param logged: its logger's values
+    :param number: of the update, counted from 1
     """
+    row: Row = {**_place(model, logged, number), **_episode_means(model)}
+    row |= {name: float(logged[f"train/{name}"]) for name in _LOGGED if f"train/{name}" in logged}
+    trace: UpdateTrace | None = getattr(model, "last_update", None)
+    return row if trace is None else {**row, "stopped": float(trace.stopped)}
+
+
+def _place(model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: int) -> Row:
+    return {"update": number, "timesteps": model.num_timesteps, "n_updates": int(logged["train/n_updates"])}
+
+
+def _episode_means(model: OnPolicyAlgorithm) -> Row:
+    """Mean return and length of the latest episodes, as SB3 logs them; nothing before the first one ended."""
     episodes = model.ep_info_buffer
     if not episodes:
         return {}
     return {name: float(safe_mean([episode[key] for episode in episodes])) for name, key in _EPISODES.items()}
 
 
-def _minibatch_rows(trace: UpdateTrace) -> Iterator[Row]:
-    starts = np.searchsorted(trace.epoch, trace.epoch)
-    for i, values in enumerate(trace.minibatches):
-        place = {"epoch": int(trace.epoch[i]) + 1, "minibatch": i - int(starts[i]) + 1}
-        yield {**place, **dict(zip(_COLUMN_OF.values(), values))}
+def _minibatches_of(trace: UpdateTrace) -> Table:
+    within_epoch = np.arange(len(trace.epoch)) - np.searchsorted(trace.epoch, trace.epoch)
+    place = {"epoch": trace.epoch + 1.0, "minibatch": within_epoch + 1.0}
+    return {**place, **dict(zip(_COLUMN_OF.values(), trace.minibatches.T.astype(np.float64)))}
 
 
-def _epoch_rows(trace: UpdateTrace) -> Iterator[Row]:
-    columns = {column: trace.per_epoch(name) for name, column in _COLUMN_OF.items()}
-    columns["ratio_max"] = np.array([trace.column("ratio_max")[trace.epoch == e].max() for e in np.unique(trace.epoch)])
-    for i, coefficients in enumerate(trace.coefficients):
-        known = {name: float(coefficients[name]) for name in _COEFFICIENTS if name in coefficients}
-        row: Row = {"epoch": i + 1, **{name: float(column[i]) for name, column in columns.items()}}
-        yield row | {name: value for name, value in known.items() if math.isfinite(value)}
+def _epochs_of(trace: UpdateTrace) -> Table:
+    starts = np.flatnonzero(np.diff(trace.epoch, prepend=-1))
+    taken = np.add.reduceat(trace.taken, starts, dtype=np.float64)
+    sums = np.add.reduceat(np.where(trace.taken[:, None], trace.minibatches, 0), starts, axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # NaN where every step was skipped
+        table: Table = dict(zip(_COLUMN_OF.values(), (sums / taken[:, None]).T))
+    table["epoch"] = np.arange(1.0, len(starts) + 1)
+    table["skipped_minibatches"] = np.diff(starts, append=len(trace.epoch)) - taken
+    ratios = np.where(trace.taken, trace.column("ratio_max"), np.nan)
+    table["ratio_max"] = np.fmax.reduceat(ratios, starts).astype(np.float64)
+    for name in _COEFFICIENTS:
+        values = np.array([float(epoch.get(name, math.inf)) for epoch in trace.coefficients])
+        if np.isfinite(values).all():
+            table[name] = values
+    return table
 
 
-def as_text(rows: Iterable[Row]) -> str:
-    """Write rows as lines of CSV; numbers keep all their digits.
-
-    :param rows: column name -> value
-    """
-    text = io.StringIO()
-    csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n").writerows(rows)
-    return text.getvalue()
+def _lines(place: Row, table: Table) -> str:
+    """Write the rows of a table with what they share; nine digits keep a float32 as it is."""
+    cells = [repr(place[name]) if name in place else "%.9g" if name in table else "" for name in COLUMNS]
+    template = ",".join(cells) + "\n"
+    values = np.stack([table[name] for name in COLUMNS if name in table], axis=1)
+    return "".join([template % tuple(row) for row in values.tolist()])
 
 
 HEADER = ",".join(COLUMNS) + "\n"
@@ -168,7 +183,7 @@ def complete_rows(path: Path) -> list[list[str]]:
         text.partition("\n")[0][:100],
         "choose another path, or move the file away",
     )
-    rows = list(csv.reader(text[: text.rfind("\n")].split("\n")[1:]))
+    rows = [line.split(",") for line in text[: text.rfind("\n")].split("\n")[1:]]
     epoch = COLUMNS.index("epoch")
     updates = [i for i, row in enumerate(rows) if row[epoch] == ""]
     return rows[: updates[-1] + 1] if updates else []
@@ -184,15 +199,15 @@ def read_trust_region(path: str | Path) -> TrustRegionLog:
     values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(COLUMNS))
     epoch, minibatch = (~np.isnan(values[:, COLUMNS.index(name)]) for name in ("epoch", "minibatch"))
     kinds = (~epoch, epoch & ~minibatch, minibatch)
-    return TrustRegionLog(*(table_of(values[kind]) for kind in kinds))
+    return TrustRegionLog(*(dict(zip(COLUMNS, values[kind].T)) for kind in kinds))
 
 
-def table_of(values: npt.NDArray[np.float64]) -> Table:
-    """Name the columns of an array.
+def table_of(rows: Sequence[Row]) -> Table:
+    """Turn rows into columns, with NaN where nothing was logged.
 
-    :param values: shape (n_rows, n_columns), in the order of ``COLUMNS``
+    :param rows: column name -> value
     """
-    return dict(zip(COLUMNS, values.T))
+    return {name: np.array([row.get(name, math.nan) for row in rows], dtype=np.float64) for name in COLUMNS}
 
 
 __all__ = ["COLUMNS", "Table", "TrustRegionLog", "read_trust_region"]

@@ -9,7 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sb3_ppo_variants.trust_region_log import COLUMNS, HEADER, TRUST_REGION, as_text, complete_rows, rows_of_update
+from stable_baselines3.common.logger import TensorBoardOutputFormat
+
+from sb3_ppo_variants.arguments import check_count
+from sb3_ppo_variants.figure_style import check_ending, new_figure
+from sb3_ppo_variants.plots import plot_trust_region
+from sb3_ppo_variants.trust_region_log import (
+    COLUMNS,
+    HEADER,
+    TRUST_REGION,
+    Row,
+    complete_rows,
+    row_of_update,
+    table_of,
+    text_of_update,
+)
 from sb3_ppo_variants.update_callback import UpdateCallback
 
 
@@ -72,10 +86,70 @@ class TrustRegionRecorder(UpdateCallback):
                 stacklevel=2,
             )
         self.n_recorded += 1
-        rows = rows_of_update(self.model, logged, self.n_recorded, self.minibatches)
         with self.path.open("a", newline="\n") as file:
-            file.write(as_text(rows))
+            file.write(text_of_update(self.model, logged, self.n_recorded, self.minibatches))
 
     def _say(self, message: str) -> None:
         if self.verbose >= 1:
             print(message)
+
+
+class TrustRegionFigure(UpdateCallback):
+    """Draws KL, beta or epsilon, clip fraction and return over the training so far.
+
+    The figure is in a PNG file, which is replaced every time, and in TensorBoard as ``trust_region/figure`` if that is
+    among the logger's outputs. It is drawn every ``every`` updates and at the end of training; each drawing takes about
+    a second. It needs matplotlib: ``pip install "sb3-ppo-variants[plots]"``.
+
+    :param every: updates from one drawing to the next, >= 1
+    :param path: of the file, ending in .png, .svg or .pdf; None for ``trust_region.png`` in the logger's folder, that
+        of the TensorBoard run
+    :param verbose: 1 says where the figure is
+    :raises ValueError: for a value outside its range; before training, if the file cannot be written
+    :raises ImportError: before training, if matplotlib is not installed
+    """
+
+    def __init__(self, every: int = 10, path: str | os.PathLike[str] | None = None, verbose: int = 0):
+        super().__init__(verbose)
+        check_count("every", every, "pass 1 to draw after every update")
+        self.every = every
+        self.path = None if path is None else check_ending(path)
+        self._rows: list[Row] = []
+        self._drawn = 0
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        new_figure(1, 1)
+        self._file = self.path or Path(self.logger.dir or ".") / "trust_region.png"
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.open("ab").close()
+        except OSError as error:
+            raise ValueError(f"`path` must be a file that can be written, got {self._file} ({error})") from error
+        if self.model.num_timesteps == 0:
+            self._rows, self._drawn = [], 0
+
+    def _on_update(self, logged: Mapping[str, Any]) -> None:
+        self._rows.append(row_of_update(self.model, logged, len(self._rows) + 1))
+        if len(self._rows) % self.every == 0:
+            self._draw()
+
+    def _on_training_end(self) -> None:
+        super()._on_training_end()
+        if len(self._rows) > self._drawn:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = len(self._rows)
+        figure = plot_trust_region([table_of(self._rows)])
+        figure.savefig(self._file, dpi=120)
+        for output in self.logger.output_formats:
+            # Not by logger.record: the next dump comes after a further rollout, and after the last update there is none
+            if isinstance(output, TensorBoardOutputFormat):
+                output.writer.add_figure("trust_region/figure", figure, self.model.num_timesteps)
+                output.writer.flush()
+        if self.verbose >= 1:
+            print(f"Trust region of {self._drawn} updates: {self._file}")
+
+
+__all__ = ["TrustRegionFigure", "TrustRegionRecorder"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ class UpdateCallback(BaseCallback):
 
     model: OnPolicyAlgorithm
     _n_updates: float = math.inf  # no update counts before training starts
+    _told_of_missing_keys = False
 
     def _on_update(self, logged: Mapping[str, Any]) -> None:
         """React to an update.
@@ -34,6 +36,22 @@ class UpdateCallback(BaseCallback):
         :param logged: the logger's values, key -> value
         """
         raise NotImplementedError
+
+    def read(self, logged: Mapping[str, Any], *keys: str) -> float | None:
+        """Return the first of the keys that was logged; if there is none, warn once.
+
+        :param logged: as in ``_on_update``
+        :param keys: of the logger
+        """
+        for key in keys:
+            if key in logged:
+                return float(logged[key])
+        if not self._told_of_missing_keys:
+            self._told_of_missing_keys = True
+            names = " or ".join(keys)
+            message = f"{type(self.model).__name__} logs no {names}: {type(self).__name__} has nothing to go by"
+            warnings.warn(message, stacklevel=2)
+        return None
 
     def _init_callback(self) -> None:
         name, model = type(self).__name__, type(self.model).__name__

@@ -27,6 +27,7 @@ class MinibatchMetrics(NamedTuple):
     :param ratio_max: largest ratio
     :param kl_divergence: exact KL on the minibatch's states before its step; 0 where neither loss nor limit needs it
     :param grad_norm: gradient norm before clipping; 0 for a minibatch at which the update stopped
+    :param skipped: 1 if the step was not taken because loss or gradient was not finite, else 0
     """
 
     policy_loss: th.Tensor
@@ -39,6 +40,10 @@ class MinibatchMetrics(NamedTuple):
     ratio_max: th.Tensor
     kl_divergence: th.Tensor
     grad_norm: th.Tensor
+    skipped: th.Tensor
+
+
+_KL, _SKIPPED = (MinibatchMetrics._fields.index(name) for name in ("kl_divergence", "skipped"))
 
 
 @dataclass(frozen=True)
@@ -71,20 +76,27 @@ class UpdateTrace:
         return column
 
     def per_epoch(self, name: str) -> FloatArray:
-        """Average one metric over the minibatches of each epoch.
+        """Average one metric over the minibatches of each epoch that were not skipped.
 
         :param name: a field of ``MinibatchMetrics``
         :return: shape (n_epochs,)
         """
-        column = self.column(name)
-        return np.array([column[self.epoch == epoch].mean() for epoch in np.unique(self.epoch)], dtype=np.float32)
+        column, taken = self.column(name), self.taken
+        epochs = np.unique(self.epoch[taken])
+        return np.array([column[taken & (self.epoch == epoch)].mean() for epoch in epochs], dtype=np.float32)
 
     def mean(self, name: str) -> float:
-        """Average one metric over all minibatches of the update.
+        """Average one metric over all minibatches of the update that were not skipped.
 
         :param name: a field of ``MinibatchMetrics``
         """
-        return float(self.column(name).mean(dtype=np.float64))
+        return float(self.column(name)[self.taken].mean(dtype=np.float64))
+
+    @property
+    def taken(self) -> npt.NDArray[np.bool_]:
+        """Which minibatches were not skipped as non-finite, shape (n_minibatches,)."""
+        taken: npt.NDArray[np.bool_] = self.column("skipped") == 0
+        return taken
 
 
 class TraceRecorder:
@@ -142,8 +154,21 @@ class TraceRecorder:
         """
         rows = th.cat(self._rows[self._rows_read :])
         self._rows_read = len(self._rows)
-        self.last_kl = rows[:, MinibatchMetrics._fields.index("kl_divergence")].mean().item()
+        self.last_kl = rows[:, _KL].where(rows[:, _SKIPPED] == 0, th.nan).nanmean().item()
         return self.last_kl
+
+    def count_skipped(self) -> int:
+        """Count the steps so far that were not taken because something was not finite; this waits for the device."""
+        return int(th.cat(self._rows)[:, _SKIPPED].sum().item())
+
+    def first_skipped(self) -> tuple[int, int, FloatArray]:
+        """Find the first step that was not taken.
+
+        :return: its minibatch within the epoch and its epoch, from 0, and its metrics, shape (n_metrics,)
+        """
+        rows = th.cat(self._rows).cpu().numpy()
+        first = int(np.argmax(rows[:, _SKIPPED] > 0))
+        return first - self._epochs.index(self._epochs[first]), self._epochs[first], rows[first]
 
     def end_epoch(self, coefficients: Mapping[str, Number]) -> None:
         """Close an epoch, whether it was completed or broken off.

@@ -157,3 +157,22 @@ def test_beta_and_epsilon_move_oppositely(controller: BandController, value: flo
     assert beta.value * epsilon.value == pytest.approx(value**2, rel=1e-12)
     assert (beta.value > value) == (beta.verdict == "above")
     assert (epsilon.value > value) == (beta.verdict == "below")
+
+
+@pytest.mark.parametrize(
+    ("scale", "base", "measured", "tightens", "moved", "saturated"),
+    [
+        pytest.param(1.0, 0.5, 0.75, "down", 0.25, False, id="above"),
+        pytest.param(1.0, 0.5, 0.0, "up", 0.25, False, id="below_the_other_way_round"),
+        pytest.param(0.5, 0.5, 0.25, "down", 0.5, False, id="inside"),
+        pytest.param(0.5, 0.5, 0.0, "down", 2.0, False, id="below"),
+        pytest.param(1.0, 0.5, 0.0, "down", 2.0, True, id="the_bound_on_the_product_holds_it"),
+        pytest.param(8.0, 0.5, 0.75, "down", 0.5, False, id="comes_down_from_the_bound"),
+        pytest.param(2.0, 0.01, 0.0, "down", 2.0, False, id="no_say_where_the_base_is_below_the_bound"),
+    ],
+)
+def test_rescale_moves_the_factor_so_that_the_product_takes_the_step(
+    scale: float, base: float, measured: float, tightens: Tightens, moved: float, saturated: bool
+) -> None:
+    adjustment = CONTROLLER.rescale(scale, base, measured, TARGET, (0.0625, 1.0), tightens)
+    assert (adjustment.value, adjustment.saturated) == (moved, saturated)

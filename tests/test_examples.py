@@ -5,18 +5,25 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sb3_contrib
+import stable_baselines3
 
 import sb3_ppo_variants
-from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty, callbacks
+from sb3_ppo_variants.trust_region_log import COLUMNS, read_trust_region
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = {
     "cartpole_penalty.py": ["Return over 20 episodes: ", "beta is now "],
     "compare_clip_and_penalty.py": ["PPO-Clip  ", "PPO-Penalty  ", "PPO-Penalty, paper's rule", "of the updates"],
+    "job_shop.py": ["most work remaining", "learned by MaskablePPOPenalty"],
+    "masked_invalid_actions.py": ["MaskablePPO: ", "MaskablePPOPenalty: "],
+    "recurrent_cartpole.py": ["LSTM: return", "no memory: return"],
     "own_variant.py": ["PPORollback: return", "PPOAdaptiveRollback: return"],
 }
 
@@ -67,10 +74,42 @@ def test_parameter_table_is_the_signature(page: str, cls: Any) -> None:
     assert documented == [(p.name, "required" if p.default is p.empty else f"`{p.default!r}`") for p in parameters]
 
 
+def recorded_keys(files: Iterable[Path]) -> set[str]:
+    found = (re.findall(r'(?:record|add_figure)\(\s*"(\w+/\w+)"', path.read_text()) for path in files)
+    return {key for keys in found for key in keys}
+
+
 def test_every_logged_key_is_documented() -> None:
-    written = set()
-    for path in (ROOT / "sb3_ppo_variants").rglob("*.py"):
-        written |= set(re.findall(r'record\("(train/\w+)"', path.read_text()))
-    table = (ROOT / "docs/metrics.md").read_text().split("## When they appear")[0]
-    documented = set(re.findall(r"^\| `(train/\w+)` \|", table, flags=re.MULTILINE))
-    assert documented - {"train/learning_rate"} == written  # that one is recorded by SB3 itself
+    sb3, contrib = (Path(module.__file__).parent for module in (stable_baselines3, sb3_contrib))
+    common = [sb3 / "common" / f"{name}.py" for name in ("on_policy_algorithm", "base_class", "callbacks")]
+    algorithms = [sb3 / "ppo", sb3 / "a2c", contrib / "trpo", contrib / "ppo_recurrent", contrib / "ppo_mask"]
+    theirs = recorded_keys([*common, *(path for folder in algorithms for path in folder.glob("*.py"))])
+    ours = recorded_keys((ROOT / "sb3_ppo_variants").rglob("*.py"))
+    assert {"train/loss", "rollout/ep_rew_mean"} < theirs and {"train/beta", "trust_region/figure"} < ours
+    tables = (ROOT / "docs/metrics.md").read_text().split("## When they appear")[0]
+    documented = re.findall(r"^\| `(\w+/\w+)` \|", tables, flags=re.MULTILINE)
+    assert len(documented) == len(set(documented))
+    assert set(documented) == ours | theirs
+
+
+def test_every_column_of_the_recorder_is_documented() -> None:
+    section = (ROOT / "docs/callbacks.md").read_text().split("## The file of TrustRegionRecorder")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*) \|", section, flags=re.MULTILINE)
+    assert tuple(re.findall(r"`(\w+)`", " ".join(rows))) == COLUMNS
+
+
+def test_callbacks_page_has_the_signatures() -> None:
+    page = (ROOT / "docs/callbacks.md").read_text()
+    named = [name for name in callbacks.__all__ if name not in ("UpdateCallback", "ClipFractionRecord")]
+    for name in named:
+        parameters = [p for p in inspect.signature(getattr(callbacks, name)).parameters.values() if p.name != "verbose"]
+        arguments = (p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters)
+        assert f"### `{name}({', '.join(arguments)})`" in page
+
+
+def test_callbacks_page_shows_code_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/callbacks.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(compile(code.replace("100_000", "3_000"), "docs/callbacks.md", "exec"), {})
+    assert len(read_trust_region("run.csv").updates["update"]) == 2

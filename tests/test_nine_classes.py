@@ -45,7 +45,7 @@ def finite(model: Any) -> bool:
 
 
 def test_the_list_is_complete() -> None:
-    assert set(VARIANTS) == set(sb3_ppo_variants.__all__)
+    assert set(VARIANTS) == set(sb3_ppo_variants.__all__) - {"NonFiniteUpdateError"}
     assert len(VARIANTS) == 9
 
 

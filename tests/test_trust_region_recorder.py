@@ -22,10 +22,12 @@ from stable_baselines3 import A2C, DQN
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback, EvalCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor, VecNormalize
+from test_nonfinite import faulty
 
 import sb3_ppo_variants
 from sb3_ppo_variants import MaskablePPOPenalty, PPOClip, PPOPenalty
 from sb3_ppo_variants.callbacks import TrustRegionRecorder
+from sb3_ppo_variants.plots import plot_update
 from sb3_ppo_variants.trust_region_log import COLUMNS, HEADER, read_trust_region
 from sb3_ppo_variants.update_metrics import MinibatchMetrics
 
@@ -134,6 +136,22 @@ def test_the_course_of_an_update_can_be_read_back(cls: type[Any], tmp_path: Path
     assert len(trace.coefficients) == len(kept.coefficients)
     assert trace.coefficients[0]["clip_range_vf"] == kept.coefficients[0]["clip_range_vf"]
     assert read_trust_region(tmp_path / "run.csv").update_trace(1).kl_divergence != kept.kl_divergence
+
+
+@pytest.mark.parametrize("cls", [PPOClip, PPOPenalty])
+def test_skipped_minibatches_count_in_no_mean(cls: type[Any], tmp_path: Path) -> None:
+    model = build(cls, env=faulty("reward", at=1), on_nonfinite="skip", max_kl=None)  # one in each epoch
+    model.learn(ROLLOUT, callback=TrustRegionRecorder(tmp_path / "run.csv", minibatches=True))
+    log, kept = read_trust_region(tmp_path / "run.csv"), model.last_update
+    assert list(log.epochs["skipped_minibatches"]) == [1, 1, 1]
+    assert list(log.updates["skipped_minibatches"]) == [3]
+    assert np.isnan(log.minibatches["value_loss"]).sum() == 3
+    for column in ("value_loss", "grad_norm", "clip_fraction"):
+        assert log.epochs[column] == pytest.approx(kept.per_epoch(column), rel=1e-5)
+    for name in ("value_loss", "grad_norm", "skipped"):
+        np.testing.assert_array_equal(log.update_trace().column(name), kept.column(name))
+    texts = [axes.get_title() for axes in plot_update(log.update_trace()).axes]
+    assert ("(exact)" in texts[0]) == (cls is PPOPenalty)
 
 
 def test_an_update_that_is_not_in_the_file_is_refused(tmp_path: Path) -> None:

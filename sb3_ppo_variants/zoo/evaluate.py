@@ -5,6 +5,7 @@ prints one line for each; this is for scripts and tables.
 """
 
 import argparse
+import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ class TrainedAgent(NamedTuple):
 def evaluate() -> None:
     """Run the command: parse its arguments, evaluate, print mean and standard deviation of the return."""
     arguments = _parser().parse_args()
+    for package in arguments.gym_packages:
+        importlib.import_module(package)
     if arguments.num_threads > 0:
         th.set_num_threads(arguments.num_threads)
     set_random_seed(arguments.seed)
@@ -49,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
     parser.add_argument("--seed", default=0, type=int, help="random seed")
     parser.add_argument("--device", default="auto", help="PyTorch device")
+    parser.add_argument("--gym-packages", nargs="+", default=[], help="modules to import that register environments")
     parser.add_argument("--num-threads", default=-1, type=int, help="threads of PyTorch (-1: its default)")
     return parser
 

@@ -1,32 +1,122 @@
-"""The zoo's experiment manager with hyperparameter files of our own."""
+"""The zoo's experiment manager, taught what it has no hook for."""
 
+import contextlib
 import inspect
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
+import optuna
+import rl_zoo3.exp_manager
 from rl_zoo3.exp_manager import ExperimentManager as StockExperimentManager
+from rl_zoo3.utils import ALGOS
+from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants.zoo import ALGORITHMS
-
-
-def hyperparams_folder() -> Path:
-    """Return the folder with one YAML file per algorithm: in the installed package, or beside it in a source tree."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "hyperparams"
-    return installed if installed.is_dir() else package.parent / "hyperparams"
+from sb3_ppo_variants.nonfinite import NonFiniteUpdateError
+from sb3_ppo_variants.saved_class import check_saved_class, saved_attributes
+from sb3_ppo_variants.zoo import ALGORITHMS, is_maskable, is_recurrent
+from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source, our_schedules, recurrent_policy
+from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
 
 
 class VariantExperimentManager(StockExperimentManager):
-    """rl-zoo3's experiment manager that takes the hyperparameters of our algorithms from our own files.
+    """rl-zoo3's experiment manager for our algorithms; stock ones go through it unchanged.
 
-    An explicit ``--conf-file`` is used as it is, and stock algorithms keep the zoo's files.
+    Hyperparameters come from our files, or, for an environment that they do not list, from the zoo's file of the host.
+    An explicit ``--conf-file`` is used as it is.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         given = inspect.signature(StockExperimentManager).bind(*args, **kwargs).arguments
-        if not given.get("config") and self.algo in ALGORITHMS:
-            self.config = str(hyperparams_folder() / f"{self.algo}.yml")
+        self._is_ours = self.algo in ALGORITHMS
+        self._source: Source | None = None
+        if self._is_ours and not given.get("config"):
+            self._source = find_source(self.algo, self.env_name.gym_id, self._is_atari)
+            self.config = str(self._source.path)
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not self._is_ours:
+            return super().read_hyperparameters()
+        self._announce_source()
+        self._override_by_trial()
+        hyperparams, saved = super().read_hyperparameters()
+        self._drop(hyperparams, saved)
+        if is_recurrent(self.algo) and "policy" in hyperparams:
+            hyperparams["policy"] = saved["policy"] = recurrent_policy(self.algo, hyperparams["policy"])
+        check_keys(self.algo, self.custom_hyperparams or {}, "-params")
+        check_keys(self.algo, hyperparams, f"{self.config}, {self.env_name.gym_id}")
+        return hyperparams, saved
+
+    def _announce_source(self) -> None:
+        if self._source is not None and self._source.is_fallback:
+            print(
+                f"No entry for {self.env_name.gym_id} in {self.algo}.yml: taking the zoo's from "
+                f"{self._source.path.name}; what it does not set has the defaults of {ALGORITHMS[self.algo].__name__}"
+            )
+
+    def _override_by_trial(self) -> None:
+        """Load the trial that the zoo leaves out: number 0, or the best one if a study but no number is given."""
+        if self.optimize_hyperparameters or not (self.storage and self.study_name) or self.trial_id:
+            return
+        print(f"Loading {'the best trial' if self.trial_id is None else 'trial 0'} of the study {self.study_name}")
+        trial = self.load_trial(self.storage, self.study_name, self.trial_id)
+        self.custom_hyperparams = {**trial, **(self.custom_hyperparams or {})}
+
+    def _drop(self, hyperparams: dict[str, Any], saved: dict[str, Any]) -> None:
+        for key, reason in self._source.dropped.items() if self._source is not None else ():
+            if key in hyperparams and key not in (self.custom_hyperparams or {}):
+                del hyperparams[key]
+                print(f"{key} {saved.pop(key)} of that entry is left out: {reason}")
+
+    def _preprocess_schedules(self, hyperparams: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        # a static method in the zoo, which needs to know nothing
+        if not self._is_ours:
+            return super()._preprocess_schedules(hyperparams)
+        ours = our_schedules(hyperparams)
+        theirs = {key: value for key, value in hyperparams.items() if key not in ours}
+        return {**super()._preprocess_schedules(theirs), **ours}
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        env = super().create_envs(n_envs, eval_env, no_log)
+        if is_maskable(self.algo):
+            require_masks(env, self.algo, self.env_name.gym_id)
+        return env
+
+    def create_callbacks(self) -> None:
+        with self._masked_evaluations():
+            super().create_callbacks()  # type: ignore[no-untyped-call]
+
+    def hyperparameters_optimization(self) -> None:
+        with self._masked_evaluations():
+            super().hyperparameters_optimization()
+
+    def objective(self, trial: optuna.Trial) -> float:
+        try:
+            return super().objective(trial)
+        except NonFiniteUpdateError as error:  # the zoo prunes a trial with NaN too, but knows other exceptions
+            print(error)
+            raise optuna.TrialPruned from error
+
+    @contextlib.contextmanager
+    def _masked_evaluations(self) -> Iterator[None]:
+        """Evaluate a maskable algorithm with masks: the zoo names its callbacks in the middle of its methods."""
+        zoo: Any = rl_zoo3.exp_manager
+        stock = zoo.EvalCallback, zoo.TrialEvalCallback
+        if is_maskable(self.algo):
+            zoo.EvalCallback, zoo.TrialEvalCallback = MaskableEvalCallback, MaskableTrialEvalCallback
+        try:
+            yield
+        finally:
+            zoo.EvalCallback, zoo.TrialEvalCallback = stock
+
+    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        # Our classes refuse a model of another class by themselves; stock ones are kept from loading ours.
+        data = {} if self._is_ours else saved_attributes(self.trained_agent)
+        if "saved_as" in data:
+            check_saved_class(ALGOS[self.algo], data, self.trained_agent)
+        return super()._load_pretrained_agent(hyperparams, env)
 
 
-__all__ = ["StockExperimentManager", "VariantExperimentManager", "hyperparams_folder"]
+__all__ = ["StockExperimentManager", "VariantExperimentManager"]

@@ -1,0 +1,193 @@
+"""Kill a run with SIGKILL at random moments and resume it, again and again, until it is done.
+
+    python benchmarks/kill_resume.py                 # the figures of docs/reliability.md
+
+The run writes a checkpoint after every update. One parent imports everything and forks each attempt, so that an attempt
+begins at once. As soon as the child says that it trains, from which step on, a random time runs, and then SIGKILL finds
+it wherever it is: in a rollout, in an update, in the middle of a save.
+
+Counted: kills that hit a save (a file under its temporary name was left); attempts that resumed; attempts that failed,
+or began from a checkpoint older than the last save completed before; damaged files. When the kills are used up the run
+goes on to its end, which must equal that of an uninterrupted run.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import torch as th
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+
+from sb3_ppo_variants import PPOPenalty
+from sb3_ppo_variants.checkpoint_files import list_checkpoints
+from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
+
+N_ENVS, N_STEPS = 2, 32
+ROLLOUT = N_ENVS * N_STEPS
+
+
+class ReportingCallback(ResumableCheckpointCallback):
+    """Writes to a pipe, which outlives the process, where it began and every completed save."""
+
+    def __init__(self, path: Path, pipe: int):
+        super().__init__(save_freq=1, path=path)
+        self._pipe: int | None = pipe
+        self._began = False
+
+    def _on_rollout_start(self) -> None:
+        super()._on_rollout_start()
+        if not self._began:
+            self._began = True
+            self._report()
+
+    def _save(self, at_end: bool) -> None:
+        super()._save(at_end)
+        self._report()
+
+    def _report(self) -> None:
+        assert self._pipe is not None
+        os.write(self._pipe, f"{self.model.num_timesteps}\n".encode())
+
+
+def make_env() -> VecEnv:
+    return VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")] * N_ENVS))
+
+
+def train(folder: Path, total: int, pipe: int) -> Any:
+    """Begin the run, or resume it where there is a checkpoint."""
+    writer = ReportingCallback(folder, pipe)
+    if list_checkpoints(folder):
+        return resume(folder, make_env(), writer, device="cpu")
+    model = PPOPenalty("MlpPolicy", make_env(), n_steps=N_STEPS, batch_size=32, n_epochs=4, seed=0, device="cpu")
+    return model.learn(total, writer)
+
+
+class Attempt(NamedTuple):
+    """What became of one process.
+
+    :param began: step at which its training began; None if it did not
+    :param saved: step of its last completed save; None without one
+    :param status: exit status; None if it was killed
+    """
+
+    began: int | None
+    saved: int | None
+    status: int | None
+
+
+def attempt(folder: Path, total: int, seconds: float | None) -> Attempt:
+    """Fork a process that trains, and kill it.
+
+    :param folder: of the checkpoints
+    :param total: environment steps of the run
+    :param seconds: from the beginning of its training to the kill; None: let it finish
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reading)
+            train(folder, total, writing)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        first = pipe.readline()
+        if seconds is not None:
+            time.sleep(seconds)
+            os.kill(child, signal.SIGKILL)
+        steps = [int(line) for line in [first, *pipe] if line]
+    _, status = os.waitpid(child, 0)
+    exit_status = None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    return Attempt(steps[0] if steps else None, steps[-1] if len(steps) > 1 else None, exit_status)
+
+
+def parameters(folder: Path) -> list[th.Tensor]:
+    """Read the parameters at the end of the run."""
+    return list(resume(folder, make_env(), device="cpu").policy.parameters())
+
+
+def killed_run(folder: Path, total: int, count: Counter[str], kills: int, moments: Iterator[float]) -> None:
+    """Train one run to its end through as many kills as are left.
+
+    :param folder: of its checkpoints
+    :param total: environment steps
+    :param count: what happened, added to
+    :param kills: how many in all
+    :param moments: seconds until each kill
+    """
+    last_save, finished = 0, False
+    while not finished:
+        done = attempt(folder, total, next(moments) if count["kills"] < kills else None)
+        finished = done.status is not None
+        count["failed"] += done.status not in (0, None) or done.began is None
+        count["resumed"] += last_save > 0 and done.began is not None
+        count["older_than_last_save"] += done.began is not None and done.began < last_save
+        count["kills"] += not finished
+        count["in_a_save"] += any(folder.glob(".unfinished_*"))
+        count["damaged"] += sum(not file.intact() for file in list_checkpoints(folder))
+        count["before_the_first_save"] += not list_checkpoints(folder)
+        last_save = max(last_save, done.saved or 0)
+    count["runs"] += 1
+
+
+def measure(kills: int, updates: int, seed: int) -> dict[str, Any]:
+    """Run the experiment.
+
+    :param kills: how many
+    :param updates: of the run; another one is begun if it ends before all kills are done
+    :param seed: of the moments
+    """
+    rng, total = random.Random(seed), updates * ROLLOUT
+    names = ("kills", "resumed", "before_the_first_save", "in_a_save", "older_than_last_save", "damaged", "failed")
+    count = Counter(dict.fromkeys(names, 0))
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "whole"
+        start = time.perf_counter()
+        assert attempt(whole, total, None).status == 0
+        per_update = (time.perf_counter() - start) / updates
+        expected, equal = parameters(whole), True
+        moments = iter(lambda: rng.uniform(0, 12 * per_update), None)
+        while count["kills"] < kills:
+            folder = Path(scratch) / str(count["runs"])
+            killed_run(folder, total, count, kills, moments)
+            equal = equal and all(th.equal(a, b) for a, b in zip(expected, parameters(folder)))
+    return {**count, "ms_per_update_and_save": round(1000 * per_update, 1), "equals_uninterrupted": equal}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--updates", type=int, default=600, help="length of the run")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    args = parser.parse_args()
+    th.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    result = measure(args.kills, args.updates, args.seed)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(f"{name:24}{value}")
+    failures = result["failed"] + result["older_than_last_save"] + result["damaged"]
+    sys.exit(1 if failures or not result["equals_uninterrupted"] else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The zoo's commands for the Hugging Face hub, with what rl_zoo3 2.9.2 has missed of its libraries' changes."""
+
+import importlib
+from typing import Any
+
+import huggingface_sb3
+from huggingface_hub.errors import EntryNotFoundError
+from requests.exceptions import HTTPError
+
+from sb3_ppo_variants.zoo.scripts import run_script
+
+
+def push_to_hub() -> None:
+    """Run the zoo's script.
+
+    It imports a function under a name that version 3.2 of the library has made private, and expects a dictionary of it.
+    """
+    library: Any = importlib.import_module("huggingface_sb3.push_to_hub")  # the package has a function of that name
+    if not hasattr(library, "generate_metadata"):
+        library.generate_metadata = lambda *args: library._generate_metadata(*args).to_dict()
+    run_script("push_to_hub")
+
+
+def load_from_hub() -> None:
+    """Run the zoo's script.
+
+    It takes an HTTPError of requests for "this agent has no normalisation"; huggingface_hub has left requests.
+    """
+    load = huggingface_sb3.load_from_hub
+
+    def load_or_http_error(repo_id: str, filename: str) -> str:
+        try:
+            return str(load(repo_id, filename))
+        except EntryNotFoundError as error:
+            raise HTTPError(str(error)) from error
+
+    huggingface_sb3.load_from_hub = load_or_http_error
+    run_script("load_from_hub")
+
+
+__all__ = ["load_from_hub", "push_to_hub"]

@@ -1,0 +1,143 @@
+"""Hyperparameter files and what they hold: which file serves an environment, which keys it may have, schedules."""
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import rl_zoo3
+import yaml
+from rl_zoo3.utils import ALGOS, SimpleLinearSchedule
+
+from sb3_ppo_variants.ppo_penalty import KLPenaltyMixin
+from sb3_ppo_variants.zoo import ALGORITHMS, host_name, is_maskable
+
+ZOO_SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf")
+"""What the zoo makes a schedule of."""
+
+OUR_SCHEDULES = ("ent_coef", "vf_coef", "target_kl", "clip_range_upper")
+"""What may be a schedule in our classes beyond that."""
+
+_ZOO_KEYS = (
+    "callback",
+    "env_kwargs",
+    "env_wrapper",
+    "frame_stack",
+    "monitor_kwargs",
+    "n_envs",
+    "n_timesteps",
+    "normalize",
+    "vec_env_wrapper",
+)
+_FROM_COMMAND_LINE = ("env", "device", "seed", "tensorboard_log", "verbose", "_init_setup_model")
+
+
+class Source(NamedTuple):
+    """The file that serves an environment, and the keys of its entry that the algorithm does not take, with reasons."""
+
+    path: Path
+    is_fallback: bool
+    dropped: dict[str, str]
+
+
+def hyperparams_folder() -> Path:
+    """Return the folder with one YAML file per algorithm: in the installed package, or beside it in a source tree."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "hyperparams"
+    return installed if installed.is_dir() else package.parent / "hyperparams"
+
+
+def find_source(algo: str, env_id: str, is_atari: bool) -> Source:
+    """Choose our file for an environment that it lists, and the zoo's file of the host for any other.
+
+    :param algo: one of ours
+    :param env_id: of the environment
+    :param is_atari: whether an entry ``atari`` serves it
+    """
+    ours = hyperparams_folder() / f"{algo}.yml"
+    entries = yaml.safe_load(ours.read_text()) or {}
+    if env_id in entries or (is_atari and "atari" in entries):
+        return Source(ours, is_fallback=False, dropped={})
+    zoo = Path(rl_zoo3.__file__).parent / "hyperparams" / f"{host_name(algo)}.yml"
+    dropped = {}
+    if issubclass(ALGORITHMS[algo], KLPenaltyMixin):
+        dropped["clip_range"] = "the KL penalty alone holds the policy back"
+    if is_maskable(algo):
+        dropped |= dict.fromkeys(("use_sde", "sde_sample_freq"), "MaskablePPO has discrete actions only")
+    return Source(zoo, is_fallback=True, dropped=dropped)
+
+
+def check_keys(algo: str, keys: Iterable[str], where: str) -> None:
+    """Refuse a key that is neither an argument of the algorithm nor one of the zoo's.
+
+    :param algo: one of ours
+    :param keys: of an entry
+    :param where: file and environment, for the message
+    :raises ValueError: naming where, the key, and the algorithms that have it or the closest known key
+    """
+    known = {*_arguments(ALGORITHMS[algo]), *_ZOO_KEYS}
+    for key in keys:
+        if key in known:
+            continue
+        if key in _FROM_COMMAND_LINE:
+            hint = f"the command line sets it: --{key.replace('_', '-')}"
+        elif owners := [name for name, cls in ALGOS.items() if key in _arguments(cls)]:
+            hint = f"it is an argument of {', '.join(owners)}"
+        else:
+            match = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean `{match[0]}`?" if match else f"known are {', '.join(sorted(known))}"
+        raise ValueError(f"{where}: `{key}` is not an argument of {algo}; {hint}")
+
+
+def recurrent_policy(algo: str, policy: Any) -> Any:
+    """Return the LSTM policy where an entry for another host names the one without, and say so.
+
+    :param algo: one of ours on the recurrent host
+    :param policy: name of the policy, or what an entry has in its place
+    """
+    aliases = ALGORITHMS[algo].policy_aliases
+    lstm = str(policy).replace("Policy", "LstmPolicy")
+    if policy in aliases or lstm not in aliases:
+        return policy
+    print(f"{algo} takes {lstm} for the entry's {policy}")
+    return lstm
+
+
+def our_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that the zoo does not make schedules of: our schedules, and every None.
+
+    The zoo's own schedules are only checked, as it takes any word for ``lin`` and fails without a name otherwise.
+
+    :param hyperparams: of an entry
+    :raises ValueError: for a malformed schedule, naming key and value
+    """
+    ours: dict[str, Any] = {}
+    for key in (*ZOO_SCHEDULES, *OUR_SCHEDULES):
+        value = hyperparams.get(key, 0.0)
+        if isinstance(value, str):
+            schedule = _schedule(key, value)
+            if key in OUR_SCHEDULES:
+                ours[key] = schedule
+        elif value is None:
+            ours[key] = None
+    return ours
+
+
+def _schedule(key: str, value: str) -> SimpleLinearSchedule:
+    match = re.fullmatch(r"lin_(.+)", value)
+    try:
+        return SimpleLinearSchedule(match[1] if match else "")
+    except ValueError:
+        raise ValueError(
+            f"`{key}` must be a number or a schedule such as 'lin_0.01' (linear, from 0.01 to 0), got {value!r}; "
+            "YAML takes 1e-3 for text: write 0.001 or !!float 1e-3"
+        ) from None
+
+
+def _arguments(cls: type) -> list[str]:
+    return [name for name in inspect.signature(cls).parameters if name not in _FROM_COMMAND_LINE]
+
+
+__all__ = ["Source", "check_keys", "find_source", "hyperparams_folder", "our_schedules", "recurrent_policy"]

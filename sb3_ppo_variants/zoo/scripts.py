@@ -1,0 +1,114 @@
+"""The zoo's commands that are scripts without a function to call, and its plots with a way to save them."""
+
+import argparse
+import contextlib
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+_OURS = [sys.executable, "-m", "sb3_ppo_variants.zoo"]
+_CHILDREN = {
+    ("python", "enjoy.py"): [*_OURS, "enjoy"],  # a file of the zoo's repository that is not in its package
+    ("python", "-m", "rl_zoo3.record_video"): [*_OURS, "record_video"],
+}
+
+
+def record_video() -> None:
+    """Run the zoo's script."""
+    run_script("record_video")
+
+
+def record_training() -> None:
+    """Run the zoo's script.
+
+    :raises SystemExit: if ffmpeg is missing, on which the zoo would fail after all videos are recorded
+    """
+    if shutil.which("ffmpeg") is None and not {"-h", "--help"} & set(sys.argv):
+        raise SystemExit("record_training joins its videos with ffmpeg, which is not on the PATH; install it first")
+    with _own_children():
+        run_script("record_training")
+
+
+def benchmark() -> None:
+    """Run the zoo's script."""
+    with _own_children():
+        run_script("benchmark")
+
+
+def plot_train() -> None:
+    """Run the zoo's function; ``--figures FOLDER`` saves what it draws."""
+    _plot("plot_train")
+
+
+def all_plots() -> None:
+    """Run the zoo's function; ``--figures FOLDER`` saves what it draws."""
+    _plot("all_plots")
+
+
+def plot_from_file() -> None:
+    """Run the zoo's function; ``--figures FOLDER`` saves what it draws."""
+    _plot("plot_from_file")
+
+
+def run_script(script: str) -> None:
+    """Run a module of the zoo as `python -m` does.
+
+    :param script: its name within rl_zoo3
+    """
+    runpy.run_module(f"rl_zoo3.{script}", run_name="__main__")
+
+
+@contextlib.contextmanager
+def _own_children() -> Iterator[None]:
+    """Let the zoo's scripts start our commands where they start the zoo's, which do not know our algorithms.
+
+    The command lines are fixed in the scripts, so that there is no other place to change them.
+    """
+    call = subprocess.call
+
+    def own_call(command: Any, *args: Any, **kwargs: Any) -> int:
+        for start, ours in _CHILDREN.items():
+            if isinstance(command, list) and tuple(command[: len(start)]) == start:
+                command = [*ours, *command[len(start) :]]
+        return call(command, *args, **kwargs)
+
+    subprocess.call = own_call  # type: ignore[assignment]  # the scripts use this form only
+    try:
+        yield
+    finally:
+        subprocess.call = call
+
+
+def _plot(name: str) -> None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--figures", type=Path)
+    if {"-h", "--help"} & set(sys.argv):
+        print(
+            "--figures FOLDER saves every figure as PNG there and opens no window; the other arguments are rl-zoo3's:\n"
+        )
+    ours, sys.argv[1:] = parser.parse_known_args(sys.argv[1:])
+    if ours.figures is not None:
+        import matplotlib
+
+        matplotlib.use("Agg")  # so that the zoo's plt.show() opens no window and leaves the figures to us
+    from rl_zoo3 import plots
+
+    function: Callable[[], None] = getattr(plots, name)
+    function()
+    if ours.figures is not None:
+        _save_figures(ours.figures)
+
+
+def _save_figures(folder: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in plt.get_fignums():
+        figure = plt.figure(number)
+        path = folder / f"{figure.get_label() or number}.png".replace(" ", "_").replace("/", "-")
+        figure.savefig(path)
+        print(f"Figure saved to {path}")

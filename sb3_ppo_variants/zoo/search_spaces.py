@@ -1,0 +1,79 @@
+"""Search spaces for the zoo's ``-optimize``: its own for PPO, and the arguments of our classes.
+
+A sampler lets the zoo suggest first, adds our suggestions and returns what the converter makes of the trial: a trial
+that is loaded back later has the same values.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import optuna
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+
+from sb3_ppo_variants.ppo_adaptive_clip import AdaptiveClipMixin
+from sb3_ppo_variants.ppo_clip import ClipMixin
+from sb3_ppo_variants.ppo_penalty import KLPenaltyMixin
+from sb3_ppo_variants.zoo import ALGORITHMS, host_name
+
+Sampler = Callable[[optuna.Trial, int, int, dict[str, Any]], dict[str, Any]]
+Converter = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class _WithoutClipRange:
+    """A trial in which the zoo's suggestion of ``clip_range`` leaves no trace: a pure penalty has none."""
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self._trial = trial
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trial, name)
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        return choices[0] if name == "clip_range" else self._trial.suggest_categorical(name, choices)
+
+
+def _suggest(cls: type, trial: optuna.Trial) -> None:
+    """Suggest our own arguments.
+
+    :param cls: of the algorithm
+    :param trial: gets the suggestions
+    """
+    trial.suggest_categorical("clip_range_vf", [None, 0.1, 0.2, 0.5])  # in standard deviations of the returns
+    trial.suggest_categorical("value_loss", ["mse", "huber"])
+    if issubclass(cls, ClipMixin):
+        trial.suggest_categorical("clip_range_upper_factor", [1.0, 1.5, 2.0])
+        trial.suggest_categorical("dual_clip", [None, 2.0, 3.0, 5.0])
+    if issubclass(cls, KLPenaltyMixin):
+        trial.suggest_float("initial_beta", 0.1, 10.0, log=True)
+    if issubclass(cls, (AdaptiveClipMixin, KLPenaltyMixin)):
+        trial.suggest_float("target_kl", 0.003, 0.1, log=True)
+        trial.suggest_float("adaptation_factor", 1.1, 2.0, log=True)
+
+
+def _sample(
+    algo: str, trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]
+) -> dict[str, Any]:
+    cls = ALGORITHMS[algo]
+    for_zoo = _WithoutClipRange(trial) if issubclass(cls, KLPenaltyMixin) else trial
+    HYPERPARAMS_SAMPLER[host_name(algo)](for_zoo, n_actions, n_envs, additional_args)  # type: ignore[arg-type]
+    _suggest(cls, trial)
+    return _convert(algo, trial.params)
+
+
+def _convert(algo: str, suggested: dict[str, Any]) -> dict[str, Any]:
+    arguments = HYPERPARAMS_CONVERTER[host_name(algo)](suggested)
+    arguments["value_clip_scale"] = "return_std"
+    if "clip_range_upper_factor" in arguments:
+        factor = arguments.pop("clip_range_upper_factor")
+        arguments["clip_range_upper"] = None if factor == 1.0 else factor * arguments["clip_range"]
+    return arguments
+
+
+SAMPLERS: dict[str, Sampler] = {algo: partial(_sample, algo) for algo in ALGORITHMS}
+"""For the zoo's HYPERPARAMS_SAMPLER."""
+
+CONVERTERS: dict[str, Converter] = {algo: partial(_convert, algo) for algo in ALGORITHMS}
+"""For the zoo's HYPERPARAMS_CONVERTER."""
+
+__all__ = ["CONVERTERS", "SAMPLERS"]
