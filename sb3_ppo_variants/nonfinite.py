@@ -26,6 +26,7 @@ _UPDATE_CAUSES = (
     "your own"
 )
 _MOST_SKIPPED = 0.5
+_REFUSALS = ("Expected parameter", "probability tensor contains")  # torch.distributions' words, torch.multinomial's
 
 
 class NonFiniteUpdateError(FloatingPointError):
@@ -97,7 +98,7 @@ def explained(model: PolicyUpdateMixin, doing: str) -> Iterator[None]:
         raise
     except Exception as error:
         what = _bad_state(model)
-        if what is None and "Expected parameter" in str(error):  # the words of torch.distributions
+        if what is None and any(words in str(error) for words in _REFUSALS):
             what = "NaN in the policy's output"
         if what is None:
             raise

@@ -14,6 +14,7 @@ pytest.importorskip("rliable", reason="the compare extra has it")
 from compare_results import make_plan, make_result, make_results
 
 from sb3_ppo_variants.compare import statistics
+from sb3_ppo_variants.compare.arguments import build_parser
 from sb3_ppo_variants.compare.blocks import Table
 from sb3_ppo_variants.compare.cells import Cell
 from sb3_ppo_variants.compare.claims import improvement_claim, kl_claim, ratio_claim
@@ -253,3 +254,11 @@ def test_paper_preset_puts_the_papers_column_beside_ours() -> None:
     assert isinstance(table, Table)
     assert table.rows[0] == ["no-clipping", "-0.39", "0.0909 [0.0909, 0.0909]"]  # 1 of 11: the best arm's 11 is 1
     assert table.rows[-1] == ["fixed-kl-10", "0.69", "1.00 [1.00, 1.00]"]
+
+
+def test_every_option_and_preset_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "compare.md").read_text()
+    documented = re.findall(r"^\| `(--?[\w-]+)` \|", page, flags=re.MULTILINE)
+    options = [action.option_strings[-1] for action in build_parser()._actions if action.dest != "help"]
+    assert documented == options
+    assert re.findall(r"^\| `([a-z][\w-]+)` \|", page, flags=re.MULTILINE) == list(PRESETS)

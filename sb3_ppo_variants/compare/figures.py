@@ -24,7 +24,7 @@ def learning_curves(
     :param random: mean reward of the random policy
     :param style: by arm
     """
-    with new_figure(3.9) as (figure, (axes,)):
+    with new_figure(3.5, legend=list(curves)) as (figure, (axes,)):
         for arm, (steps, curve) in curves.items():
             _line(axes, steps, curve, style[arm])
         if random is not None:
@@ -33,7 +33,7 @@ def learning_curves(
             axes.text(1, random, "random policy", transform=place, ha="right", va="bottom", fontsize=8, color="0.35")
         axes.set(title=env, xlabel="environment steps", ylabel="reward per episode")
         _steps_axis(axes)
-        add_legend(figure, {arm: style[arm] for arm in curves})
+        add_legend(figure, style, list(curves))
         return Picture(figure)
 
 
@@ -44,12 +44,12 @@ def normalised_curves(curves: Mapping[str, Curve], shares: Matrix, style: Mappin
     :param shares: of the training, in [0, 1]
     :param style: by arm
     """
-    with new_figure(3.9) as (figure, (axes,)):
+    with new_figure(3.5, legend=list(curves)) as (figure, (axes,)):
         for arm, curve in curves.items():
             _line(axes, shares, curve, style[arm])
         axes.set(title="All environments", xlabel="share of the training", ylabel="IQM of normalised scores")
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        add_legend(figure, {arm: style[arm] for arm in curves})
+        add_legend(figure, style, list(curves))
         return Picture(figure)
 
 
@@ -91,12 +91,12 @@ def profiles(curves: Mapping[str, Curve], thresholds: Matrix, style: Mapping[str
     :param thresholds: normalised scores
     :param style: by arm
     """
-    with new_figure(3.9) as (figure, (axes,)):
+    with new_figure(3.5, legend=list(curves)) as (figure, (axes,)):
         for arm, curve in curves.items():
             _line(axes, thresholds, curve, style[arm])
         axes.set(title="Performance profiles", xlabel="normalised final score", ylabel="share of runs above it")
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        add_legend(figure, {arm: style[arm] for arm in curves})
+        add_legend(figure, style, list(curves))
         return Picture(figure)
 
 
@@ -122,7 +122,8 @@ def update_traces(
     drawn = {name: lines for name, lines in drawn.items() if lines}
     if not drawn:
         return None
-    with new_figure(1.1 + 1.75 * len(drawn), len(drawn)) as (figure, every):
+    arms = [arm for arm in traces if any(arm in lines for lines in drawn.values())]
+    with new_figure(0.7 + 1.75 * len(drawn), len(drawn), legend=arms) as (figure, every):
         for axes, (name, lines) in zip(every, drawn.items()):
             for arm, (steps, curve) in lines.items():
                 _line(axes, steps, curve, style[arm])
@@ -131,7 +132,7 @@ def update_traces(
         every[-1].set_xlabel("environment steps")
         _steps_axis(every[-1])
         figure.suptitle(title, fontsize=11, fontweight="bold")
-        add_legend(figure, {arm: style[arm] for arm in traces if any(arm in lines for lines in drawn.values())})
+        add_legend(figure, style, arms)
         return Picture(figure)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import scipy.integrate
 
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
 
@@ -123,7 +124,7 @@ def area_score(curves: pd.DataFrame) -> "pd.Series[float]":
     :param curves: rows are timesteps, columns are seeds
     """
     steps = curves.index.to_numpy(float)
-    area = np.trapezoid(curves.to_numpy(float), steps, axis=0) / (steps[-1] - steps[0])
+    area = scipy.integrate.trapezoid(curves.to_numpy(float), steps, axis=0) / (steps[-1] - steps[0])
     return pd.Series(area, index=curves.columns)
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sb3_ppo_variants.figure_style import BLUE, GREEN, VERMILLION
+
 # Okabe and Ito's colours for colour-blind readers, without the yellow, which is too pale on white.
-COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+COLORS = ("#000000", BLUE, VERMILLION, GREEN, "#CC79A7", "#56B4E9", "#E69F00")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)), (0, (3, 1)))
 MARKERS = "osD^vPX*<>h"
 
@@ -77,32 +79,39 @@ def looks(arms: Sequence[str]) -> dict[str, Look]:
 
 
 @contextlib.contextmanager
-def new_figure(height: float, n_panels: int = 1, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+def new_figure(
+    height: float, n_panels: int = 1, columns: int = 1, legend: Sequence[str] = ()
+) -> Iterator[tuple[Figure, list[Axes]]]:
     """Give an empty figure, wide enough for half a page and a phone, in the style of all of them.
 
-    :param height: inches
+    :param height: inches, without the legend
     :param n_panels: number of axes
     :param columns: in how many columns they are; those in one column share the x axis
+    :param legend: arms that ``add_legend`` is to list below the axes
     """
+    rows = -(-len(legend) // _legend_columns(legend))
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(5.4, height), layout="constrained")
+        figure = Figure(figsize=(5.4, height + 0.2 * rows), layout="constrained")
         axes = figure.subplots(-(-n_panels // columns), columns, squeeze=False, sharex=columns == 1)
         yield figure, list(axes.flat)[:n_panels]
 
 
-def add_legend(figure: Figure, drawn: dict[str, Look], lines: bool = True) -> None:
+def add_legend(figure: Figure, style: Mapping[str, Look], arms: Sequence[str]) -> None:
     """Put the legend of the arms below the axes.
 
     :param figure: where
-    :param drawn: the arms in it
-    :param lines: whether they are drawn as lines
+    :param style: by arm
+    :param arms: those in the figure
     """
     handles = [
-        Line2D([], [], color=look.color, marker=look.marker, linestyle=look.dashes if lines else "", label=arm)
-        for arm, look in drawn.items()
+        Line2D([], [], color=look.color, marker=look.marker, linestyle=look.dashes, label=arm)
+        for arm, look in ((arm, style[arm]) for arm in arms)
     ]
-    longest = max(map(len, drawn), default=0)
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(4, 60 // (longest + 6))))
+    figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(arms))
+
+
+def _legend_columns(arms: Sequence[str]) -> int:
+    return max(1, min(4, 60 // (max(map(len, arms), default=0) + 6)))
 
 
 __all__ = ["Look", "Picture", "add_legend", "looks", "new_figure"]

@@ -33,6 +33,7 @@ COMMANDS = {
     "train": Command("sb3_ppo_variants.zoo.resuming", "train", "train an agent, resume a run or tune hyperparameters"),
     "enjoy": Command("rl_zoo3.enjoy", "enjoy", "watch a trained agent"),
     "evaluate": Command("sb3_ppo_variants.zoo.evaluate", "evaluate", "mean return of a trained agent over n episodes"),
+    "compare": Command("sb3_ppo_variants.compare.command", "compare", "compare algorithms over environments and seeds"),
     "record_video": Command(_SCRIPTS, "record_video", "film a trained agent", needs="moviepy"),
     "record_training": Command(_SCRIPTS, "record_training", "film an agent at its checkpoints", needs="moviepy"),
     "plot_train": Command(_SCRIPTS, "plot_train", "learning curves of runs of one algorithm", False, _PLOTS),
@@ -45,7 +46,6 @@ COMMANDS = {
         "sb3_ppo_variants.zoo.working_folder", "init", "make rl_zoo3's own commands know our algorithms", False
     ),
     "plot": Command("sb3_ppo_variants.plot_command", "plot", "draw the objectives, a run or an update", False),
-    "compare": Command("sb3_ppo_variants.compare.command", "compare", "compare algorithms over environments and seeds"),
 }
 
 
