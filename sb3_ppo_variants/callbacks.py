@@ -55,7 +55,7 @@ class ClipFractionCallback(UpdateCallback):
         check_count("patience", patience, "pass 1 to react to every update")
         self.low, self.high, self.patience = low, high, patience
         self.history: list[ClipFractionRecord] = []
-        self._in_a_row = 0
+        self.in_a_row = 0  # public, as all that `resume` is to restore
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -66,13 +66,13 @@ class ClipFractionCallback(UpdateCallback):
         if fraction is None or math.isinf(current_clip_range(self.model)):
             return
         side = int(fraction > self.high) - int(fraction < self.low)
-        self._in_a_row = self._in_a_row + 1 if self.history and self.history[-1].side == side else 1
+        self.in_a_row = self.in_a_row + 1 if self.history and self.history[-1].side == side else 1
         latest = [*(record.clip_fraction for record in self.history), fraction][-self.patience :]
         mean = sum(latest) / len(latest)
         self.history.append(ClipFractionRecord(self.model.num_timesteps, fraction, mean, side))
         self.logger.record("trust_region/clip_fraction_mean", mean)
         self.logger.record("trust_region/clip_fraction_side", side)
-        if side != 0 and self._in_a_row == self.patience:
+        if side != 0 and self.in_a_row == self.patience:
             warnings.warn(self._advice(side, mean), stacklevel=2)
 
     def _advice(self, side: int, mean: float) -> str:
@@ -100,21 +100,21 @@ class _StopTraining(UpdateCallback):
         check_count("patience", patience, "pass 1 to react to every update")
         self.limit, self.patience = limit, patience
         self.reason: str | None = None
-        self._in_a_row = 0
+        self.in_a_row = 0
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
         self.reason = None
-        self._in_a_row = 0
+        self.in_a_row = 0
 
     def _on_update(self, logged: Mapping[str, Any]) -> None:
         value = self.read(logged, *self.keys)
         if value is None:
             return
-        self._in_a_row = 0 if value <= self.limit else self._in_a_row + 1  # NaN counts as too high
-        if self._in_a_row >= self.patience:
+        self.in_a_row = 0 if value <= self.limit else self.in_a_row + 1  # NaN counts as too high
+        if self.in_a_row >= self.patience:
             self.reason = (
-                f"the {self.quantity} was above {self.limit:g} in {self._in_a_row} updates in a row "
+                f"the {self.quantity} was above {self.limit:g} in {self.in_a_row} updates in a row "
                 f"(the last: {value:.4g}), at step {self.model.num_timesteps}"
             )
 

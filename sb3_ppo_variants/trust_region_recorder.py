@@ -122,8 +122,8 @@ class TrustRegionFigure(UpdateCallback):
         check_count("every", every, "pass 1 to draw after every update")
         self.every = every
         self.path = None if path is None else check_ending(path)
-        self._rows: list[Row] = []
-        self._drawn = 0
+        self.rows: list[Row] = []
+        self.n_drawn = 0
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -135,21 +135,21 @@ class TrustRegionFigure(UpdateCallback):
         except OSError as error:
             raise ValueError(f"`path` must be a file that can be written, got {self._file} ({error})") from error
         if self.model.num_timesteps == 0:
-            self._rows, self._drawn = [], 0
+            self.rows, self.n_drawn = [], 0
 
     def _on_update(self, logged: Mapping[str, Any]) -> None:
-        self._rows.append(row_of_update(self.model, logged, len(self._rows) + 1))
-        if len(self._rows) % self.every == 0:
+        self.rows.append(row_of_update(self.model, logged, len(self.rows) + 1))
+        if len(self.rows) % self.every == 0:
             self._draw()
 
     def _on_training_end(self) -> None:
         super()._on_training_end()
-        if len(self._rows) > self._drawn:
+        if len(self.rows) > self.n_drawn:
             self._draw()
 
     def _draw(self) -> None:
-        self._drawn = len(self._rows)
-        figure = plot_trust_region([table_of(self._rows)])
+        self.n_drawn = len(self.rows)
+        figure = plot_trust_region([table_of(self.rows)])
         figure.savefig(self._file, dpi=120)
         for output in self.logger.output_formats:
             # Not by logger.record: the next dump comes after a further rollout, and after the last update there is none
@@ -157,7 +157,7 @@ class TrustRegionFigure(UpdateCallback):
                 output.writer.add_figure("trust_region/figure", figure, self.model.num_timesteps)
                 output.writer.flush()
         if self.verbose >= 1:
-            print(f"Trust region of {self._drawn} updates: {self._file}")
+            print(f"Trust region of {self.n_drawn} updates: {self._file}")
 
 
 __all__ = ["TrustRegionFigure", "TrustRegionRecorder"]

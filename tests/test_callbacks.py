@@ -24,7 +24,9 @@ from sb3_ppo_variants.callbacks import (
     ClipRangeFromClipFraction,
     StopTrainingOnClipFraction,
     StopTrainingOnKL,
+    TrustRegionFigure,
 )
+from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
 from sb3_ppo_variants.clip_range_steering import ScaledSchedule
 
 pytestmark = [
@@ -182,6 +184,26 @@ def test_a_stop_can_be_silent_and_need_not_come(script: Script, capsys: pytest.C
     assert model.num_timesteps == 2 * ROLLOUT
     assert calm.reason is None
     assert capsys.readouterr().out == ""
+
+
+def test_what_the_callbacks_have_counted_survives_a_resume(script: Script, tmp_path: Path) -> None:
+    def make() -> list[Any]:
+        return [
+            StopTrainingOnClipFraction(0.8, patience=3),
+            ClipFractionCallback(high=0.8, patience=3),
+            TrustRegionFigure(every=100, path=tmp_path / "run.png"),
+        ]
+
+    script(PPOClip, "train/clip_fraction", [0.1, 0.9, 0.9, 0.9])
+    writer = ResumableCheckpointCallback(ROLLOUT, tmp_path / "checkpoints")
+    build(PPOClip).learn(3 * ROLLOUT, callback=[*make(), writer])
+    stop, watch, figure = again = make()
+    with pytest.warns(UserWarning, match="90% of the samples were clipped in the last 3 updates, at step 200"):
+        model = resume(tmp_path / "checkpoints", make_vec_env(), again, total_timesteps=10 * ROLLOUT)
+    assert model.num_timesteps == 4 * ROLLOUT + 2
+    assert "at step 200" in str(stop.reason)
+    assert [record.clip_fraction for record in watch.history] == [0.1, 0.9, 0.9, 0.9]
+    assert [row["timesteps"] for row in figure.rows] == [50, 100, 150, 200]
 
 
 def make_trpo() -> TRPO:
