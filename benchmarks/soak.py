@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import tempfile
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,11 @@ def make_env() -> VecEnv:
     return VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")] * N_ENVS))
 
 
-def soak(name: str, updates: int, acceleration: str, queue: Any) -> None:
-    """Train one class and report its table."""
+def soak(name: str, updates: int, acceleration: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """Train one class.
+
+    :return: the table of ``Soak``, and the bounds of the columns that have some
+    """
     th.set_num_threads(1)
     warnings.filterwarnings("ignore")
     settings: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": 32, "n_epochs": 4, "learning_rate": 3e-3, "seed": 0}
@@ -84,7 +88,7 @@ def soak(name: str, updates: int, acceleration: str, queue: Any) -> None:
         writer = ResumableCheckpointCallback(10 * rollout, Path(folder))
         model.learn(updates * rollout, [watch, evaluation, writer])
     bounds = {"beta": getattr(model, "beta_bounds", None), "clip_range": getattr(model, "clip_range_bounds", None)}
-    queue.put((watch.table[: watch.row], bounds))
+    return watch.table[: watch.row], bounds
 
 
 def report(name: str, table: np.ndarray, bounds: dict[str, Any]) -> dict[str, Any]:
@@ -122,13 +126,10 @@ def main() -> None:
     parser.add_argument("--acceleration", default="eager", choices=["off", "eager", "compile"])
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
-    context, results = multiprocessing.get_context("spawn"), {}
+    results = {}
     for name in args.classes:
-        queue = context.Queue()
-        process = context.Process(target=soak, args=(name, args.updates, args.acceleration, queue))
-        process.start()
-        table, bounds = queue.get()
-        process.join()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            table, bounds = process.submit(soak, name, args.updates, args.acceleration).result()
         results[name] = report(name, table, bounds)
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
