@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch as th
@@ -117,7 +118,8 @@ class CompiledStep:
         # CompiledUpdate, and Acceleration makes a new CompiledStep when a setting or an object of the model changes.
         options: dict[str, Any] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
         options["triton.cudagraphs" if adam.flat.is_cuda else "cpp_wrapper"] = True
-        self._compiled: Callable[..., th.Tensor] = th.compile(own, fullgraph=True, dynamic=False, options=options)
+        with _validation_kept():
+            self._compiled: Callable[..., th.Tensor] = th.compile(own, fullgraph=True, dynamic=False, options=options)
 
     def __call__(self, rows: Any, old: Parameters | None, coefficients: dict[str, Number]) -> th.Tensor | None:
         """Take the steps.
@@ -131,7 +133,8 @@ class CompiledStep:
         learning_rate = self.adam.optimizer.param_groups[0]["lr"]
         vector = th.tensor([*coefficients.values(), learning_rate], dtype=th.float32, device=self.adam.flat.device)
         try:
-            metrics = self._compiled(rows, old, vector)
+            with nullcontext() if self._has_run else _validation_kept():
+                metrics = self._compiled(rows, old, vector)
         except Exception as error:  # no common base class: torch's tracer, its code generator, the C++ compiler
             if self._has_run:
                 raise
@@ -181,6 +184,17 @@ class CompiledUpdate(StagedUpdate):
                 return metrics, False
         steps = [super(CompiledUpdate, self).step(part, coefficients)[0] for part in rows.split(batch_size)]
         return th.stack(steps), False
+
+
+@contextmanager
+def _validation_kept() -> Iterator[None]:
+    """Keep the argument checks of torch.distributions, which torch.compile switches off for the whole process."""
+    distribution: Any = th.distributions.Distribution
+    validates = distribution._validate_args
+    try:
+        yield
+    finally:
+        distribution.set_default_validate_args(validates)
 
 
 def minibatches_per_graph(algorithm: PolicyUpdateMixin) -> int:

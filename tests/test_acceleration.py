@@ -412,3 +412,12 @@ def test_fast_path_equals_the_reference_on_a_gpu(cls: type[Any], acceleration: s
     reference = updated(cls, "off", action="box", device="cuda", **({} if cls is PPOClip else {"max_kl": None}))
     fast = updated(cls, acceleration, action="box", device="cuda", **({} if cls is PPOClip else {"max_kl": None}))
     assert relative_difference(reference, fast) < 1e-4
+
+
+@pytest.mark.slow
+def test_compiling_leaves_torch_s_argument_checks_as_they_were() -> None:
+    assert th.distributions.Distribution._validate_args
+    model = PPOClip("MlpPolicy", make_vec_env(), n_steps=32, batch_size=16, acceleration="compile", device="cpu")
+    model.learn(64)
+    assert model.acceleration_report()["graph"] == "torch.compile"
+    assert th.distributions.Distribution._validate_args
