@@ -2,12 +2,15 @@
 
 import html.parser
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.image import imread
 
 pytest.importorskip("rliable", reason="the compare extra has it")
 
@@ -158,6 +161,29 @@ def test_html_is_well_formed_and_needs_nothing_from_elsewhere(written: Path) -> 
     assert "B&lt;v0" in text and "<v0" not in text
     anchors = {attributes["id"] for tag, attributes in page.found if tag == "section"}
     assert {f"#{anchor}" for anchor in anchors} == {a["href"] for tag, a in page.found if tag == "a"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_opens_in_a_browser_without_complaints(written: Path, tmp_path: Path, width: int) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here")
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars"]
+    page, picture = (written / "report.html").as_uri(), tmp_path / "page.png"
+    done = subprocess.run(
+        [browser, *options, f"--window-size={width},3000", f"--screenshot={picture}", page],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in done.stderr
+    seen = imread(picture)
+    assert seen.shape[:2] == (3000, width)
+    white = (seen[..., :3] == 1).all(axis=2)
+    assert not white[:, : width // 2].all(axis=1)[-800:].all()  # there is something all the way down
+    assert white[:, -6:].all()  # nothing reaches over the edge
 
 
 def test_scores_file_gives_the_numbers_back(written: Path) -> None:

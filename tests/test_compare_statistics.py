@@ -141,3 +141,14 @@ def test_one_algorithm_under_two_names_is_not_told_apart() -> None:
     same = statistics.probability_of_improvement({"ppo": runs["ppo"], "again": runs["ppo"]}, "ppo")["again"]
     assert same.value == 0.5
     assert not same.excludes(0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_runs", "n_envs", "most"), [(5, 1, 0.15), (5, 4, 0.12), (10, 4, 0.1)])
+def test_equal_algorithms_are_seldom_told_apart(n_runs: int, n_envs: int, most: float) -> None:
+    random = np.random.default_rng(1)
+    wrong = 0
+    for _ in range(300):
+        runs = {name: random.normal(size=(n_runs, n_envs)) for name in ("ppo", "again")}
+        wrong += statistics.probability_of_improvement(runs, "ppo")["again"].excludes(0.5)
+    assert wrong / 300 <= most  # 0.05 if the intervals were exact
