@@ -120,7 +120,6 @@ def test_callback_of_the_entry_gets_its_arguments(tmp_path: Path) -> None:
 
 
 def test_our_callback_of_the_entry_stops_training(tmp_path: Path) -> None:
-    pytest.importorskip("sb3_ppo_variants.callbacks", reason="not there yet")
     (tmp_path / "mine.yml").write_text(
         "CartPole-v1:\n  n_timesteps: 4096\n  policy: MlpPolicy\n  n_steps: 256\n  callback:\n"
         "    - sb3_ppo_variants.callbacks.StopTrainingOnKL:\n        max_kl: 1.0e-6\n        patience: 2\n"

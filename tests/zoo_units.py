@@ -16,10 +16,12 @@ from environments import make_vec_env
 from gymnasium.envs.classic_control import CartPoleEnv
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import SimpleLinearSchedule
+from sqlalchemy.exc import OperationalError
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 from sb3_ppo_variants.zoo import ALGORITHMS, register
 from sb3_ppo_variants.zoo.__main__ import main
+from sb3_ppo_variants.zoo.experiment_manager import create_tables
 from sb3_ppo_variants.zoo.hyperparameters import check_keys, find_source, hyperparams_folder, our_schedules
 
 register()
@@ -261,6 +263,26 @@ def test_search_spaces_hold_what_each_algorithm_adds() -> None:
         assert names(algo) == names(f"{algo}_lstm") == names(f"{algo}_mask")
 
 
+def test_study_starts_although_another_worker_creates_its_tables_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = []
+    create = optuna.storages.RDBStorage
+
+    def create_second(storage: str) -> Any:
+        attempts.append(storage)
+        if len(attempts) == 1:
+            raise OperationalError("CREATE TABLE studies", None, Exception("table studies already exists"))
+        return create(storage)
+
+    storage = "sqlite:///study.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.storages, "RDBStorage", create_second)
+        create_tables(storage)
+    assert attempts == [storage] * 2
+    assert optuna.create_study(storage=storage).trials == []
+    with pytest.raises(OperationalError, match="unable to open"):
+        create_tables("sqlite:///no/such/folder/study.db")
+
+
 def test_trial_with_nan_is_pruned_and_leaves_the_study_going(capsys: pytest.CaptureFixture[str]) -> None:
     gym.register("NaNReward-v0", entry_point=NaNReward, max_episode_steps=20)
     storage = "sqlite:///study.db"
@@ -273,25 +295,8 @@ def test_trial_with_nan_is_pruned_and_leaves_the_study_going(capsys: pytest.Capt
 
 
 def test_upper_clip_range_follows_the_lower_one() -> None:
-    trial = optuna.trial.FixedTrial(
-        {
-            "batch_size_pow": 5,
-            "n_steps_pow": 5,
-            "one_minus_gamma": 0.01,
-            "one_minus_gae_lambda": 0.05,
-            "learning_rate": 1e-3,
-            "ent_coef": 0.01,
-            "clip_range": 0.2,
-            "n_epochs": 5,
-            "max_grad_norm": 0.5,
-            "net_arch": "tiny",
-            "activation_fn": "tanh",
-            "clip_range_vf": None,
-            "value_loss": "mse",
-            "clip_range_upper_factor": 1.5,
-            "dual_clip": None,
-        }
-    )
-    sampled = HYPERPARAMS_SAMPLER["ppo_clip"](trial, 2, 2, {})
+    study = optuna.create_study()
+    study.enqueue_trial({"clip_range": 0.2, "clip_range_upper_factor": 1.5})
+    sampled = HYPERPARAMS_SAMPLER["ppo_clip"](study.ask(), 2, 2, {})
     assert sampled["clip_range_upper"] == pytest.approx(0.3)
     assert "clip_range_upper_factor" not in sampled

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import rl_zoo3.exp_manager
 from rl_zoo3.exp_manager import ExperimentManager as StockExperimentManager
 from rl_zoo3.utils import ALGOS
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
+from sqlalchemy.exc import SQLAlchemyError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -89,6 +91,8 @@ class VariantExperimentManager(StockExperimentManager):
             super().create_callbacks()  # type: ignore[no-untyped-call]
 
     def hyperparameters_optimization(self) -> None:
+        if self.storage is not None and "://" in self.storage:
+            create_tables(self.storage)
         with self._masked_evaluations():
             super().hyperparameters_optimization()
 
@@ -119,4 +123,22 @@ class VariantExperimentManager(StockExperimentManager):
         return super()._load_pretrained_agent(hyperparams, env)
 
 
-__all__ = ["StockExperimentManager", "VariantExperimentManager"]
+def create_tables(storage: str) -> None:
+    """Let a database be made ready for a study while other workers do the same.
+
+    Optuna looks for its tables and then creates them, so that of two workers that start at once one can fail.
+
+    :param storage: address of the database
+    :raises sqlalchemy.exc.SQLAlchemyError: if it is of no use, after three attempts
+    """
+    for attempt in range(3):
+        try:
+            optuna.storages.RDBStorage(storage).remove_session()
+            return
+        except SQLAlchemyError:
+            if attempt == 2:
+                raise
+            time.sleep(1)
+
+
+__all__ = ["StockExperimentManager", "VariantExperimentManager", "create_tables"]
