@@ -25,7 +25,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch 
 
 
 class FaultyEnv(TinyEnv):
-    """Returns one bad number, in its reward or its observation, at one step counted over all episodes."""
+    """Returns one bad number, in its reward or its observation, at one step counted over all episodes.
+
+    A bad observation comes with the first step from there on that ends no episode: nobody sees the last one of an
+    episode unless a time limit ended it.
+    """
 
     def __init__(self, kind: str = "", at: int = -1, value: float = math.nan, action: str = "discrete"):
         super().__init__(action)
@@ -34,9 +38,10 @@ class FaultyEnv(TinyEnv):
     def step(self, action: Any) -> Any:
         observation, reward, terminated, truncated, info = super().step(action)
         self.total += 1
-        if self.total == self.at and self.kind == "observation":
+        if 0 <= self.at <= self.total and self.kind == "observation" and not (terminated or truncated):
             observation = observation.copy()
             observation[1] = self.value
+            self.at = -1
         if self.total == self.at and self.kind == "reward":
             reward = self.value
         return observation, reward, terminated, truncated, info
