@@ -77,6 +77,7 @@ class CompiledStep:
         on_failure: Callable[[Exception], None],
     ):
         self.adam = adam
+        adam.checks_on_device = True  # as the graph does, so that the steps in between agree with it
         self.usable = True
         self._on_failure = on_failure
         self._has_run = False

@@ -5,6 +5,7 @@ policy's Parameter objects stay the same and its own optimiser keeps seeing the 
 saving, loading and continuing with stock code work at any time between two updates.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch as th
@@ -34,6 +35,8 @@ class FlatAdam:
         self.gradient = th.zeros_like(self.flat)
         self.step_count = th.tensor(float(self.steps), device=self.flat.device)
         self.skip_one_by_one = False
+        self.checks_on_device = self.flat.is_cuda  # on the CPU reading a number costs less than computing with it
+        self._halted = False
         self.skipped = th.zeros((), device=self.flat.device)
         self.poison = th.zeros((), device=self.flat.device)  # NaN from the first step of an update that is not finite
         self.exp_avg = th.cat(self._flattened([s.get("exp_avg") for s in state]))
@@ -82,7 +85,10 @@ class FlatAdam:
         :return: norm before clipping, scalar
         """
         norm: th.Tensor = th.linalg.vector_norm(self.gradient)
-        self.note_skip(norm, loss)
+        if self.checks_on_device:
+            self.note_skip(norm, loss)
+        elif self._must_skip(norm, loss):
+            return norm
         self.gradient.mul_(th.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
         adam(
             [self.flat],
@@ -99,7 +105,7 @@ class FlatAdam:
             weight_decay=0.0,
             eps=self.eps,
             maximize=False,
-            found_inf=self.skipped,
+            found_inf=self.skipped if self.checks_on_device else None,
         )
         return norm
 
@@ -109,8 +115,17 @@ class FlatAdam:
         :param skip_one_by_one: False: after a step that was skipped none is taken until the next update
         """
         self.skip_one_by_one = skip_one_by_one
+        self._halted = False
         self.skipped.zero_()
         self.poison.zero_()
+
+    def _must_skip(self, norm: th.Tensor, loss: th.Tensor) -> bool:
+        """Do what :meth:`note_skip` does by reading the two numbers."""
+        halted = not math.isfinite(norm.item() + loss.item()) or (self._halted and not self.skip_one_by_one)
+        if halted != self._halted:
+            self._halted = halted
+            self.skipped.fill_(float(halted))
+        return halted
 
     def note_skip(self, norm: th.Tensor, loss: th.Tensor) -> None:
         """Set ``skipped`` to 1 for a step that must not be taken, else to 0.

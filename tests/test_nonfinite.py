@@ -113,6 +113,18 @@ def remember_steps(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str
     return copies
 
 
+def check_on_device(acceleration: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let eager steps carry the check on the device, as on a GPU, instead of reading numbers, as on the CPU."""
+    if acceleration.endswith("on the device"):
+        make = FlatAdam.__init__
+
+        def make_checking(self: FlatAdam, policy: Any) -> None:
+            make(self, policy)
+            self.checks_on_device = True
+
+        monkeypatch.setattr(FlatAdam, "__init__", make_checking)
+
+
 def snapshot(model: Any) -> dict[str, th.Tensor]:
     return {name: value.clone() for name, value in model.policy.state_dict().items()}
 
@@ -148,15 +160,16 @@ def one_trial(cls: type[Any], kind: str, seed: int, path: Path, monkeypatch: pyt
     return str(caught.value)
 
 
-@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@pytest.mark.parametrize("acceleration", ["off", "eager", "eager on the device"])
 @pytest.mark.parametrize("kind", KINDS)
 @nine_classes
 def test_found_before_a_parameter_is_harmed(
     cls: type[Any], kind: str, acceleration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    check_on_device(acceleration, monkeypatch)
     for seed in range(2):
         with monkeypatch.context() as patch:
-            message = one_trial(cls, kind, seed, tmp_path / "model", patch, acceleration=acceleration)
+            message = one_trial(cls, kind, seed, tmp_path / "model", patch, acceleration=acceleration.split()[0])
         assert "Likely causes, in order: " in message
         assert "timestep" in message
 
@@ -215,12 +228,13 @@ def test_an_error_that_has_nothing_to_do_with_it_passes_unchanged() -> None:
         build(PPOClip, env=DummyVecEnv([Broken])).learn(ROLLOUT)
 
 
-@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@pytest.mark.parametrize("acceleration", ["off", "eager", "eager on the device"])
 @nine_classes
 def test_skip_leaves_the_minibatch_out_and_counts_it(
     cls: type[Any], acceleration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = build(cls, acceleration=acceleration, on_nonfinite="skip", max_kl=None)
+    check_on_device(acceleration, monkeypatch)
+    model = build(cls, acceleration=acceleration.split()[0], on_nonfinite="skip", max_kl=None)
     inject("gradient", model, 7, monkeypatch)
     copies = remember_steps(model, monkeypatch)
     model.learn(ROLLOUT)
