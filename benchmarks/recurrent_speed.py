@@ -2,7 +2,7 @@
 
     python benchmarks/recurrent_speed.py
 
-CartPole-v1 without velocities, settings of rl-zoo3's `ppo_lstm` entry, all epochs of every update done, one torch thread.
+CartPole-v1 without velocities, settings of rl-zoo3's `ppo_lstm` entry, all epochs done, one torch thread.
 Prints the median of 5 turns in steps per second of processor time, and the ratio to stock.
 """
 

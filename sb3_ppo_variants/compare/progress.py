@@ -75,8 +75,8 @@ class ProgressReport:
         self._table.update(self._all, completed=sum(self._steps_done.values()), description=self._overall())
         counter = f"[{self._n_done:>{len(str(self._n_all))}}/{self._n_all}]"
         if outcome.result is None:
-            lines = [line for line in outcome.log.splitlines() if line.strip() and not line.startswith("(exit")]
-            cause = lines[-1] if lines else "no message"
+            said = [line for line in outcome.log.splitlines() if line.strip() and not line.startswith("(exit")]
+            cause = said[-1] if said else "it said nothing"
             self._print(f"{counter} {outcome.cell}: CRASHED: {cause}\n      log: {log}")
         else:
             self._print(f"{counter} {outcome.cell}: {_describe(outcome)}{self._remaining()}")
