@@ -115,6 +115,8 @@ class TraceRecorder:
         self.last_kl = math.nan
         self._rows: list[th.Tensor] = []
         self._rows_read = 0
+        self._rows_checked = 0
+        self._skipped = 0
         self._epochs: list[int] = []
         self._coefficients: list[Mapping[str, Number]] = []
         self._epoch = 0
@@ -159,7 +161,11 @@ class TraceRecorder:
 
     def count_skipped(self) -> int:
         """Count the steps so far that were not taken because something was not finite; this waits for the device."""
-        return int(th.cat(self._rows)[:, _SKIPPED].sum().item())
+        new = self._rows[self._rows_checked :]
+        self._rows_checked = len(self._rows)
+        if new:
+            self._skipped += int(th.cat(new)[:, _SKIPPED].sum().item())
+        return self._skipped
 
     def first_skipped(self) -> tuple[int, int, FloatArray]:
         """Find the first step that was not taken.

@@ -44,13 +44,8 @@ def normalised_curves(curves: Mapping[str, Curve], shares: Matrix, style: Mappin
     :param shares: of the training, in [0, 1]
     :param style: by arm
     """
-    with new_figure(3.5, legend=list(curves)) as (figure, (axes,)):
-        for arm, curve in curves.items():
-            _line(axes, shares, curve, style[arm])
-        axes.set(title="All environments", xlabel="share of the training", ylabel="IQM of normalised scores")
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        add_legend(figure, style, list(curves))
-        return Picture(figure)
+    labels = {"title": "All environments", "xlabel": "share of the training", "ylabel": "IQM of normalised scores"}
+    return _one_panel(curves, shares, style, labels, percent="x")
 
 
 def aggregate_intervals(estimates: Mapping[str, Mapping[str, Estimate]], style: Mapping[str, Look]) -> Picture:
@@ -91,13 +86,8 @@ def profiles(curves: Mapping[str, Curve], thresholds: Matrix, style: Mapping[str
     :param thresholds: normalised scores
     :param style: by arm
     """
-    with new_figure(3.5, legend=list(curves)) as (figure, (axes,)):
-        for arm, curve in curves.items():
-            _line(axes, thresholds, curve, style[arm])
-        axes.set(title="Performance profiles", xlabel="normalised final score", ylabel="share of runs above it")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        add_legend(figure, style, list(curves))
-        return Picture(figure)
+    labels = {"title": "Performance profiles", "xlabel": "normalised final score", "ylabel": "share of runs above it"}
+    return _one_panel(curves, thresholds, style, labels, percent="y")
 
 
 Panel = tuple[str, Callable[[Trace], Matrix | None]]
@@ -163,6 +153,19 @@ def _binned(runs: Sequence[Trace], read: Callable[[Trace], Matrix | None]) -> tu
     filled = ~np.isnan(table).all(axis=0)
     table, steps = table[:, filled], ((edges[:-1] + edges[1:]) / 2)[filled]
     return steps, Curve(np.nanmedian(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0))
+
+
+def _one_panel(
+    curves: Mapping[str, Curve], x: Matrix, style: Mapping[str, Look], labels: Mapping[str, str], percent: str
+) -> Picture:
+    """Draw one curve per arm; ``percent`` names the axis that holds shares."""
+    with new_figure(3.5, legend=list(curves)) as (figure, (axes,)):
+        for arm, curve in curves.items():
+            _line(axes, x, curve, style[arm])
+        axes.set(**labels)
+        getattr(axes, f"{percent}axis").set_major_formatter(PercentFormatter(1, decimals=0))
+        add_legend(figure, style, list(curves))
+        return Picture(figure)
 
 
 def _line(axes: Axes, x: Matrix, curve: Curve, look: Look) -> None:
