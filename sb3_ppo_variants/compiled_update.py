@@ -115,10 +115,7 @@ class CompiledStep:
 
         # A code object of its own: dynamo counts recompilations per code object, and every model compiles once.
         own = types.FunctionType(steps_of.__code__.replace(), globals(), "steps_of", None, steps_of.__closure__)
-        # No guards: checking at every call that nothing changed costs as much as a minibatch. Shapes are fixed by
-        # CompiledUpdate, and Acceleration makes a new CompiledStep when a setting or an object of the model changes.
-        options: dict[str, Any] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
-        options["triton.cudagraphs" if adam.flat.is_cuda else "cpp_wrapper"] = True
+        options = _compiler_options(on_gpu=adam.flat.is_cuda)
         with _validation_kept():
             self._compiled: Callable[..., th.Tensor] = th.compile(own, fullgraph=True, dynamic=False, options=options)
 
@@ -185,6 +182,18 @@ class CompiledUpdate(StagedUpdate):
                 return metrics, False
         steps = [super(CompiledUpdate, self).step(part, coefficients)[0] for part in rows.split(batch_size)]
         return th.stack(steps), False
+
+
+def _compiler_options(on_gpu: bool) -> dict[str, Any]:
+    # No guards: checking at every call that nothing changed costs as much as a minibatch. Shapes are fixed by
+    # CompiledUpdate, and Acceleration makes a new CompiledStep when a setting or an object of the model changes.
+    options: dict[str, Any] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
+    options["triton.cudagraphs" if on_gpu else "cpp_wrapper"] = True
+    if (
+        "cpp.use_decompose_tanh" in th._inductor.list_options()
+    ):  # tanh from exp, to 1e-7: its own takes six times as long
+        options["cpp.use_decompose_tanh"] = True
+    return options
 
 
 @contextmanager
