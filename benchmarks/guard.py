@@ -17,13 +17,12 @@ import torch as th
 
 from sb3_ppo_variants import PPOClip, PPOPenalty, nonfinite
 from sb3_ppo_variants.flat_parameters import FlatAdam
-from sb3_ppo_variants.reference_update import StepSkipper
+from sb3_ppo_variants.reference_update import OwnOptimizer
 
 
-def step_without_guard(self: StepSkipper, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-    policy = self.algorithm.policy
-    norm = th.nn.utils.clip_grad_norm_(policy.parameters(), self.algorithm.max_grad_norm)
-    policy.optimizer.step()
+def step_without_guard(self: OwnOptimizer, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), max_grad_norm)
+    self.policy.optimizer.step()
     return norm, th.zeros(())
 
 
@@ -33,9 +32,9 @@ def nothing(*_: object) -> None:
 
 def without_guard() -> ExitStack:
     stack = ExitStack()
-    for owner, name in ((nonfinite, "check_rollout"), (nonfinite, "check_steps"), (FlatAdam, "note_skip")):
+    for owner, name in ((nonfinite, "check_rollout"), (nonfinite, "check_steps"), (FlatAdam, "_must_skip")):
         stack.enter_context(mock.patch.object(owner, name, nothing))
-    stack.enter_context(mock.patch.object(StepSkipper, "clip_and_step", step_without_guard))
+    stack.enter_context(mock.patch.object(OwnOptimizer, "step", step_without_guard))
     return stack
 
 

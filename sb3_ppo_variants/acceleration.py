@@ -7,6 +7,7 @@ training, not the same numbers.
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,11 +16,12 @@ import torch as th
 from sb3_ppo_variants.closed_forms import closed_form
 from sb3_ppo_variants.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
 from sb3_ppo_variants.flat_parameters import FlatAdam, supports_flat_adam
-from sb3_ppo_variants.lean_rollout import LeanForward, lean_forward_obstacle
+from sb3_ppo_variants.lean_buffer import lean_buffer
+from sb3_ppo_variants.lean_rollout import LeanForward, lean_forward, lean_forward_obstacle
 from sb3_ppo_variants.losses import Number
 from sb3_ppo_variants.minibatches import can_be_staged
 from sb3_ppo_variants.mlp_trunk import MlpTrunk, plain_mlp_obstacle
-from sb3_ppo_variants.reference_update import ReferenceUpdate
+from sb3_ppo_variants.reference_update import OwnOptimizer, ReferenceUpdate, Stepper
 from sb3_ppo_variants.staged_update import StagedUpdate
 from sb3_ppo_variants.whole_sequences import SequenceUpdate, whole_sequences_obstacle
 from sb3_ppo_variants.written_gradient import written_gradient_obstacle
@@ -40,7 +42,8 @@ class Update(Protocol):
 
     def kl_divergence(self) -> float: ...
 
-    def finish(self) -> None: ...
+    @property
+    def stepper(self) -> Stepper: ...
 
 
 @dataclass
@@ -90,18 +93,25 @@ class Acceleration:
             self._adam = FlatAdam(self.policy)
             self._trunk = MlpTrunk(self.policy, self._adam) if self.trunk_obstacle is None else None
             self._compiled = None
+        stepper = OwnOptimizer(self.policy) if self._adam is None else self._adam
         if not self.staged:
-            return SequenceUpdate(algorithm, self._adam) if self.sequences else ReferenceUpdate(algorithm)
+            return SequenceUpdate(algorithm, stepper) if self.sequences else ReferenceUpdate(algorithm, stepper)
         if self.compile_obstacle is not None or self.form is None or self._adam is None:
-            return StagedUpdate(algorithm, self.form, self._adam, self._trunk)
+            return StagedUpdate(algorithm, self.form, stepper, self._trunk)
         if self._compiled is None:
             count = minibatches_per_graph(algorithm)
             self._compiled = CompiledStep(algorithm, self.form, self._adam, count, self._give_up_compiling)
         return CompiledUpdate(algorithm, self.form, self._adam, self._trunk, self._compiled)
 
-    def lean_forward(self) -> LeanForward | None:
-        """Return what stands in for ``policy.forward`` during the next rollout, or None for nothing."""
-        return LeanForward(self.policy) if self.lean else None
+    @contextmanager
+    def lean_collection(self) -> Iterator[None]:
+        """Let policy and buffer work lean, as far as they can, while the host collects the next rollout."""
+        with ExitStack() as stack:
+            if self.algorithm.acceleration != "off":
+                stack.enter_context(lean_buffer(self.algorithm.rollout_buffer, plain=self.lean))
+            if self.lean:
+                stack.enter_context(lean_forward(LeanForward(self.policy)))
+            yield
 
     def _give_up_compiling(self, error: Exception) -> None:
         """Go on without torch.compile: there is no C++ compiler, or the policy does something it cannot trace."""

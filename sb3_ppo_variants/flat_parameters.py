@@ -37,7 +37,8 @@ class FlatAdam:
         self.skip_one_by_one = False
         self.checks_on_device = self.flat.is_cuda  # on the CPU reading a number costs less than computing with it
         self._halted = False
-        self.skipped = th.zeros((), device=self.flat.device)
+        self.skipped = th.zeros((), device=self.flat.device)  # 1 if the last step was not taken
+        self.skip_count = th.zeros((), device=self.flat.device)  # steps of this update that were not taken
         self.poison = th.zeros((), device=self.flat.device)  # NaN from the first step of an update that is not finite
         self.exp_avg = th.cat(self._flattened([s.get("exp_avg") for s in state]))
         self.exp_avg_sq = th.cat(self._flattened([s.get("exp_avg_sq") for s in state]))
@@ -75,21 +76,25 @@ class FlatAdam:
         gradients = th.autograd.grad(loss, self.parameters, allow_unused=True)
         th.cat(self._flattened(gradients), out=self.gradient)
 
-    def step(self, max_grad_norm: float, loss: th.Tensor) -> th.Tensor:
+    def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Clip the norm of the flat gradient and take one Adam step in place, if loss and gradient are finite.
 
-        A step that is not leaves parameters and moments alone and sets ``skipped`` to 1, without asking the device.
+        A step that is not leaves parameters and moments alone, on a GPU without asking the device.
 
         :param max_grad_norm: as in ``clip_grad_norm_``
         :param loss: that the gradient belongs to, scalar
-        :return: norm before clipping, scalar
+        :return: norm before clipping, and 1 if the step was not taken, else 0; scalars
         """
         norm: th.Tensor = th.linalg.vector_norm(self.gradient)
         if self.checks_on_device:
             self.note_skip(norm, loss)
-        elif self._must_skip(norm, loss):
-            return norm
-        self.gradient.mul_(th.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
+            self.gradient.mul_(th.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
+        else:
+            length = norm.item()
+            if self._must_skip(length + loss.item()):
+                return norm, self.skipped
+            if length + 1e-6 > max_grad_norm:
+                self.gradient.mul_(max_grad_norm / (length + 1e-6))
         adam(
             [self.flat],
             [self.gradient],
@@ -107,7 +112,7 @@ class FlatAdam:
             maximize=False,
             found_inf=self.skipped if self.checks_on_device else None,
         )
-        return norm
+        return norm, self.skipped
 
     def begin(self, skip_one_by_one: bool) -> None:
         """Begin an update.
@@ -117,14 +122,21 @@ class FlatAdam:
         self.skip_one_by_one = skip_one_by_one
         self._halted = False
         self.skipped.zero_()
+        self.skip_count.zero_()
         self.poison.zero_()
 
-    def _must_skip(self, norm: th.Tensor, loss: th.Tensor) -> bool:
-        """Do what :meth:`note_skip` does by reading the two numbers."""
-        halted = not math.isfinite(norm.item() + loss.item()) or (self._halted and not self.skip_one_by_one)
+    def count_skipped(self) -> int:
+        """Count the steps of this update that were not taken; this waits for the device."""
+        return int(self.skip_count.item())
+
+    def _must_skip(self, both: float) -> bool:
+        """Do what :meth:`note_skip` does, from the sum of norm and loss."""
+        halted = not math.isfinite(both) or (self._halted and not self.skip_one_by_one)
         if halted != self._halted:
             self._halted = halted
             self.skipped.fill_(float(halted))
+        if halted:
+            self.skip_count.add_(1)
         return halted
 
     def note_skip(self, norm: th.Tensor, loss: th.Tensor) -> None:
@@ -138,6 +150,7 @@ class FlatAdam:
         if not self.skip_one_by_one:
             poison = self.poison.add_(poison)
         th.ne(poison, 0, out=self.skipped)
+        self.skip_count.add_(self.skipped)
 
     def hand_back(self) -> None:
         """Bring the step counters up to date; the moments are shared already."""

@@ -1,19 +1,17 @@
 """A leaner ``policy.forward`` for collecting rollouts with small networks on the CPU: numpy on the parameters' memory.
 
 At batch size 1 nearly all of SB3's forward pass is call overhead. SB3's own ``collect_rollouts`` keeps running; only
-the policy's forward and the buffer's add are replaced while it does.
+the policy's forward is replaced while it does, and what the buffer does (``lean_buffer.py``).
 """
 
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
-from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
@@ -135,60 +133,18 @@ _SAMPLERS: dict[type, Callable[[LeanForward, Array], tuple[npt.NDArray[Any], Arr
 }
 
 
-def lean_add(
-    buffer: RolloutBuffer,
-    obs: npt.NDArray[Any],
-    action: npt.NDArray[Any],
-    reward: npt.NDArray[Any],
-    episode_start: npt.NDArray[Any],
-    value: th.Tensor,
-    log_prob: th.Tensor,
-) -> None:
-    """Do what ``RolloutBuffer.add`` does for vector observations, without its intermediate copies.
-
-    :param buffer: one for which :func:`can_add_lean` is true
-    :param obs: shape (n_envs, *observation shape)
-    :param action: shape (n_envs, *action shape)
-    :param reward: shape (n_envs,)
-    :param episode_start: shape (n_envs,)
-    :param value: shape (n_envs, 1)
-    :param log_prob: shape (n_envs,)
-    """
-    position = buffer.pos
-    buffer.observations[position] = obs
-    buffer.actions[position] = action.reshape(buffer.n_envs, buffer.action_dim)
-    buffer.rewards[position] = reward
-    buffer.episode_starts[position] = episode_start
-    buffer.values[position] = value.numpy()[:, 0]
-    buffer.log_probs[position] = log_prob.numpy()
-    buffer.pos = position + 1
-    buffer.full = buffer.pos == buffer.buffer_size
-
-
-def can_add_lean(buffer: RolloutBuffer) -> bool:
-    """Tell whether a buffer stores transitions as ``RolloutBuffer`` itself does.
-
-    :param buffer: of any class
-    """
-    return type(buffer).add is RolloutBuffer.add
-
-
 @contextmanager
-def lean_collection(forward: LeanForward, buffer: RolloutBuffer) -> Iterator[None]:
-    """Let a policy and a buffer work lean while SB3 collects a rollout; nothing else of them changes.
+def lean_forward(forward: LeanForward) -> Iterator[None]:
+    """Let a policy work lean while SB3 collects a rollout; nothing else of it changes.
 
     :param forward: for the policy it was made for
-    :param buffer: to be filled
     """
     policy = forward.policy
     policy.forward = forward  # type: ignore[method-assign]  # taken back below
-    if can_add_lean(buffer):
-        buffer.add = partial(lean_add, buffer)  # type: ignore[method-assign]  # likewise
     try:
         yield
     finally:
         del policy.forward
-        vars(buffer).pop("add", None)
 
 
 def lean_forward_obstacle(policy: Any) -> str | None:

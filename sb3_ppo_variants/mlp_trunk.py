@@ -51,10 +51,19 @@ class MlpTrunk:
         :param observations: shape (n_batch, *observation shape)
         :return: output of the action net, shape (n_batch, n_outputs), and values, shape (n_batch,); without gradient
         """
-        inputs = observations.reshape(len(observations), -1).float()
+        inputs = _vectors(observations)
         with th.no_grad():
             self._activations = [_forward(inputs, self.actor), _forward(inputs, self.critic)]
         return self._activations[0][-1], self._activations[1][-1].flatten()
+
+    def action_output(self, observations: th.Tensor) -> th.Tensor:
+        """Run the actor only, and remember nothing.
+
+        :param observations: shape (n_batch, *observation shape)
+        :return: output of the action net, shape (n_batch, n_outputs), without gradient
+        """
+        with th.no_grad():
+            return _forward(_vectors(observations), self.actor)[-1]
 
     def backward(self, output: th.Tensor, values: th.Tensor, log_std: th.Tensor | None) -> None:
         """Fill the flat gradient.
@@ -116,6 +125,10 @@ def _stack(modules: list[nn.Module], gradients: dict[int, th.Tensor]) -> list[_L
         _Layer(linear, activation, gradients[id(linear.weight)], gradients[id(linear.bias)])
         for linear, activation in linear_layers(modules)
     ]
+
+
+def _vectors(observations: th.Tensor) -> th.Tensor:
+    return observations.reshape(len(observations), -1).float()
 
 
 def _forward(inputs: th.Tensor, layers: list[_Layer]) -> list[th.Tensor]:

@@ -61,15 +61,16 @@ def check_rollout(model: PolicyUpdateMixin) -> None:
             )
 
 
-def check_steps(model: PolicyUpdateMixin, trace: TraceRecorder) -> None:
-    """Look at the minibatches so far, once per epoch; this waits for the device.
+def check_steps(model: PolicyUpdateMixin, trace: TraceRecorder, skipped: int) -> None:
+    """Look at the minibatches so far, once per epoch.
 
     :param model: being updated
     :param trace: of the update
+    :param skipped: steps of the update so far that were not taken
     :raises NonFiniteUpdateError: naming minibatch and quantities; with ``on_nonfinite="skip"`` only if more than half
         of the update's minibatches were left out
     """
-    skipped, one_by_one = trace.count_skipped(), model.on_nonfinite == "skip"
+    one_by_one = model.on_nonfinite == "skip"
     if skipped <= (_MOST_SKIPPED * trace.n_epochs * trace.minibatches_per_epoch if one_by_one else 0):
         return
     index, epoch, row = trace.first_skipped()

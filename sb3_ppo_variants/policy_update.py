@@ -6,7 +6,6 @@ A variant is a mixin over :class:`PolicyUpdateMixin` that overrides some of its 
 """
 
 import math
-from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch as th
@@ -18,7 +17,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants import arguments, nonfinite
 from sb3_ppo_variants.acceleration import Acceleration, Update
-from sb3_ppo_variants.lean_rollout import lean_collection
 from sb3_ppo_variants.loading import LoadingMixin
 from sb3_ppo_variants.losses import Number, ValueClipping, ValueLoss
 from sb3_ppo_variants.minibatch_loss import LossMixin
@@ -119,7 +117,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
             with nonfinite.explained(self, "updating the policy"):
                 coefficients = self._run_epochs(update, trace)
         finally:
-            update.finish()
+            update.stepper.hand_back()
 
         kl = update.kl_divergence()
         self.last_update = trace.freeze(kl)
@@ -138,7 +136,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
                     break
             self._n_updates += 1
             trace.end_epoch(coefficients)
-            nonfinite.check_steps(self, trace)
+            nonfinite.check_steps(self, trace, update.stepper.count_skipped())
             if trace.finished:
                 break
             if self.watches_kl():
@@ -218,10 +216,8 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         *args: Any,
         **kwargs: Any,
     ) -> bool:
-        """Collect as the host does, with a leaner forward pass of the policy where one applies."""
-        forward = self._current_acceleration().lean_forward()
-        lean = nullcontext() if forward is None else lean_collection(forward, rollout_buffer)
-        with lean, nonfinite.explained(self, "collecting the rollout"):
+        """Collect as the host does, with a leaner forward pass of the policy and a leaner buffer where they apply."""
+        with self._current_acceleration().lean_collection(), nonfinite.explained(self, "collecting the rollout"):
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
 
     def _current_acceleration(self) -> Acceleration:

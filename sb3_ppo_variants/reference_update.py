@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch as th
+from stable_baselines3.common.policies import BasePolicy
 
 from sb3_ppo_variants.kl_divergence import Parameters, directed_kl
 from sb3_ppo_variants.losses import Number
@@ -17,43 +18,82 @@ if TYPE_CHECKING:
     from sb3_ppo_variants.policy_update import PolicyUpdateMixin
 
 
-class StepSkipper:
-    """Takes the steps of a policy's own optimiser, except from a loss or gradient that is not finite.
+class Stepper(Protocol):
+    """Takes an update's optimiser steps, except from a loss or gradient that is not finite."""
 
-    :param algorithm: being updated
-    """
+    def begin(self, skip_one_by_one: bool) -> None:
+        """Begin an update.
 
-    def __init__(self, algorithm: PolicyUpdateMixin):
-        self.algorithm = algorithm
-        self.halted = False
+        :param skip_one_by_one: False: after a step that was skipped none is taken until the next update
+        """
 
-    def clip_and_step(self, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def backward(self, loss: th.Tensor) -> None:
+        """Compute the gradients of a scalar loss by autograd."""
+
+    def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Clip the gradients and take one step, if it may be taken.
 
+        :param max_grad_norm: as in ``clip_grad_norm_``
         :param loss: that the gradients belong to, scalar
-        :return: norm before clipping, and 1 if the step was not taken, else 0
+        :return: norm before clipping, and 1 if the step was not taken, else 0; scalars
         """
-        policy = self.algorithm.policy
-        norm = th.nn.utils.clip_grad_norm_(policy.parameters(), self.algorithm.max_grad_norm)
+
+    def count_skipped(self) -> int:
+        """Count the steps of this update that were not taken; this waits for the device."""
+
+    def hand_back(self) -> None:
+        """Leave the policy's own optimiser in the state after the last step."""
+
+
+class OwnOptimizer:
+    """Steps of a policy's own optimiser, as stock PPO takes them.
+
+    :param policy: being updated
+    """
+
+    def __init__(self, policy: BasePolicy):
+        self.policy = policy
+        self.begin(skip_one_by_one=False)
+
+    def begin(self, skip_one_by_one: bool) -> None:
+        self.skip_one_by_one = skip_one_by_one
+        self.halted = False
+        self.skipped_steps = 0
+
+    def backward(self, loss: th.Tensor) -> None:
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+
+    def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), max_grad_norm)
         skip = self.halted or not math.isfinite((norm + loss).item())
-        self.halted = skip and self.algorithm.on_nonfinite == "raise"
+        self.halted = skip and not self.skip_one_by_one
+        self.skipped_steps += skip
         if not skip:
-            policy.optimizer.step()
+            self.policy.optimizer.step()
         return norm, norm.new_tensor(float(skip))
+
+    def count_skipped(self) -> int:
+        return self.skipped_steps
+
+    def hand_back(self) -> None:
+        """Nothing to do: it was used in place."""
 
 
 class ReferenceUpdate:
     """One policy update with the host's buffer, ``evaluate_actions`` and optimiser as they are.
 
     :param algorithm: whose rollout buffer is full
+    :param stepper: takes the steps
     """
 
-    def __init__(self, algorithm: PolicyUpdateMixin):
+    def __init__(self, algorithm: PolicyUpdateMixin, stepper: Stepper):
         self.algorithm = algorithm
         self.policy = algorithm.policy
         self.old_policy = snapshot_policy(self.policy)
         self.needs_old = algorithm.needs_old_distribution()
-        self.skipper = StepSkipper(algorithm)
+        self.stepper = stepper
+        stepper.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
 
     def minibatches(self) -> Iterator[Any]:
         """Yield the minibatches of one epoch in the order stock PPO would draw."""
@@ -72,7 +112,8 @@ class ReferenceUpdate:
         loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
         if algorithm.passes_target_kl(metrics.approx_kl):
             return th.stack(metrics), True
-        norm, skipped = self._take_step(loss)
+        self.stepper.backward(loss)
+        norm, skipped = self.stepper.step(algorithm.max_grad_norm, loss.detach())
         return th.stack(metrics._replace(grad_norm=norm, skipped=skipped)), False
 
     def kl_divergence(self) -> float:
@@ -93,15 +134,6 @@ class ReferenceUpdate:
                 count += len(kl)
         self.policy.set_training_mode(True)
         return total / count
-
-    def finish(self) -> None:
-        """Nothing to hand back: policy and optimiser were used in place."""
-
-    def _take_step(self, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Return the norm of the gradient, and 1 if no step was taken because it is not finite, else 0."""
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        return self.skipper.clip_and_step(loss.detach())
 
     def _old_parameters(self, minibatch: Any) -> Parameters:
         with th.no_grad():

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch as th
 
 from sb3_ppo_variants.closed_forms import ClosedForm, action_parameters, evaluate_closed_form, evaluate_output
-from sb3_ppo_variants.flat_parameters import FlatAdam
 from sb3_ppo_variants.kl_divergence import DistributionFamily, Parameters, directed_kl
 from sb3_ppo_variants.losses import Number
 from sb3_ppo_variants.minibatches import StagedRollout
 from sb3_ppo_variants.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.policy_evaluation import Evaluation, evaluate_minibatch
-from sb3_ppo_variants.reference_update import StepSkipper
+from sb3_ppo_variants.reference_update import Stepper
 from sb3_ppo_variants.update_metrics import MinibatchMetrics
 from sb3_ppo_variants.written_gradient import written_gradient
 
@@ -31,25 +30,23 @@ class StagedUpdate:
 
     :param algorithm: whose rollout buffer is full
     :param form: closed form of the policy; None to go through ``evaluate_actions``
-    :param adam: flat optimiser; None to use the policy's own
-    :param trunk: the policy's network without autograd, where it is a plain MLP; needs ``form`` and ``adam``
+    :param stepper: takes the steps
+    :param trunk: the policy's network without autograd, where it is a plain MLP; needs ``form`` and FlatAdam
     """
 
     def __init__(
         self,
         algorithm: PolicyUpdateMixin,
         form: ClosedForm | None,
-        adam: FlatAdam | None,
+        stepper: Stepper,
         trunk: MlpTrunk | None = None,
     ):
         self.algorithm = algorithm
         self.policy = algorithm.policy
         self.form = form
-        self.adam = adam
+        self.stepper = stepper
         self.trunk = trunk
-        self.skipper = StepSkipper(algorithm)
-        if adam is not None:
-            adam.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
+        stepper.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
         self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, algorithm.batch_size)
         # A decision needs the whole rollout. Where the KL is only logged a sample will do: this matters for images.
         self.needs_old = algorithm.needs_old_distribution()
@@ -79,8 +76,8 @@ class StagedUpdate:
         if algorithm.passes_target_kl(metrics.approx_kl):
             return th.stack(metrics), True
         if loss is not None:
-            self._backward(loss)
-        norm, skipped = self._clip_and_step(metrics.loss)
+            self.stepper.backward(loss)
+        norm, skipped = self.stepper.step(algorithm.max_grad_norm, metrics.loss)
         return th.stack(metrics._replace(grad_norm=norm, skipped=skipped)), False
 
     def kl_divergence(self) -> float:
@@ -91,11 +88,6 @@ class StagedUpdate:
         _, new = self._measure()
         kl = directed_kl(self.family, self.old, new, self.algorithm.kl_direction)
         return kl.double().mean().item()
-
-    def finish(self) -> None:
-        """Hand the optimiser's state back, so that it can be saved or used by other code."""
-        if self.adam is not None:
-            self.adam.hand_back()
 
     def _old_parameters(self, rows: th.Tensor) -> Parameters | None:
         return tuple(p.index_select(0, rows) for p in self.old) if self.needs_old else None
@@ -117,31 +109,24 @@ class StagedUpdate:
         self.trunk.backward(*gradient)
         return metrics
 
-    def _backward(self, loss: th.Tensor) -> None:
-        if self.adam is not None:
-            self.adam.backward(loss)
-        else:
-            self.policy.optimizer.zero_grad()
-            loss.backward()
-
-    def _clip_and_step(self, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        if self.adam is None:
-            return self.skipper.clip_and_step(loss)
-        norm = self.adam.step(self.algorithm.max_grad_norm, loss)
-        return norm, self.adam.skipped
-
     def _measure(self) -> tuple[DistributionFamily, Parameters]:
         """Compute the action distributions of the measured rows under the current policy, without gradient."""
-        self.policy.set_training_mode(False)
         pieces: list[Parameters] = []
+        if self.trunk is None:  # a plain MLP does the same in both modes
+            self.policy.set_training_mode(False)
         with th.no_grad():
             for piece in self.rollout.pieces(self.measured_rows):
-                if self.form is None:
-                    evaluation = evaluate_minibatch(self.policy, piece)
-                    family, parameters = evaluation.family, evaluation.parameters
-                else:
-                    family = self.form.family
-                    parameters = action_parameters(self.policy, self.form, piece.observations)
+                family, parameters = self._action_parameters(piece)
                 pieces.append(parameters)
-        self.policy.set_training_mode(True)
+        if self.trunk is None:
+            self.policy.set_training_mode(True)
         return family, pieces[0] if len(pieces) == 1 else tuple(map(th.cat, zip(*pieces)))
+
+    def _action_parameters(self, piece: Any) -> tuple[DistributionFamily, Parameters]:
+        if self.form is None:
+            evaluation = evaluate_minibatch(self.policy, piece)
+            return evaluation.family, evaluation.parameters
+        if self.trunk is not None:
+            output = self.trunk.action_output(piece.observations)
+            return self.form.family, self.form.parameters(self.policy, output)
+        return self.form.family, action_parameters(self.policy, self.form, piece.observations)

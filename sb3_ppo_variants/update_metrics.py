@@ -115,8 +115,6 @@ class TraceRecorder:
         self.last_kl = math.nan
         self._rows: list[th.Tensor] = []
         self._rows_read = 0
-        self._rows_checked = 0
-        self._skipped = 0
         self._epochs: list[int] = []
         self._coefficients: list[Mapping[str, Number]] = []
         self._epoch = 0
@@ -158,14 +156,6 @@ class TraceRecorder:
         self._rows_read = len(self._rows)
         self.last_kl = rows[:, _KL].where(rows[:, _SKIPPED] == 0, th.nan).nanmean().item()
         return self.last_kl
-
-    def count_skipped(self) -> int:
-        """Count the steps so far that were not taken because something was not finite; this waits for the device."""
-        new = self._rows[self._rows_checked :]
-        self._rows_checked = len(self._rows)
-        if new:
-            self._skipped += int(th.cat(new)[:, _SKIPPED].sum().item())
-        return self._skipped
 
     def first_skipped(self) -> tuple[int, int, FloatArray]:
         """Find the first step that was not taken.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
 from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
@@ -18,29 +18,15 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from sb3_ppo_variants.flat_parameters import FlatAdam
 from sb3_ppo_variants.losses import Number
 from sb3_ppo_variants.reference_update import ReferenceUpdate
-
-if TYPE_CHECKING:
-    from sb3_ppo_variants.policy_update import PolicyUpdateMixin
 
 _BUFFERS = (RecurrentRolloutBuffer, RecurrentDictRolloutBuffer)
 _STEPPED = RecurrentActorCriticPolicy._process_sequence
 
 
 class SequenceUpdate(ReferenceUpdate):
-    """One policy update on a recurrent buffer's own minibatches, in whole sequences.
-
-    :param algorithm: whose rollout buffer is full
-    :param adam: flat optimiser; None to use the policy's own
-    """
-
-    def __init__(self, algorithm: PolicyUpdateMixin, adam: FlatAdam | None):
-        super().__init__(algorithm)
-        self.adam = adam
-        if adam is not None:
-            adam.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
+    """One policy update on a recurrent buffer's own minibatches, in whole sequences."""
 
     def step(self, minibatch: Any, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
         with whole_sequences([self.policy, self.old_policy]):
@@ -49,17 +35,6 @@ class SequenceUpdate(ReferenceUpdate):
     def kl_divergence(self) -> float:
         with whole_sequences([self.policy, self.old_policy]):
             return super().kl_divergence()
-
-    def finish(self) -> None:
-        """Hand the optimiser's state back, so that it can be saved or used by other code."""
-        if self.adam is not None:
-            self.adam.hand_back()
-
-    def _take_step(self, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        if self.adam is None:
-            return super()._take_step(loss)
-        self.adam.backward(loss)
-        return self.adam.step(self.algorithm.max_grad_norm, loss.detach()), self.adam.skipped
 
 
 def whole_sequences_obstacle(policy: BasePolicy, buffer: RolloutBuffer) -> str | None:

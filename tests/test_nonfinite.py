@@ -105,9 +105,9 @@ def remember_steps(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str
     model.policy.optimizer.register_step_post_hook(lambda *_: keep())
     flat_step = FlatAdam.step
 
-    def step(self: FlatAdam, limit: float, loss: th.Tensor) -> th.Tensor:
-        norm = flat_step(self, limit, loss)
-        return norm if self.skipped else keep(norm)
+    def step(self: FlatAdam, limit: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        norm, skipped = flat_step(self, limit, loss)
+        return (norm, skipped) if skipped else keep((norm, skipped))
 
     monkeypatch.setattr(FlatAdam, "step", step)
     return copies

@@ -27,7 +27,7 @@ from torch import nn
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty, minibatch_loss
 from sb3_ppo_variants.kl_divergence import CATEGORICAL
 from sb3_ppo_variants.policy_evaluation import Evaluation
-from sb3_ppo_variants.reference_update import ReferenceUpdate
+from sb3_ppo_variants.reference_update import OwnOptimizer, ReferenceUpdate
 from sb3_ppo_variants.update_metrics import MinibatchMetrics
 
 CLASSES = [PPOClip, PPOPenalty, PPOAdaptiveClip]
@@ -302,7 +302,7 @@ def test_the_measured_kl_is_exact(action: str, direction: str) -> None:
 @pytest.mark.parametrize("action", ["box", "multi_discrete"])
 def test_measuring_leaves_random_streams_and_training_mode_alone(action: str) -> None:
     model = make(PPOPenalty, action).learn(ROLLOUT)
-    measured = ReferenceUpdate(model)
+    measured = ReferenceUpdate(model, OwnOptimizer(model.policy))
     model.policy.set_training_mode(True)
     numpy_before, torch_before = np.random.get_state(), th.get_rng_state()
     assert measured.kl_divergence() == 0.0
@@ -316,7 +316,7 @@ def test_measuring_leaves_random_streams_and_training_mode_alone(action: str) ->
 
 def test_the_measured_kl_does_not_depend_on_how_the_rollout_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make(PPOPenalty, "box").learn(ROLLOUT)
-    measured = ReferenceUpdate(model)
+    measured = ReferenceUpdate(model, OwnOptimizer(model.policy))
     with th.no_grad():
         model.policy.log_std.add_(0.1)
         model.policy.action_net.weight.mul_(3.0)
