@@ -73,7 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algos", nargs="+", default=ALGOS)
     parser.add_argument("--envs", nargs="+", default=[env for env in listed if env != "atari"])
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to n - 1")
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds")
+    parser.add_argument("--first-seed", type=int, default=0, help="e.g. 10, to choose values with other seeds")
     parser.add_argument("--steps", type=int, default=0, help="steps of training; 0: those of the entry")
     parser.add_argument("--params", nargs="+", default=[], help="hyperparameters to try, as train's -params")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
@@ -82,7 +83,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
 
     def cells(env: str, algo: str) -> list[Cell]:
-        return [Cell(env, algo, args.steps, tuple(args.params), seed) for seed in range(args.seeds)]
+        return [Cell(env, algo, args.steps, tuple(args.params), args.first_seed + i) for i in range(args.seeds)]
 
     # Seed by seed over all cells: what an interrupted check has is comparable.
     order = [cells(env, algo)[seed] for seed in range(args.seeds) for env in args.envs for algo in args.algos]

@@ -131,6 +131,7 @@ BAD_INPUT = {
     "--algos ppo_penaly --envs CartPole-v1 --out o": "unknown algorithm 'ppo_penaly'; did you mean 'ppo_penalty'?",
     "--algos ppo --envs CartPole-v2 --out o": "unknown environment 'CartPole-v2'; did you mean 'CartPole-v1'?",
     "--algos ppo --envs CartPole-v1 --seeds 0 --out o": "--seeds must be >= 1, got 0",
+    "--algos ppo --envs CartPole-v1 --first-seed -1 --out o": "--first-seed must be >= 0, got -1",
     "--algos ppo --envs CartPole-v1 --eval-episodes 0 --out o": "--eval-episodes must be >= 1, got 0",
     "--algos ppo --envs CartPole-v1 --n-timesteps many --out o": "--n-timesteps takes a number >= 1",
     "--algos ppo --envs CartPole-v1 --n-timesteps Acrobot-v1:9 --out o": "ENV:NUMBER with one of --envs",

@@ -288,3 +288,8 @@ def test_every_option_and_preset_is_documented() -> None:
     options = [action.option_strings[-1] for action in build_parser()._actions if action.dest != "help"]
     assert documented == options
     assert re.findall(r"^\| `([a-z][\w-]+)` \|", page, flags=re.MULTILINE) == list(PRESETS)
+
+
+def test_seeds_of_merged_folders_are_listed_as_ranges() -> None:
+    plan = make_plan({"ppo": "ppo"}, ["A-v0"], n_seeds=1, seeds=[0, 1, 2, 5, 10, 11])
+    assert "seeds 0 to 2, 5, 10 to 11." in str(make_report(comparison(plan, ppo=list(range(12)))))

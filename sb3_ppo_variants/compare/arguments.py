@@ -26,7 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--preset", choices=list(PRESETS), help="a ready-made comparison; --envs, --seeds, --n-timesteps scale it")
     add("--algos", nargs="+", metavar="[LABEL=]ALGO", help="algorithms of rl-zoo3 or ours, under a label if wanted")
     add("--envs", nargs="+", metavar="ENV", help="environment IDs")
-    add("--seeds", type=int, metavar="N", help=f"runs of each (default: {DEFAULT_SEEDS}), with seeds 0 to N - 1")
+    add("--seeds", type=int, metavar="N", help=f"runs of each, with seeds that follow (default: {DEFAULT_SEEDS})")
+    add("--first-seed", type=int, default=0, metavar="N", help="seed of the first run (default: 0)")
     add("--baseline", metavar="LABEL", help="what the others are compared with (default: ppo, else the first)")
     add("-params", nargs="+", default=[], metavar="LABEL:KEY:VALUE", help="hyperparameters that replace the YAML's")
     add("--conf-file", nargs="+", default=[], metavar="[LABEL:]FILE", help="YAML files in place of the usual ones")
@@ -72,7 +73,7 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         arms={arm.label: arm.algo for arm in arms},
         settings=settings,
         budgets=budgets,
-        seeds=list(range(seeds)),
+        seeds=list(range(arguments.first_seed, arguments.first_seed + seeds)),
         eval_episodes=arguments.eval_episodes,
         device=arguments.device,
         baseline=baseline,
@@ -126,6 +127,8 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be >= 1, got {value}")
+    if arguments.first_seed < 0:
+        raise ValueError(f"--first-seed must be >= 0, got {arguments.first_seed}")
 
 
 def _what(arguments: argparse.Namespace) -> tuple[list[Arm], list[str], int, int | None]:

@@ -33,7 +33,7 @@ def protocol_section(comparison: Comparison) -> Section:
     stochastic = [env for env in comparison.envs if not _deterministic(comparison, env)]
     how = "the likeliest action is taken" + (f" (sampled actions on {joined(stochastic)})" if stochastic else "")
     text = (
-        f"{len(plan.arms)} algorithms, {len(plan.budgets)} environments, seeds {plan.seeds[0]} to {plan.seeds[-1]}. "
+        f"{len(plan.arms)} algorithms, {len(plan.budgets)} environments, seeds {_ranges(plan.seeds)}. "
         "On an environment all algorithms get the same seeds and the same number of environment steps, and are "
         f"evaluated at the same steps, over {plan.eval_episodes} episodes, in a separate environment whose seeds "
         f"depend on the training seed and the evaluation only; {how}. Rewards are those of the environment itself, "
@@ -81,6 +81,13 @@ def _sources(comparison: Comparison, arm: str) -> tuple[str, str]:
         changes |= found.overrides
     files = [f"{file} ({kind}): {', '.join(dict.fromkeys(keys))}" for (file, kind), keys in entries.items()]
     return "; ".join(files), ", ".join(f"{key}={value}" for key, value in changes.items()) or "–"
+
+
+def _ranges(seeds: list[int]) -> str:
+    """Write ascending numbers briefly: 0 to 4, 10, 12 to 13."""
+    starts = [seed for seed in seeds if seed - 1 not in seeds]
+    ends = [seed for seed in seeds if seed + 1 not in seeds]
+    return ", ".join(str(start) if start == end else f"{start} to {end}" for start, end in zip(starts, ends))
 
 
 def _deterministic(comparison: Comparison, env: str) -> bool:
