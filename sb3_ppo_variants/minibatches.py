@@ -10,6 +10,7 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 
+_MOST_ROWS = 2048  # of one forward pass: larger temporaries do not fit the cache, and fragment the C library's heap
 _STAGEABLE = (RolloutBuffer, DictRolloutBuffer, MaskableRolloutBuffer, MaskableDictRolloutBuffer)
 
 
@@ -27,16 +28,23 @@ def preserved_numpy_generator() -> Iterator[None]:
         np.random.set_state(state)
 
 
-def measurement_size(buffer: RolloutBuffer, least: int, numbers: int = 4_000_000) -> int:
-    """Choose how many states one forward pass without gradient takes: many vectors, few images.
+def states_of_size(buffer: RolloutBuffer, numbers: int) -> int:
+    """Count the states that have so many numbers together: many vectors, few images.
 
     :param buffer: a rollout buffer of any host
-    :param least: number of states that is taken in any case
-    :param numbers: as many states as have this many numbers together
+    :param numbers: in their observations
     """
     shapes = buffer.obs_shape.values() if isinstance(buffer.obs_shape, dict) else [buffer.obs_shape]
-    numbers_per_state = max(1, sum(int(np.prod(shape)) for shape in shapes))
-    return max(least, numbers // numbers_per_state)
+    return numbers // max(1, sum(int(np.prod(shape)) for shape in shapes))
+
+
+def measurement_size(buffer: RolloutBuffer, batch_size: int) -> int:
+    """Choose how many states one forward pass without gradient takes.
+
+    :param buffer: a rollout buffer of any host
+    :param batch_size: the training batch size, which is taken in any case
+    """
+    return max(batch_size, min(_MOST_ROWS, states_of_size(buffer, 4_000_000)))
 
 
 def measurement_batches(buffer: RolloutBuffer, batch_size: int) -> Iterator[Any]:
@@ -74,7 +82,7 @@ class StagedRollout:
     def __init__(self, buffer: RolloutBuffer, action_space: spaces.Space[Any], batch_size: int):
         self.size = buffer.buffer_size * buffer.n_envs
         self.piece_size = measurement_size(buffer, batch_size)
-        self.sample_size = min(self.size, measurement_size(buffer, 128, 1_000_000))
+        self.sample_size = min(self.size, max(128, states_of_size(buffer, 1_000_000)))
         with preserved_numpy_generator():
             order = np.random.permutation(self.size)  # what get() is about to draw: the order of the rows
         with preserved_numpy_generator():

@@ -59,6 +59,7 @@ def aggregate_intervals(estimates: Mapping[str, Mapping[str, Estimate]], style: 
         for axes, name in zip(panels, names):
             _intervals(axes, {arm: of_arm[name] for arm, of_arm in estimates.items()}, style)
             axes.set_title(name + ("\n(less is better)" if name == "optimality gap" else ""))
+            axes.xaxis.set_major_locator(MaxNLocator(3))  # 0.975 is as wide as a third of a panel
         for axes in panels[1::2]:
             axes.set_yticklabels([])
         figure.supxlabel("normalised final score, 95 % interval", fontsize=10)
