@@ -4,7 +4,8 @@
 
 Each contender runs in a process of its own. "peak" is the highest resident memory of the process, "staged" the size of
 the rollout kept on the device (the sum of its tensors), "growth" the resident memory gained from the 20th to the last
-update of a small run in which beta, epsilon and the learning rate change all the time.
+update of a small run in which beta, epsilon and the learning rate change all the time. "large rollouts" is the memory
+gained over 20 updates from 16,384 states each, beside stock PPO's own.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import warnings
 from typing import Any
 
 import torch as th
-from speed import SETTINGS, Contender
+from speed import SETTINGS, Contender, Setting
 
 
 def staged_bytes(model: Any) -> int:
@@ -51,6 +52,16 @@ def growth(name: str, updates: int, queue: Any) -> None:
     contender.train(updates - 20)
     gained = (resident_bytes() - before) / 2**20
     queue.put({"growth": gained, "recompiled": counters["stats"]["unique_graphs"] - graphs})
+
+
+def growth_of_large(name: str, queue: Any) -> None:
+    """Train on large rollouts and report memory gained after the fifth update."""
+    prepare()
+    contender = Contender(name, Setting("CartPole-v1", "MlpPolicy", 16, 1024, 64, 4, 1), "cpu", seed=0)
+    contender.train(5)
+    before = resident_bytes()
+    contender.train(20)
+    queue.put({"growth": (resident_bytes() - before) / 2**20})
 
 
 def resident_bytes() -> int:
@@ -92,6 +103,8 @@ def main() -> None:
         print(
             f"{args.updates} updates of {name:22} {json.dumps(in_own_process(growth, name, args.updates))}", flush=True
         )
+    for name in ("PPO", "PPOClip eager", "PPOPenalty eager"):
+        print(f"large rollouts, {name:22} {json.dumps(in_own_process(growth_of_large, name))}", flush=True)
 
 
 if __name__ == "__main__":
