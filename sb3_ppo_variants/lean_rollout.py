@@ -30,7 +30,7 @@ _ACTIVATIONS: dict[type[nn.Module], Callable[..., Any]] = {
     nn.Tanh: np.tanh,
     nn.ReLU: lambda x, out: np.maximum(x, 0, out=out),
 }
-_MOST_WEIGHTS = 40_000  # numpy's lead is call overhead; above this the matrix products decide
+_MOST_WEIGHTS = 300_000  # numpy's lead is call overhead; above this the matrix products decide
 
 
 class Layer(NamedTuple):
