@@ -152,9 +152,10 @@ class TraceRecorder:
 
         :return: nats per state
         """
-        rows = th.cat(self._rows[self._rows_read :])
+        rows = th.cat(self._rows[self._rows_read :]).cpu().numpy()
         self._rows_read = len(self._rows)
-        self.last_kl = rows[:, _KL].where(rows[:, _SKIPPED] == 0, th.nan).nanmean().item()
+        taken = rows[:, _SKIPPED] == 0
+        self.last_kl = float(rows[taken, _KL].mean()) if taken.any() else math.nan
         return self.last_kl
 
     def first_skipped(self) -> tuple[int, int, FloatArray]:
