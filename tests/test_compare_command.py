@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 import sb3_ppo_variants
 
@@ -103,7 +104,8 @@ def test_cells_record_trace_cost_and_settings(finished: tuple[Path, str]) -> Non
     file = finished[0] / "cells" / "ppo_penalty" / "CartPole-v1" / "seed_0.json"
     result = json.loads(file.read_text())["result"]
     assert result["trace"]["timesteps"] == [256, 512]
-    assert result["trace"]["target_kl"] == [0.02, 0.02]
+    entry = yaml.safe_load((Path(__file__).parents[1] / "hyperparams" / "ppo_penalty.yml").read_text())["CartPole-v1"]
+    assert result["trace"]["target_kl"] == [entry["target_kl"]] * 2
     assert all(kl > 0 for kl in result["trace"]["kl_divergence"])
     assert result["cost"]["train_seconds"] > 0 and 100 < result["cost"]["peak_memory_mib"] < 5000
     assert result["settings"]["hyperparameters"]["n_envs"] == 8
