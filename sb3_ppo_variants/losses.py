@@ -4,6 +4,7 @@ Per-sample functions return shape (n_batch,); ``masked_mean`` reduces them, so t
 minibatches can be left out in one place. Coefficients may be floats or 0-dim tensors on the samples' device.
 """
 
+import math
 from typing import Literal
 
 import torch as th
@@ -55,7 +56,9 @@ def clipped_surrogate(
     :param dual_clip: bound c > 1; None for no bound
     :return: shape (n_batch,)
     """
-    surrogate = th.min(advantages * ratio, advantages * th.clamp(ratio, 1 - clip_low, 1 + clip_high))  # type: ignore[arg-type]  # each bound a float or a tensor
+    surrogate = advantages * ratio
+    if not _unbounded(clip_low, clip_high):
+        surrogate = th.min(surrogate, advantages * th.clamp(ratio, 1 - clip_low, 1 + clip_high))  # type: ignore[arg-type]  # each bound a float or a tensor
     if dual_clip is not None:
         surrogate = th.where(advantages < 0, th.max(surrogate, dual_clip * advantages), surrogate)
     return surrogate
@@ -69,6 +72,8 @@ def outside_clip_range(ratio: th.Tensor, clip_low: Number, clip_high: Number) ->
     :param clip_high: distance of the upper end of the range from 1
     :return: 0.0 or 1.0 per sample, shape (n_batch,)
     """
+    if _unbounded(clip_low, clip_high):
+        return th.zeros_like(ratio)
     distance = ratio - 1
     return ((distance > clip_high) | (distance < -clip_low)).float()
 
@@ -100,6 +105,11 @@ def value_errors(
     clipped = old_values + th.clamp(values - old_values, -clip_range, clip_range)  # type: ignore[arg-type]  # as above
     errors = _error(clipped, returns, loss)
     return th.max(_error(values, returns, loss), errors) if clipping == "pessimistic" else errors
+
+
+def _unbounded(*bounds: Number) -> bool:
+    """Tell whether there is no clipping, as in the pure penalty: then nothing need be computed for it."""
+    return all(isinstance(bound, float) and bound == math.inf for bound in bounds)
 
 
 def _error(values: th.Tensor, returns: th.Tensor, loss: ValueLoss) -> th.Tensor:
