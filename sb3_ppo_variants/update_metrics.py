@@ -152,10 +152,11 @@ class TraceRecorder:
 
         :return: nats per state
         """
-        rows = th.cat(self._rows[self._rows_read :]).cpu().numpy()
+        new = self._rows[self._rows_read :]
         self._rows_read = len(self._rows)
-        taken = rows[:, _SKIPPED] == 0
-        self.last_kl = float(rows[taken, _KL].mean()) if taken.any() else math.nan
+        rows = (new[0] if len(new) == 1 else th.cat(new)).tolist()  # a few rows: not worth numpy's calls
+        taken = [row[_KL] for row in rows if row[_SKIPPED] == 0]
+        self.last_kl = sum(taken) / len(taken) if taken else math.nan
         return self.last_kl
 
     def first_skipped(self) -> tuple[int, int, FloatArray]:
