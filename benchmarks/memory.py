@@ -14,6 +14,8 @@ import multiprocessing
 import os
 import resource
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch as th
@@ -28,16 +30,16 @@ def staged_bytes(model: Any) -> int:
     return int(count * (min(observation, 4 * buffer.observations[0].size) + 4 * (4 + buffer.action_dim)))
 
 
-def peak(name: str, setting: str, queue: Any) -> None:
+def peak(name: str, setting: str) -> dict[str, float]:
     """Train two updates and report the process's peak memory in MB."""
     prepare()
     contender = Contender(name, SETTINGS[setting], "cpu", seed=0)
     contender.train(2)
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    queue.put({"peak": megabytes, "staged": staged_bytes(contender.model) / 2**20})
+    return {"peak": megabytes, "staged": staged_bytes(contender.model) / 2**20}
 
 
-def growth(name: str, updates: int, queue: Any) -> None:
+def growth(name: str, updates: int) -> dict[str, float]:
     """Train many updates and report memory gained and graphs compiled after the second update."""
     from torch._dynamo.utils import counters
 
@@ -51,17 +53,17 @@ def growth(name: str, updates: int, queue: Any) -> None:
     before = resident_bytes()
     contender.train(updates - 20)
     gained = (resident_bytes() - before) / 2**20
-    queue.put({"growth": gained, "recompiled": counters["stats"]["unique_graphs"] - graphs})
+    return {"growth": gained, "recompiled": counters["stats"]["unique_graphs"] - graphs}
 
 
-def growth_of_large(name: str, queue: Any) -> None:
+def growth_of_large(name: str) -> dict[str, float]:
     """Train on large rollouts and report memory gained after the fifth update."""
     prepare()
     contender = Contender(name, Setting("CartPole-v1", "MlpPolicy", 16, 1024, 64, 4, 1), "cpu", seed=0)
     contender.train(5)
     before = resident_bytes()
     contender.train(20)
-    queue.put({"growth": (resident_bytes() - before) / 2**20})
+    return {"growth": (resident_bytes() - before) / 2**20}
 
 
 def resident_bytes() -> int:
@@ -75,14 +77,9 @@ def prepare() -> None:
     warnings.filterwarnings("ignore")
 
 
-def in_own_process(function: Any, *args: Any) -> dict[str, float]:
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=function, args=(*args, queue))
-    process.start()
-    result: dict[str, float] = queue.get()
-    process.join()
-    return result
+def in_own_process(function: Callable[..., dict[str, float]], *args: Any) -> dict[str, float]:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *args).result()
 
 
 def main() -> None:
