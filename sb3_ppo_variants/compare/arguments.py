@@ -123,12 +123,10 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError("--from goes with --report-only; to continue a comparison, give its folder as --out")
     if arguments.preset and (arguments.algos or arguments.params or arguments.conf_file):
         raise ValueError("--preset brings its own algorithms and settings; leave out --algos, -params and --conf-file")
-    for name in ("seeds", "eval_freq", "eval_episodes", "jobs"):
+    for name, least in (("seeds", 1), ("first_seed", 0), ("eval_freq", 1), ("eval_episodes", 1), ("jobs", 1)):
         value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be >= 1, got {value}")
-    if arguments.first_seed < 0:
-        raise ValueError(f"--first-seed must be >= 0, got {arguments.first_seed}")
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be >= {least}, got {value}")
 
 
 def _what(arguments: argparse.Namespace) -> tuple[list[Arm], list[str], int, int | None]:
