@@ -147,9 +147,28 @@ def test_unknown_environment_gets_the_closest_one() -> None:
         train("ppo_penalty", "CartPol-v1")
 
 
-def test_missing_agent_is_refused() -> None:
-    with pytest.raises(AssertionError, match=r"must be a valid path to a \.zip file"):
-        train("ppo_penalty", "CartPole-v1", "-i", "missing.zip")
+def test_missing_agent_is_refused_with_the_models_that_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(path: Path) -> str:
+        with pytest.raises(SystemExit) as error:
+            train("ppo_penalty", "CartPole-v1", "-i", str(path))
+        assert error.value.code == 2
+        return capsys.readouterr().err.removeprefix("error: -i takes the .zip file of a model, got ").strip()
+
+    assert refused(tmp_path / "missing.zip") == f"'{tmp_path / 'missing.zip'}'; in {tmp_path} there is no .zip file"
+    PPOClip("MlpPolicy", "CartPole-v1").save(tmp_path / "there.zip")
+    for path in (tmp_path / "missing.zip", tmp_path / "there", tmp_path):
+        assert refused(path) == f"'{path}'; in {tmp_path} there is {tmp_path / 'there.zip'}"
+
+
+@pytest.mark.parametrize("value", ["lin_0.01", "lin_1", "", "[1"])
+def test_value_that_is_no_expression_is_refused_by_name(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        train("ppo_penalty", "CartPole-v1", "-params", "n_epochs:2", f"target_kl:{value}")
+    assert error.value.code == 2
+    message = capsys.readouterr().err
+    assert f"got 'target_kl:{value}'; text needs quotes of its own: \"target_kl:'{value}'\"" in message
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 from sb3_ppo_variants.zoo import ALGORITHMS, register
 
@@ -86,6 +87,8 @@ def main() -> None:
     if command.registers:
         register()
         _check_algorithm(sys.argv[1:])
+    if name == "train":
+        _check_train(sys.argv[1:])
     try:
         getattr(importlib.import_module(command.module), command.function)()
     except ModuleNotFoundError as error:
@@ -102,10 +105,45 @@ def _check_algorithm(arguments: list[str]) -> None:
     parser.add_argument("--algo")
     algo = parser.parse_known_args(arguments)[0].algo
     if algo is not None and algo not in ALGOS:
-        print(
-            f"error: unknown algorithm {algo!r}{_closest(algo, ALGOS)}; choose from {', '.join(ALGOS)}", file=sys.stderr
-        )
-        raise SystemExit(2)
+        _refuse(f"unknown algorithm {algo!r}{_closest(algo, ALGOS)}; choose from {', '.join(ALGOS)}")
+
+
+def _check_train(arguments: list[str]) -> None:
+    """Refuse a missing file and a value that is no expression; the zoo names neither."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-i", "--trained-agent", default="")
+    parser.add_argument("-params", "--hyperparams", nargs="+", default=[])
+    given = parser.parse_known_args(arguments)[0]
+    if given.trained_agent:
+        _check_agent(Path(given.trained_agent))
+    for text in given.hyperparams:
+        _check_value(text)
+
+
+def _check_agent(path: Path) -> None:
+    if path.suffix != ".zip" or not path.is_file():
+        folder = path if path.is_dir() else path.parent
+        models = ", ".join(str(model) for model in sorted(folder.glob("*.zip"))) or "no .zip file"
+        _refuse(f"-i takes the .zip file of a model, got {str(path)!r}; in {folder} there is {models}")
+
+
+def _check_value(text: str) -> None:
+    key, _, value = text.partition(":")
+    try:
+        compile(value, "-params", "eval")
+        if not value.startswith("lin_"):
+            return
+    except SyntaxError:
+        pass
+    _refuse(
+        f"-params takes KEY:VALUE with a Python expression as value, got {text!r}; text needs quotes of its own: "
+        f'"{key}:{value!r}"'
+    )
+
+
+def _refuse(problem: str) -> NoReturn:
+    print(f"error: {problem}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def _closest(name: str, names: Iterable[str]) -> str:
