@@ -171,6 +171,19 @@ def test_value_that_is_no_expression_is_refused_by_name(value: str, capsys: pyte
     assert f"got 'target_kl:{value}'; text needs quotes of its own: \"target_kl:'{value}'\"" in message
 
 
+def test_values_are_read_as_the_zoo_reads_them() -> None:
+    train(
+        "ppo_penalty",
+        "CartPole-v1",
+        "-params",
+        "n_epochs: 2",
+        "target_kl:'lin_0.02'",
+        "policy_kwargs:dict(net_arch=[8])",
+    )
+    model: Any = PPOPenalty.load("logs/ppo_penalty/CartPole-v1_1/CartPole-v1.zip")
+    assert model.n_epochs == 2 and model.policy_kwargs["net_arch"] == [8]
+
+
 @pytest.mark.parametrize(
     ("saved", "resumed", "names"),
     [("ppo_clip", "ppo_penalty", "PPOClip"), ("ppo", "ppo_penalty", "PPO"), ("ppo_penalty", "ppo", "PPOPenalty")],

@@ -129,6 +129,7 @@ def _check_agent(path: Path) -> None:
 
 def _check_value(text: str) -> None:
     key, _, value = text.partition(":")
+    value = value.strip()  # as eval() does, by which the zoo reads it
     try:
         compile(value, "-params", "eval")
         if not value.startswith("lin_"):
