@@ -76,8 +76,8 @@ def main() -> None:
         return
     if name not in COMMANDS:
         problem = f"unknown command {name!r}{_closest(name, COMMANDS)}" if name else "a command is missing"
-        print(f"{usage()}\n\nerror: {problem}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
-        raise SystemExit(2)
+        print(f"{usage()}\n", file=sys.stderr)
+        _refuse(f"{problem}; choose from {', '.join(COMMANDS)}")
     command = COMMANDS[name]
     # As with `python -m`, so that the zoo finds custom_envs.py, packages of environments and --conf-file modules there.
     if not {"", os.getcwd()} & set(sys.path):
