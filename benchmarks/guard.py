@@ -15,9 +15,10 @@ from unittest import mock
 import numpy as np
 import torch as th
 
-from sb3_ppo_variants import PPOClip, PPOPenalty, nonfinite
-from sb3_ppo_variants.flat_parameters import FlatAdam
-from sb3_ppo_variants.reference_update import OwnOptimizer
+from sb3_ppo_variants import PPOClip, PPOPenalty
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+from sb3_ppo_variants.update import nonfinite
+from sb3_ppo_variants.update.reference_update import OwnOptimizer
 
 
 def step_without_guard(self: OwnOptimizer, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:

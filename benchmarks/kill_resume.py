@@ -31,8 +31,8 @@ import torch as th
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_ppo_variants import PPOPenalty
-from sb3_ppo_variants.checkpoint_files import list_checkpoints
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
+from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints
 
 N_ENVS, N_STEPS = 2, 32
 ROLLOUT = N_ENVS * N_STEPS

@@ -17,13 +17,13 @@ from typing import Any
 import torch as th
 from speed import SETTINGS, VARIANTS, Contender
 
-from sb3_ppo_variants import staged_update
-from sb3_ppo_variants.compiled_update import CompiledStep
-from sb3_ppo_variants.flat_parameters import FlatAdam
-from sb3_ppo_variants.lean_rollout import LeanForward
-from sb3_ppo_variants.minibatches import StagedRollout
-from sb3_ppo_variants.mlp_trunk import MlpTrunk
-from sb3_ppo_variants.staged_update import StagedUpdate
+from sb3_ppo_variants.fast_path import staged_update
+from sb3_ppo_variants.fast_path.compiled_update import CompiledStep
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
+from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
+from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
+from sb3_ppo_variants.update.minibatches import StagedRollout
 
 
 class Stopwatch:

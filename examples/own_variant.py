@@ -11,10 +11,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from sb3_ppo_variants import arguments
-from sb3_ppo_variants.losses import Number
-from sb3_ppo_variants.policy_update import PolicyUpdateMixin
-from sb3_ppo_variants.ppo_adaptive_clip import AdaptiveClipMixin
+from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
+from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
+from sb3_ppo_variants.arguments import checks
+from sb3_ppo_variants.update.losses import Number
 
 
 class RollbackMixin(PolicyUpdateMixin):
@@ -26,7 +26,7 @@ class RollbackMixin(PolicyUpdateMixin):
 
     def check_arguments(self) -> None:
         super().check_arguments()
-        arguments.check_positive(self, "rollback", "use PPOClip for a flat objective outside the range")
+        checks.check_positive(self, "rollback", "use PPOClip for a flat objective outside the range")
 
     def update_coefficients(self) -> dict[str, Number]:
         return {**super().update_coefficients(), "rollback": self.scheduled("rollback", self.rollback)}

@@ -20,10 +20,14 @@ Layers, each importing only from those above it:
 - ``zoo``: rl-zoo3 integration, imported on demand
 """
 
-from sb3_ppo_variants.nonfinite import NonFiniteUpdateError
-from sb3_ppo_variants.ppo_adaptive_clip import MaskablePPOAdaptiveClip, PPOAdaptiveClip, RecurrentPPOAdaptiveClip
-from sb3_ppo_variants.ppo_clip import MaskablePPOClip, PPOClip, RecurrentPPOClip
-from sb3_ppo_variants.ppo_penalty import MaskablePPOPenalty, PPOPenalty, RecurrentPPOPenalty
+from sb3_ppo_variants.algorithms.ppo_adaptive_clip import (
+    MaskablePPOAdaptiveClip,
+    PPOAdaptiveClip,
+    RecurrentPPOAdaptiveClip,
+)
+from sb3_ppo_variants.algorithms.ppo_clip import MaskablePPOClip, PPOClip, RecurrentPPOClip
+from sb3_ppo_variants.algorithms.ppo_penalty import MaskablePPOPenalty, PPOPenalty, RecurrentPPOPenalty
+from sb3_ppo_variants.update.nonfinite import NonFiniteUpdateError
 from sb3_ppo_variants.version import __version__ as __version__
 
 __all__ = [

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_ppo_variants.arguments import require
-from sb3_ppo_variants.update_metrics import MinibatchMetrics, UpdateTrace
+from sb3_ppo_variants.arguments.checks import require
+from sb3_ppo_variants.update.update_metrics import MinibatchMetrics, UpdateTrace
 
 Row = dict[str, float]
 Table = dict[str, npt.NDArray[np.float64]]

@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
-from sb3_ppo_variants.compare.arguments import build_parser, choose_baseline, make_plan, read_reference_scores
 from sb3_ppo_variants.compare.cells import Cell
-from sb3_ppo_variants.compare.local_engine import LocalEngine
+from sb3_ppo_variants.compare.command_line import build_parser, choose_baseline, make_plan, read_reference_scores
 from sb3_ppo_variants.compare.plan import Plan
-from sb3_ppo_variants.compare.progress import ProgressReport
-from sb3_ppo_variants.compare.ray_engine import RayEngine
-from sb3_ppo_variants.compare.results import ResultsFolder, merge
+from sb3_ppo_variants.compare.run.local_engine import LocalEngine
+from sb3_ppo_variants.compare.run.progress import ProgressReport
+from sb3_ppo_variants.compare.run.ray_engine import RayEngine
+from sb3_ppo_variants.compare.run.results import ResultsFolder, merge
 
 REPORT_PACKAGES = ("jinja2", "matplotlib", "pandas", "rliable", "scipy")
 
@@ -105,9 +105,9 @@ def write(
     :param arguments: as the parser gives them
     :param console: where to say where it is
     """
-    from sb3_ppo_variants.compare.comparison import Comparison
-    from sb3_ppo_variants.compare.report import write_report
-    from sb3_ppo_variants.compare.scores import Reference
+    from sb3_ppo_variants.compare.report.comparison import Comparison
+    from sb3_ppo_variants.compare.report.report import write_report
+    from sb3_ppo_variants.compare.report.scores import Reference
 
     given = {env: Reference(*scores) for env, scores in read_reference_scores(arguments.reference_scores).items()}
     path = write_report(Comparison(plan, results, crashed, given), arguments.out)

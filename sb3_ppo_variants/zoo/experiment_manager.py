@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants.nonfinite import NonFiniteUpdateError
-from sb3_ppo_variants.saved_class import check_saved_class, saved_attributes
+from sb3_ppo_variants.saving.saved_class import check_saved_class, saved_attributes
+from sb3_ppo_variants.update.nonfinite import NonFiniteUpdateError
 from sb3_ppo_variants.zoo import ALGORITHMS, is_maskable, is_recurrent
 from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source, our_schedules, recurrent_policy
 from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks

@@ -11,7 +11,7 @@ import rl_zoo3
 import yaml
 from rl_zoo3.utils import ALGOS, SimpleLinearSchedule
 
-from sb3_ppo_variants.ppo_penalty import KLPenaltyMixin
+from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
 from sb3_ppo_variants.zoo import ALGORITHMS, host_name, is_maskable
 
 ZOO_SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf")

@@ -13,8 +13,8 @@ from rl_zoo3.utils import ALGOS, get_latest_run_id
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants.checkpoint_files import list_checkpoints, newest_checkpoint
-from sb3_ppo_variants.checkpoints import Checkpoint, ResumableCheckpointCallback, read_checkpoint
+from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, newest_checkpoint
+from sb3_ppo_variants.checkpoints.resumable import Checkpoint, ResumableCheckpointCallback, read_checkpoint
 from sb3_ppo_variants.zoo.experiment_manager import VariantExperimentManager
 
 _HELP = """\

@@ -11,9 +11,9 @@ from typing import Any
 import optuna
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 
-from sb3_ppo_variants.ppo_adaptive_clip import AdaptiveClipMixin
-from sb3_ppo_variants.ppo_clip import ClipMixin
-from sb3_ppo_variants.ppo_penalty import KLPenaltyMixin
+from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
+from sb3_ppo_variants.algorithms.ppo_clip import ClipMixin
+from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
 from sb3_ppo_variants.zoo import ALGORITHMS, host_name
 
 Sampler = Callable[[optuna.Trial, int, int, dict[str, Any]], dict[str, Any]]

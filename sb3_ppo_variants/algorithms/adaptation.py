@@ -1,0 +1,113 @@
+"""What the adaptive variants share: when the KL is measured, what it is compared with, what is logged."""
+
+import math
+import warnings
+from typing import Any, Literal
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
+from sb3_ppo_variants.arguments import checks
+from sb3_ppo_variants.update.controllers import Adjustment, BandController
+from sb3_ppo_variants.update.losses import Number
+
+
+class AdaptiveUpdateMixin(PolicyUpdateMixin):
+    """A coefficient that is moved by the exact KL divergence of the update.
+
+    From one update to the next the KL that a given coefficient leads to varies several-fold, so that the paper's rule,
+    one step per update, is in the band [target / 1.5, 1.5 target] after a small part of the updates only. The defaults
+    also act inside the update: a small step after every epoch, and an end once the target is passed. They were chosen
+    by the share of updates in the band and by return; docs/trust_region.md has the figures. The paper's plain rule is
+    ``adapt_after="update", max_kl=None, adaptation_factor=2.0``.
+
+    :param kl_tolerance: half-width of the band around ``target_kl`` as a factor, > 1; infinity: never adapt
+    :param max_kl: end the update once the exact KL, checked up to 16 times per epoch, is larger; ``"target"`` for
+        ``target_kl``, None for no stop
+    :param adapt_after: ``"update"``: one step after the last epoch, as in the paper; ``"epoch"``: a step after every
+        epoch e of E, against the target ramped to ``target_kl * e / E``
+    """
+
+    adaptation_factor: float
+    steered_from_outside = False  # by a callback, for the time of one training: then the KL moves nothing
+    named_max_kl = ("target",)
+
+    def __init__(
+        self,
+        *args: Any,
+        kl_tolerance: float = 1.5,
+        adapt_after: Literal["update", "epoch"] = "epoch",
+        max_kl: float | Literal["target"] | None = "target",
+        **kwargs: Any,
+    ) -> None:
+        self.kl_tolerance = kl_tolerance
+        self.adapt_after = adapt_after
+        super().__init__(*args, max_kl=max_kl, **kwargs)
+
+    def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment:
+        """Move the variant's coefficient by at most one step.
+
+        :param controller: the rule
+        :param kl: measured, nats per state
+        :param target: what to compare it with, nats per state
+        :return: the outcome
+        """
+        raise NotImplementedError
+
+    def check_arguments(self) -> None:
+        super().check_arguments()
+        checks.check_controller(self)
+
+    def update_coefficients(self) -> dict[str, Number]:
+        return {**super().update_coefficients(), "target_kl": self.current_target_kl()}
+
+    def current_target_kl(self) -> float:
+        """Return the set point of this update, nats per state."""
+        assert self.target_kl is not None  # refused by check_arguments
+        return self.scheduled("target_kl", self.target_kl)
+
+    def adapts(self) -> bool:
+        """Say whether the KL moves the coefficient: if not, ``max_kl="target"`` does not stop updates either."""
+        return self.kl_tolerance < math.inf and not self.steered_from_outside
+
+    def kl_limit(self) -> float | None:
+        if self.max_kl == "target":
+            return self.current_target_kl() if self.adapts() else None
+        return super().kl_limit()
+
+    def decides_on_kl(self) -> bool:
+        return self.adapts()
+
+    def watches_kl(self) -> bool:
+        return (self.adapts() and self.adapt_after == "epoch") or super().watches_kl()
+
+    def after_epoch(self, kl: float, progress: float) -> None:
+        if self.adapt_after == "epoch":
+            self._adapt(kl, progress)
+
+    def after_update(self, kl: float, progress: float) -> None:
+        self._adapt(kl, progress)
+
+    def record_state(self) -> None:
+        super().record_state()
+        self.logger.record("train/target_kl", self.current_target_kl())
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        self.steered_from_outside = False
+        return super()._setup_learn(*args, **kwargs)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "steered_from_outside"]
+
+    def _adapt(self, kl: float, progress: float) -> None:
+        if not self.adapts():
+            return
+        if not math.isfinite(kl):
+            warnings.warn(
+                f"the measured KL divergence is {kl}: the trust region is tightened by one step", stacklevel=2
+            )
+        target = self.current_target_kl()
+        if self.adapt_after == "epoch":
+            target *= max(progress, 0.01)
+        adjustment = self.adjust(BandController(self.kl_tolerance, self.adaptation_factor), kl, target)
+        self.logger.record("train/saturated", float(adjustment.saturated))

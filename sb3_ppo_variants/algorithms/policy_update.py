@@ -1,0 +1,277 @@
+"""The one update loop of the package, for every host under SB3's OnPolicyAlgorithm.
+
+A variant is a mixin over :class:`PolicyUpdateMixin` that overrides some of its hooks and calls ``super()``:
+``update_coefficients`` (numbers of the next epoch), ``surrogate`` and ``kl_penalty`` (terms of the loss, in
+``minibatch_loss.py``), ``after_epoch`` and ``after_update`` (what to do with a measured KL), ``check_arguments``.
+"""
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_ppo_variants.algorithms.minibatch_loss import LossMixin
+from sb3_ppo_variants.arguments import checks, signatures
+from sb3_ppo_variants.arguments.supported_spaces import check_action_space, check_observation_space
+from sb3_ppo_variants.fast_path.acceleration import Acceleration, Update
+from sb3_ppo_variants.saving.loading import LoadingMixin
+from sb3_ppo_variants.update import nonfinite
+from sb3_ppo_variants.update.losses import Number, ValueClipping, ValueLoss
+from sb3_ppo_variants.update.update_metrics import TraceRecorder, UpdateTrace
+
+
+class PolicyUpdateMixin(LoadingMixin, LossMixin):
+    """PPO's policy update with exchangeable terms; place it before a host: ``class New(Mixin, PPO)``.
+
+    :param value_clipping: form of the value loss when ``clip_range_vf`` is given: ``"pessimistic"`` = mean of the
+        larger of clipped and unclipped squared error (PPO2), ``"sb3"`` = the clipped error only (stock PPO)
+    :param value_clip_scale: ``"absolute"``: ``clip_range_vf`` is in return units; ``"return_std"``: in standard
+        deviations of the rollout's returns, so that it does not depend on the reward's scale
+    :param value_loss: ``"mse"`` or ``"huber"`` (torch's, delta = 1)
+    :param max_kl: end the update once the exact KL, checked up to 16 times per epoch on the minibatches since the last
+        check, is larger; nats per state; None runs all epochs
+    :param acceleration: ``"off"``: stock order and arithmetic, bit-identical to the host; ``"eager"``: the fast path;
+        ``"compile"``: the fast path as torch.compile graphs. :meth:`acceleration_report` says what is active
+    :param on_nonfinite: ``"raise"``: NaN or infinity in the rollout, a loss or a gradient ends the update before a
+        parameter is harmed; ``"skip"``: such minibatches are left out, up to half of an update's
+    :raises ValueError: for a value outside its range
+    :raises TypeError: for an unknown keyword
+    """
+
+    host_defaults: ClassVar[dict[str, Any]] = {}
+    named_max_kl: ClassVar[tuple[str, ...]] = ()
+
+    n_epochs: int
+    batch_size: Any  # int: two hosts declare int | None, but None is refused
+    last_update: UpdateTrace | None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__signature__ = signatures.merged_signature(cls, LossMixin)  # type: ignore[attr-defined]  # for help()
+
+    def __init__(
+        self,
+        *args: Any,
+        value_clipping: ValueClipping = "pessimistic",
+        value_clip_scale: Literal["absolute", "return_std"] = "absolute",
+        value_loss: ValueLoss = "mse",
+        max_kl: float | str | None = None,
+        acceleration: Literal["off", "eager", "compile"] = "eager",
+        on_nonfinite: Literal["raise", "skip"] = "raise",
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        given = signatures.bind_host_arguments(type(self), LossMixin, args, kwargs)
+        self.value_clipping = value_clipping
+        self.value_clip_scale = value_clip_scale
+        self.value_loss = value_loss
+        self.max_kl = max_kl
+        self.acceleration = acceleration
+        self.on_nonfinite = on_nonfinite
+        names = ("batch_size", "normalize_advantage", "n_steps")
+        batch_size, normalize_advantage, n_steps = signatures.values_of(type(self), given, *names)
+        checks.check_batch_size(batch_size, normalize_advantage)
+        checks.check_count("n_steps", n_steps, "2048 is usual")
+        self.last_update = None
+        self._acceleration: Acceleration | None = None
+        with checks.host_refusals():
+            super().__init__(**given, _init_setup_model=False)  # the host's own arguments
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self.check_arguments()  # here, so that load() with changed arguments is checked too
+        if self.clip_range is None:
+            self.clip_range = math.inf  # no clipping; the attribute stays a schedule for life
+        with checks.host_refusals():
+            super()._setup_model()
+
+    def check_arguments(self) -> None:
+        """Refuse bad input before any network is built.
+
+        :raises ValueError: naming the rule, the value and a way out
+        """
+        checks.check_shared(self)
+        check_action_space(self.action_space)
+        check_observation_space(self)
+
+    # ------------------------------------------------------------------------------------------------ the update loop
+
+    def train(self) -> None:
+        """Update the policy from the rollout buffer: epochs of minibatch steps, then one measured KL.
+
+        :raises NonFiniteUpdateError: for NaN or infinity; the model then is as after the last good step
+        """
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        self.record_state()
+        if self.on_nonfinite == "raise":
+            nonfinite.check_rollout(self)
+        update = self._current_acceleration().new_update()
+        trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch())
+        try:
+            with nonfinite.explained(self, "updating the policy"):
+                coefficients = self._run_epochs(update, trace)
+        finally:
+            update.stepper.hand_back()
+
+        kl = update.kl_divergence()
+        self.last_update = trace.freeze(kl)
+        self._log_update(self.last_update, coefficients)
+        self.after_update(kl, trace.progress)
+
+    def _run_epochs(self, update: Update, trace: TraceRecorder) -> dict[str, Number]:
+        """Take the steps; return the coefficients of the last epoch."""
+        for _ in range(self.n_epochs):
+            coefficients = self.update_coefficients()
+            for minibatch in update.minibatches():
+                metrics, trace.stopped = update.step(minibatch, coefficients)
+                if trace.add_minibatches(metrics) and self.watches_kl():
+                    trace.stopped = self.passes_max_kl(trace.read_kl())
+                if trace.stopped:
+                    break
+            self._n_updates += 1
+            trace.end_epoch(coefficients)
+            nonfinite.check_steps(self, trace, update.stepper.count_skipped())
+            if trace.finished:
+                break
+            if self.watches_kl():
+                self.after_epoch(trace.last_kl, trace.progress)
+        return coefficients
+
+    # -------------------------------------------------------------------------------------------- hooks of the variants
+
+    def passes_target_kl(self, approx_kl: th.Tensor) -> bool:
+        """Decide on stock PPO's early stop before a step: off here, as ``target_kl`` is a controller's set point.
+
+        :param approx_kl: of the minibatch, scalar
+        """
+        return False
+
+    def may_stop_within_epoch(self) -> bool:
+        """Say whether :meth:`passes_target_kl` reads a number of every minibatch back."""
+        return False
+
+    def kl_limit(self) -> float | None:
+        """Return the exact KL beyond which the update ends, nats per state; None for no limit."""
+        assert not isinstance(self.max_kl, str)  # refused by check_arguments
+        return self.max_kl
+
+    def decides_on_kl(self) -> bool:
+        """Say whether anything depends on the KL after the update: if not, a part of the rollout may do for it."""
+        return False
+
+    def watches_kl(self) -> bool:
+        """Say whether the exact KL is needed during the update: for a limit, or for :meth:`after_epoch`."""
+        return self.kl_limit() is not None
+
+    def record_state(self) -> None:
+        """Log what this update starts from; called before the first epoch."""
+
+    def after_epoch(self, kl: float, progress: float) -> None:
+        """React to the exact KL after an epoch that another one follows; called only if :meth:`watches_kl`.
+
+        :param kl: over the last minibatches of the epoch, nats per state
+        :param progress: share of the update's epochs that are done, in (0, 1)
+        """
+
+    def after_update(self, kl: float, progress: float) -> None:
+        """React to the exact KL after the last step of the update.
+
+        :param kl: over the whole rollout, nats per state
+        :param progress: share of the epochs that were done, less than 1 after an early stop
+        """
+
+    # ---------------------------------------------------------------------------------------------------------- helpers
+
+    def passes_max_kl(self, kl: float) -> bool:
+        """Decide whether the update ends here.
+
+        :param kl: exact KL so far, nats per state; NaN counts as too high
+        """
+        limit = self.kl_limit()
+        return limit is not None and not kl <= limit
+
+    def needs_old_distribution(self) -> bool:
+        """Say whether every minibatch is compared with the old policy: for the penalty, or to watch the KL."""
+        return self.penalizes_kl or self.watches_kl()
+
+    def acceleration_report(self) -> dict[str, str]:
+        """Tell which pieces of the fast path are active, and for the others why not.
+
+        :return: for minibatches, evaluation, backward, optimizer, graph and rollout
+        """
+        return dict(self._current_acceleration().report)
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> bool:
+        """Collect as the host does, with a leaner forward pass of the policy and a leaner buffer where they apply."""
+        with self._current_acceleration().lean_collection(), nonfinite.explained(self, "collecting the rollout"):
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
+
+    def _current_acceleration(self) -> Acceleration:
+        if self._acceleration is None or not self._acceleration.fits(self):
+            self._acceleration = Acceleration(self)
+            if self.verbose >= 1 and self.acceleration != "off":
+                print(f"Acceleration: {self._acceleration}")
+        return self._acceleration
+
+    def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
+        self.scheduled("learning_rate", self.lr_schedule, finite=True)  # refuses what is none
+        super()._update_learning_rate(optimizers)
+
+    def _minibatches_per_epoch(self) -> int:
+        return -(-self.rollout_buffer.buffer_size * self.n_envs // int(self.batch_size))
+
+    def _log_update(self, update: UpdateTrace, coefficients: dict[str, Number]) -> None:
+        record = self.logger.record
+        buffer = self.rollout_buffer
+        record("train/entropy_loss", update.mean("entropy_loss"))
+        record("train/policy_gradient_loss", update.mean("policy_loss"))
+        record("train/value_loss", update.mean("value_loss"))
+        record("train/approx_kl", update.mean("approx_kl"))
+        record("train/clip_fraction", update.mean("clip_fraction"))
+        record("train/loss", update.mean("loss"))
+        record("train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten()))
+        if hasattr(self.policy, "log_std"):
+            record("train/std", th.exp(self.policy.log_std).mean().item())
+        record("train/n_updates", self._n_updates, exclude="tensorboard")
+        record("train/kl_divergence", update.kl_divergence)
+        record("train/ratio_max", float(update.column("ratio_max").max()))
+        record("train/grad_norm", update.mean("grad_norm"))
+        record("train/epochs_done", update.epochs_done)
+        if self.on_nonfinite == "skip":
+            record("train/skipped_minibatches", int((~update.taken).sum()))
+        if coefficients["clip_range"] != math.inf:
+            record("train/clip_range", coefficients["clip_range"])
+        if self.clip_range_vf is not None:
+            record("train/clip_range_vf", coefficients["clip_range_vf"])
+            record("train/value_clip_fraction", update.mean("value_clip_fraction"))
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Train as the host does, with all of its arguments; TensorBoard runs are named after the class by default."""
+        name = type(self).__name__ if tb_log_name is None else tb_log_name
+        return super().learn(total_timesteps, callback, log_interval, name, *args, **kwargs)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "last_update", "_acceleration"]

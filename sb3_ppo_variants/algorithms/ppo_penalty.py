@@ -1,0 +1,117 @@
+"""PPO-Penalty: a KL penalty in place of the clip, with a coefficient that adapts to the measured KL."""
+
+import math
+from typing import Any, ClassVar
+
+import torch as th
+from sb3_contrib import MaskablePPO, RecurrentPPO
+from stable_baselines3 import PPO
+
+from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
+from sb3_ppo_variants.arguments import checks
+from sb3_ppo_variants.update.controllers import Adjustment, BandController
+from sb3_ppo_variants.update.kl_divergence import KLDirection
+from sb3_ppo_variants.update.losses import Number
+
+
+class KLPenaltyMixin(AdaptiveUpdateMixin):
+    """Surrogate ``E[r A] - beta KL(old || new)`` with adaptive beta; PPO paper (arXiv:1707.06347), section 4.
+
+    A KL d above ``kl_tolerance * target_kl`` multiplies beta by ``adaptation_factor``, one below
+    ``target_kl / kl_tolerance`` divides it. The live value is ``model.beta``.
+
+    :param initial_beta: first beta, > 0 (0 allowed with ``adaptive_beta=False``); larger keeps the policy closer
+    :param adaptive_beta: False keeps beta as it is
+    :param adaptation_factor: size of one step of beta, > 1; the KL answers about quadratically, so that the paper's 2
+        jumps over the band
+    :param beta_bounds: smallest and largest beta
+    :param kl_direction: ``"forward"`` for KL(old || new), ``"reverse"`` for KL(new || old), in penalty and measurement
+    :param hinge_coef: adds ``hinge_coef * max(0, KL - 2 target_kl)^2`` to the loss (modular_rl, ppo.py); 0 for none
+    """
+
+    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.01, "clip_range": None}
+    live_state = ("beta",)
+    penalizes_kl = True
+
+    def __init__(
+        self,
+        *args: Any,
+        initial_beta: float = 1.0,
+        adaptive_beta: bool = True,
+        adaptation_factor: float = 1.3,
+        beta_bounds: tuple[float, float] = (1e-3, 1e3),
+        kl_direction: KLDirection = "forward",
+        hinge_coef: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        self.initial_beta = initial_beta
+        self.adaptive_beta = adaptive_beta
+        self.adaptation_factor = adaptation_factor
+        self.beta_bounds = beta_bounds
+        self.kl_direction = kl_direction
+        self.hinge_coef = hinge_coef
+        self.beta = float(initial_beta) if checks.is_number(initial_beta) else math.nan
+        super().__init__(*args, **kwargs)
+
+    def check_arguments(self) -> None:
+        super().check_arguments()
+        checks.check_bounds(self, "beta_bounds")
+        beta, hinge, (low, high) = self.initial_beta, self.hinge_coef, self.beta_bounds
+        fixed_ok = checks.is_number(beta) and 0 <= beta < math.inf
+        checks.require(fixed_ok, "`initial_beta` must be a finite number >= 0", beta, "1.0 is the default")
+        checks.require(
+            not self.adaptive_beta or low <= beta <= high,
+            f"`initial_beta` must lie within beta_bounds = {self.beta_bounds}",
+            beta,
+            "widen the bounds, or pass adaptive_beta=False for a fixed beta",
+        )
+        checks.require(
+            checks.is_number(hinge) and 0 <= hinge < math.inf,
+            "`hinge_coef` must be finite and >= 0",
+            hinge,
+            "pass 0 for no hinge",
+        )
+
+    def update_coefficients(self) -> dict[str, Number]:
+        return {**super().update_coefficients(), "beta": self.beta}
+
+    def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> th.Tensor:
+        penalty = coefficients["beta"] * kl
+        if self.hinge_coef > 0:
+            penalty = penalty + self.hinge_coef * th.relu(kl - 2 * coefficients["target_kl"]) ** 2
+        return penalty
+
+    kl_penalty.slope_is_known = True  # type: ignore[attr-defined]  # by the next method
+
+    def kl_penalty_slope(self, kl: th.Tensor, coefficients: dict[str, Number]) -> Number:
+        slope = coefficients["beta"]
+        if self.hinge_coef > 0:
+            slope = slope + 2 * self.hinge_coef * th.relu(kl - 2 * coefficients["target_kl"])
+        return slope
+
+    def adapts(self) -> bool:
+        return self.adaptive_beta and super().adapts()
+
+    def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment:
+        adjustment = controller(self.beta, kl, target, self.beta_bounds, tightens="up")
+        self.beta = adjustment.value
+        return adjustment
+
+    def record_state(self) -> None:
+        super().record_state()
+        self.logger.record("train/beta", self.beta)
+
+
+class PPOPenalty(KLPenaltyMixin, PPO):
+    """PPO with an adaptive KL penalty instead of the clipped surrogate."""
+
+
+class RecurrentPPOPenalty(KLPenaltyMixin, RecurrentPPO):
+    """:class:`PPOPenalty` for LSTM policies, on sb3-contrib's RecurrentPPO."""
+
+
+class MaskablePPOPenalty(KLPenaltyMixin, MaskablePPO):
+    """:class:`PPOPenalty` for environments with invalid actions, on sb3-contrib's MaskablePPO."""
+
+
+__all__ = ["KLPenaltyMixin", "MaskablePPOPenalty", "PPOPenalty", "RecurrentPPOPenalty"]

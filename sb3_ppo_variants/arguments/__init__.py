@@ -1,0 +1,1 @@
+"""What users pass: the signature of a variant, and checks with clear errors."""

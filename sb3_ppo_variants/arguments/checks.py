@@ -1,0 +1,197 @@
+"""Clear errors for what users pass: rule, value given, way out."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "value_clipping": ("pessimistic", "sb3"),
+    "value_clip_scale": ("absolute", "return_std"),
+    "value_loss": ("mse", "huber"),
+    "normalize_advantage": (True, False, "rollout"),
+    "acceleration": ("off", "eager", "compile"),
+    "on_nonfinite": ("raise", "skip"),
+    "adapt_after": ("update", "epoch"),
+    "kl_direction": ("forward", "reverse"),
+}
+
+
+def require(ok: bool, rule: str, value: Any, way_out: str) -> None:
+    """Refuse a value in one form: rule, value given, way out.
+
+    :param ok: whether the rule holds
+    :param rule: what must hold, naming the argument
+    :param value: what was given
+    :param way_out: what to do instead
+    :raises ValueError: if it does not hold
+    """
+    if not ok:
+        raise ValueError(f"{rule}, got {value!r}; {way_out}")
+
+
+def is_number(value: Any) -> bool:
+    """True for a real number, numpy's included, that is not NaN; bool is none."""
+    return (
+        isinstance(value, (int, float, np.floating, np.integer))
+        and not isinstance(value, bool)
+        and not math.isnan(value)
+    )
+
+
+def check_choices(model: PolicyUpdateMixin) -> None:
+    """Refuse an unknown string in any argument that names an alternative.
+
+    :param model: whose attributes are checked
+    :raises ValueError: listing the alternatives
+    """
+    for name, choices in _CHOICES.items():
+        if hasattr(model, name):
+            value = getattr(model, name)
+            require(
+                isinstance(value, (str, bool)) and value in choices,
+                f"`{name}` must be one of {', '.join(map(repr, choices))}",
+                value,
+                "pick one of them",
+            )
+
+
+def check_positive(model: object, name: str, way_out: str, *, optional: bool = False) -> None:
+    """Refuse a number that is not > 0; schedules are checked when they are first used.
+
+    :param model: whose attribute is checked
+    :param name: of the argument
+    :param way_out: what to do instead
+    :param optional: whether None is allowed
+    :raises ValueError: if it is not a number > 0
+    """
+    value = getattr(model, name)
+    if callable(value) or (optional and value is None):
+        return
+    require(is_number(value) and value > 0, f"`{name}` must be > 0", value, way_out)
+
+
+def check_bounds(model: object, name: str) -> None:
+    """Refuse bounds that are not (low, high) with 0 < low <= high.
+
+    :param model: whose attribute is checked
+    :param name: of the argument
+    :raises ValueError: if they are reversed, not positive or not numbers
+    """
+    value = getattr(model, name)
+    ok = isinstance(value, (tuple, list)) and len(value) == 2 and all(is_number(v) for v in value)
+    ok = ok and 0 < value[0] <= value[1] < math.inf
+    require(ok, f"`{name}` must be (low, high) with 0 < low <= high, both finite", value, "swap or fix them")
+
+
+def check_controller(model: Any) -> None:
+    """Check the arguments that all adaptive variants share.
+
+    :param model: with ``target_kl``, ``kl_tolerance`` and ``adaptation_factor``
+    :raises ValueError: for a value outside its range
+    """
+    check_positive(model, "target_kl", "it is the KL divergence per update to aim for, 0.01 by default")
+    factor, tolerance = model.adaptation_factor, model.kl_tolerance
+    require(
+        is_number(tolerance) and tolerance > 1,
+        "`kl_tolerance` must be > 1",
+        tolerance,
+        "math.inf switches adaptation off",
+    )
+    require(
+        is_number(factor) and 1 < factor < math.inf,
+        "`adaptation_factor` must be > 1 and finite",
+        factor,
+        "1.5 to 2 is usual",
+    )
+
+
+def check_shared(model: PolicyUpdateMixin) -> None:
+    """Check the arguments that all nine classes share.
+
+    :param model: whose attributes are checked
+    :raises ValueError: for a value outside its range
+    """
+    check_choices(model)
+    check_positive(model, "clip_range", "0.2 is usual", optional=True)
+    check_positive(model, "clip_range_vf", "pass None for no value clipping", optional=True)
+    if model.max_kl is not None and model.max_kl not in model.named_max_kl:
+        named = "".join(f"{name!r} or " for name in model.named_max_kl)
+        require(
+            is_number(model.max_kl) and float(model.max_kl) > 0,
+            "`max_kl` must be > 0",
+            model.max_kl,
+            f"pass {named}None to run all epochs",
+        )
+    for name, lowest in (("ent_coef", -math.inf), ("vf_coef", 0.0)):
+        value = getattr(model, name)
+        ok = callable(value) or (is_number(value) and lowest <= value and abs(value) < math.inf)
+        rule = f"`{name}` must be a finite number{'' if lowest else ' >= 0'} or a schedule"
+        require(ok, rule, value, "0 switches the term off")
+    check_count("n_epochs", model.n_epochs, "10 is usual")
+    check_count("n_steps", model.n_steps, "2048 is usual")
+    check_batch_size(model.batch_size, model.normalize_advantage)
+    check_host_numbers(model)
+
+
+def check_count(name: str, value: Any, way_out: str) -> None:
+    """Refuse what is not a whole number from 1.
+
+    :param name: of the argument
+    :param value: given
+    :param way_out: what to do instead
+    :raises ValueError: naming the argument
+    """
+    is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
+    require(is_count, f"`{name}` must be an integer >= 1", value, way_out)
+
+
+def check_host_numbers(model: PolicyUpdateMixin) -> None:
+    """Check numbers of the host's own arguments that it would train with, whatever they are.
+
+    :param model: whose attributes are checked
+    :raises ValueError: for a value outside its range
+    """
+    rate, norm = model.learning_rate, model.max_grad_norm
+    ok = callable(rate) or (is_number(rate) and 0 <= rate < math.inf)
+    require(ok, "`learning_rate` must be a finite number >= 0 or a schedule", rate, "3e-4 is usual")
+    ok = is_number(norm) and norm > 0
+    require(ok, "`max_grad_norm` must be > 0", norm, "math.inf switches the clipping of gradients off")
+    for name, way_out in (("gamma", "0.99 is usual"), ("gae_lambda", "0.95 is usual")):
+        value = getattr(model, name)
+        require(is_number(value) and 0 <= value <= 1, f"`{name}` must be in [0, 1]", value, way_out)
+
+
+def check_batch_size(batch_size: Any, normalize_advantage: Any) -> None:
+    """Refuse minibatches that are empty, or whose standard deviation is not defined.
+
+    :param batch_size: samples per minibatch
+    :param normalize_advantage: as given to the constructor
+    :raises ValueError: if it is too small
+    """
+    check_count("batch_size", batch_size, "64 is usual, and n_steps * n_envs makes one minibatch of the whole rollout")
+    rule, way_out = (
+        "`batch_size` must be > 1 to normalise advantages",
+        "pass normalize_advantage=False or a larger batch",
+    )
+    require(batch_size > 1 or not normalize_advantage, rule, batch_size, way_out)
+
+
+@contextmanager
+def host_refusals() -> Iterator[None]:
+    """Turn the hosts' ways to refuse a space or a batch size into the one of this package.
+
+    :raises ValueError: instead of an AssertionError or a NotImplementedError
+    """
+    try:
+        yield
+    except (AssertionError, NotImplementedError) as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,195 @@
+"""Callbacks that watch the clip fraction or the KL, and warn or stop."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from sb3_ppo_variants.arguments.checks import check_count, is_number, require
+from sb3_ppo_variants.callbacks.clip_range_steering import current_clip_range
+from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
+
+
+class ClipFractionRecord(NamedTuple):
+    """What ``ClipFractionCallback`` saw of one update.
+
+    :param timesteps: environment steps before the update
+    :param clip_fraction: of the update, in [0, 1]
+    :param mean: over the last ``patience`` updates
+    :param side: of the band: -1 below, 0 inside, 1 above
+    """
+
+    timesteps: int
+    clip_fraction: float
+    mean: float
+    side: int
+
+
+class ClipFractionCallback(UpdateCallback):
+    """Watches the share of samples that the clip takes out, and says what to change if it stays outside a band.
+
+    A warning is given when ``patience`` updates in a row are on the same side, once until an update is elsewhere.
+    Logged after every update: ``trust_region/clip_fraction_mean`` (over ``patience`` updates) and
+    ``trust_region/clip_fraction_side`` (-1 below the band, 0 inside, 1 above).
+
+    :param low: below this the clip range does not constrain the policy, in [0, 1]
+    :param high: above this it is too small for the steps taken, in [0, 1]
+    :param patience: updates in a row before a warning, >= 1
+    :param verbose: as in SB3
+    :raises ValueError: for a value outside its range; before training, for an algorithm without clip
+    """
+
+    needs = "clip_range"
+
+    def __init__(self, low: float = 0.05, high: float = 0.6, patience: int = 5, verbose: int = 0):
+        super().__init__(verbose)
+        check_fraction("low", low)
+        check_fraction("high", high)
+        require(low < high, "`low` must be < `high`", (low, high), "0.05 and 0.6 are the defaults")
+        check_count("patience", patience, "pass 1 to react to every update")
+        self.low, self.high, self.patience = low, high, patience
+        self.history: list[ClipFractionRecord] = []
+        self.in_a_row = 0  # public, as all that `resume` is to restore
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        warn_without_clip(self)
+
+    def _on_update(self, logged: Mapping[str, Any]) -> None:
+        fraction = self.read(logged, "train/clip_fraction")
+        if fraction is None or math.isinf(current_clip_range(self.model)):
+            return
+        side = int(fraction > self.high) - int(fraction < self.low)
+        self.in_a_row = self.in_a_row + 1 if self.history and self.history[-1].side == side else 1
+        latest = [*(record.clip_fraction for record in self.history), fraction][-self.patience :]
+        mean = sum(latest) / len(latest)
+        self.history.append(ClipFractionRecord(self.model.num_timesteps, fraction, mean, side))
+        self.logger.record("trust_region/clip_fraction_mean", mean)
+        self.logger.record("trust_region/clip_fraction_side", side)
+        if side != 0 and self.in_a_row == self.patience:
+            warnings.warn(self._advice(side, mean), stacklevel=2)
+
+    def _advice(self, side: int, mean: float) -> str:
+        seen = f"{mean:.0%} of the samples were clipped in the last {self.patience} updates, at step "
+        seen += f"{self.model.num_timesteps}: "
+        if side < 0:
+            return (
+                f"{seen}less than {self.low:.0%}, so that the clip range does not constrain the policy; try a smaller "
+                "clip_range, or use what is left by a larger learning_rate or more n_epochs"
+            )
+        return (
+            f"{seen}more than {self.high:.0%}, so that most samples teach nothing more; try a larger clip_range, a "
+            "smaller learning_rate or fewer n_epochs"
+        )
+
+
+class _StopTraining(UpdateCallback):
+    """Ends training at the first step after ``patience`` updates in a row whose value is above a limit."""
+
+    keys: ClassVar[tuple[str, ...]]
+    quantity: ClassVar[str]
+
+    def __init__(self, limit: float, patience: int, verbose: int):
+        super().__init__(verbose)
+        check_count("patience", patience, "pass 1 to react to every update")
+        self.limit, self.patience = limit, patience
+        self.reason: str | None = None
+        self.in_a_row = 0
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self.reason = None
+        self.in_a_row = 0
+
+    def _on_update(self, logged: Mapping[str, Any]) -> None:
+        value = self.read(logged, *self.keys)
+        if value is None:
+            return
+        self.in_a_row = 0 if value <= self.limit else self.in_a_row + 1  # NaN counts as too high
+        if self.in_a_row >= self.patience:
+            self.reason = (
+                f"the {self.quantity} was above {self.limit:g} in {self.in_a_row} updates in a row "
+                f"(the last: {value:.4g}), at step {self.model.num_timesteps}"
+            )
+
+    def _on_step(self) -> bool:
+        if self.reason is not None and self.verbose >= 1:
+            print(f"Stopping training: {self.reason}")
+        return self.reason is None
+
+
+class StopTrainingOnClipFraction(_StopTraining):
+    """Stops training once too many samples are clipped for too long.
+
+    SB3 asks callbacks at environment steps only, so that training ends with the first step of the next rollout. Why is
+    in ``reason`` and, with ``verbose >= 1``, printed.
+
+    :param threshold: clip fraction that counts as too high if exceeded, in [0, 1]
+    :param patience: updates in a row above it before training stops, >= 1
+    :param verbose: 1 prints why training stopped
+    :raises ValueError: for a value outside its range; before training, for an algorithm without clip
+    """
+
+    needs = "clip_range"
+    keys = ("train/clip_fraction",)
+    quantity = "clip fraction"
+
+    def __init__(self, threshold: float = 0.8, patience: int = 10, verbose: int = 1):
+        check_fraction("threshold", threshold)
+        super().__init__(threshold, patience, verbose)
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        warn_without_clip(self)
+
+
+class StopTrainingOnKL(_StopTraining):
+    """Stops training once the policy moves too far per update for too long.
+
+    The exact ``train/kl_divergence`` is watched where it is logged, else TRPO's ``train/kl_divergence_loss``, else the
+    sampled ``train/approx_kl`` of stock PPO. NaN counts as too high. Training ends as in
+    :class:`StopTrainingOnClipFraction`.
+
+    :param max_kl: KL divergence of an update that counts as too high if exceeded, > 0, nats per state
+    :param patience: updates in a row above it before training stops, >= 1
+    :param verbose: 1 prints why training stopped
+    :raises ValueError: for a value outside its range; before training, for an algorithm that logs no KL
+    """
+
+    needs = "target_kl"
+    keys = ("train/kl_divergence", "train/kl_divergence_loss", "train/approx_kl")
+    quantity = "KL divergence"
+
+    def __init__(self, max_kl: float, patience: int = 10, verbose: int = 1):
+        ok = is_number(max_kl) and 0 < max_kl < math.inf
+        require(ok, "`max_kl` must be a finite number > 0", max_kl, "0.1 is ten times a usual target")
+        super().__init__(max_kl, patience, verbose)
+
+
+def check_fraction(name: str, value: Any) -> None:
+    """Refuse what is no number in [0, 1].
+
+    :param name: of the argument
+    :param value: as given
+    :raises ValueError: if it is none
+    """
+    ok = is_number(value) and 0 <= value <= 1
+    require(ok, f"`{name}` must be in [0, 1]", value, "it is a share of the samples")
+
+
+def warn_without_clip(callback: UpdateCallback) -> None:
+    """Warn if the model has no clip, so that nothing is ever clipped.
+
+    :param callback: that looks at the clip fraction
+    """
+    if math.isinf(current_clip_range(callback.model)):
+        warnings.warn(
+            f"this {type(callback.model).__name__} has no clip (clip_range=None): its clip fraction is always 0 and "
+            f"{type(callback).__name__} has nothing to go by; StopTrainingOnKL looks at the KL instead",
+            stacklevel=2,
+        )
+
+
+__all__ = ["ClipFractionCallback", "ClipFractionRecord", "StopTrainingOnClipFraction", "StopTrainingOnKL"]

@@ -1,0 +1,163 @@
+"""Callbacks that keep what every update did: in a CSV file, and as a figure."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from stable_baselines3.common.logger import TensorBoardOutputFormat
+
+from sb3_ppo_variants.arguments.checks import check_count
+from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
+from sb3_ppo_variants.figures.figure_style import check_ending, new_figure
+from sb3_ppo_variants.figures.runs import plot_trust_region
+from sb3_ppo_variants.trust_region_log import (
+    COLUMNS,
+    HEADER,
+    TRUST_REGION,
+    Row,
+    complete_rows,
+    row_of_update,
+    table_of,
+    text_of_update,
+)
+
+
+class TrustRegionRecorder(UpdateCallback):
+    """Writes a CSV file with one row per update and, for the classes of this package, one per epoch.
+
+    The rows are in the file as soon as the next rollout begins, so that a killed run keeps them. A run that goes on
+    (``load``, then ``learn(reset_num_timesteps=False)``) with the same path appends; rows of updates that the loaded
+    model has not made are dropped first. A run that begins at step 0 never continues a file: one that is there is kept
+    under the first free name of ``NAME.1.csv``, ``NAME.2.csv`` ... Read it with
+    :func:`~sb3_ppo_variants.trust_region_log.read_trust_region` or any CSV reader.
+
+    :param path: of the file; missing folders are made
+    :param minibatches: also write a row per minibatch, which the figure of one update is drawn from
+    :param verbose: 1 says what happens to an older file
+    :raises ValueError: before training, if the file cannot be written or has other columns
+    """
+
+    def __init__(self, path: str | os.PathLike[str], minibatches: bool = False, verbose: int = 0):
+        super().__init__(verbose)
+        self.path = Path(path)
+        self.minibatches = minibatches
+        self.n_recorded = 0
+        self._file: TextIO | None = None
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            kept = self._earlier_rows() if self.path.exists() else []
+            self._write_anew(kept)
+            self._file = self.path.open("a", newline="\n")
+        except OSError as error:
+            raise ValueError(f"`path` must be a file that can be written, got {self.path} ({error})") from error
+        self.n_recorded = int(kept[-1][0]) if kept else 0
+
+    def _earlier_rows(self) -> list[list[str]]:
+        """Return the cells of the updates that the model has made, and put the file of another run aside."""
+        rows = complete_rows(self.path)
+        if rows and self.model.num_timesteps == 0:
+            names = (self.path.with_suffix(f".{i}{self.path.suffix}") for i in itertools.count(1))
+            aside = next(name for name in names if not name.exists())
+            self.path.rename(aside)
+            self._say(f"{self.path} holds another run, which is kept as {aside}")
+            return []
+        made = {"timesteps": self.model.num_timesteps, "n_updates": self.model._n_updates}
+        kept = [row for row in rows if all(float(row[COLUMNS.index(name)]) <= most for name, most in made.items())]
+        self._say(f"{self.path}: {len(kept)} of {len(rows)} rows kept, training goes on at step {made['timesteps']}")
+        return kept
+
+    def _write_anew(self, rows: list[list[str]]) -> None:
+        """Replace the file in one go: a run killed here leaves the old one or the new one."""
+        new = self.path.with_name(f"{self.path.name}.new")
+        new.write_text(HEADER + "".join(",".join(row) + "\n" for row in rows), newline="\n")
+        os.replace(new, self.path)
+
+    def _on_update(self, logged: Mapping[str, Any]) -> None:
+        if not any(f"train/{name}" in logged for name in TRUST_REGION) and self.n_recorded == 0:
+            warnings.warn(
+                f"{type(self.model).__name__} logs no KL divergence and no clip fraction: these columns of {self.path} "
+                "stay empty",
+                stacklevel=2,
+            )
+        self.n_recorded += 1
+        assert self._file is not None  # training has started
+        self._file.write(text_of_update(self.model, logged, self.n_recorded, self.minibatches))
+        self._file.flush()
+
+    def _on_training_end(self) -> None:
+        super()._on_training_end()
+        if self._file is not None:
+            self._file.close()
+
+    def _say(self, message: str) -> None:
+        if self.verbose >= 1:
+            print(message)
+
+
+class TrustRegionFigure(UpdateCallback):
+    """Draws KL, beta or epsilon, clip fraction and return over the training so far.
+
+    The figure is in a PNG file, which is replaced every time, and in TensorBoard as ``trust_region/figure`` if that is
+    among the logger's outputs. It is drawn every ``every`` updates and at the end of training; each drawing takes about
+    a second. It needs matplotlib: ``pip install "sb3-ppo-variants[plots]"``.
+
+    :param every: updates from one drawing to the next, >= 1
+    :param path: of the file, ending in .png, .svg or .pdf; None for ``trust_region.png`` in the logger's folder, that
+        of the TensorBoard run
+    :param verbose: 1 says where the figure is
+    :raises ValueError: for a value outside its range; before training, if the file cannot be written
+    :raises ImportError: before training, if matplotlib is not installed
+    """
+
+    def __init__(self, every: int = 10, path: str | os.PathLike[str] | None = None, verbose: int = 0):
+        super().__init__(verbose)
+        check_count("every", every, "pass 1 to draw after every update")
+        self.every = every
+        self.path = None if path is None else check_ending(path)
+        self.rows: list[Row] = []
+        self.n_drawn = 0
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        new_figure(1, 1)
+        self._file = self.path or Path(self.logger.dir or ".") / "trust_region.png"
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.open("ab").close()
+        except OSError as error:
+            raise ValueError(f"`path` must be a file that can be written, got {self._file} ({error})") from error
+        if self.model.num_timesteps == 0:
+            self.rows, self.n_drawn = [], 0
+
+    def _on_update(self, logged: Mapping[str, Any]) -> None:
+        self.rows.append(row_of_update(self.model, logged, len(self.rows) + 1))
+        if len(self.rows) % self.every == 0:
+            self._draw()
+
+    def _on_training_end(self) -> None:
+        super()._on_training_end()
+        if len(self.rows) > self.n_drawn:
+            self._draw()
+
+    def _draw(self) -> None:
+        self.n_drawn = len(self.rows)
+        figure = plot_trust_region([table_of(self.rows)])
+        figure.savefig(self._file, dpi=120)
+        for output in self.logger.output_formats:
+            # Not by logger.record: the next dump comes after a further rollout, and after the last update there is none
+            if isinstance(output, TensorBoardOutputFormat):
+                output.writer.add_figure("trust_region/figure", figure, self.model.num_timesteps)
+                output.writer.flush()
+        if self.verbose >= 1:
+            print(f"Trust region of {self.n_drawn} updates: {self._file}")
+
+
+__all__ = ["TrustRegionFigure", "TrustRegionRecorder"]

@@ -1,0 +1,177 @@
+"""The state of vectorised environments in the middle of their episodes, taken out of one stack and put into another.
+
+An environment's state is the attributes of its layers (wrappers and environment). They are pickled together, so that
+what they share stays shared, and references to a layer itself become references to the same layer of the other stack.
+"""
+
+import io
+import pickle
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import cloudpickle
+import gymnasium as gym
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
+
+_OF_THE_PROCESS = {"env", "venv", "class_attributes", "results_writer"}
+_OF_A_VEC_ENV = ("reset_infos", "_seeds", "_options")
+
+
+class CheckpointableEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """Makes an environment's state reachable from outside its process: put it around each one of a SubprocVecEnv."""
+
+    def state_dict(self) -> bytes:
+        """Return the state of the wrapped environment.
+
+        :raises Exception: whatever pickling raises, if it has attributes that cannot be pickled
+        """
+        return _pickled(list(_layers_of_env(self.env)))
+
+    def load_state_dict(self, state: bytes) -> None:
+        """Continue where :meth:`state_dict` was called.
+
+        :param state: of an environment that was built in the same way
+        """
+        _put(state, list(_layers_of_env(self.env)))
+
+
+class EnvironmentState(NamedTuple):
+    """State of a vectorised environment.
+
+    :param layers: what it is built of, in the order of ``_layers``
+    :param content: pickled; None where it could not be taken
+    :param obstacle: why not
+    :param normalization: attributes of each VecNormalize, from the outermost; these are kept in any case
+    """
+
+    layers: list[str]
+    content: bytes | None
+    obstacle: str | None
+    normalization: list[bytes]
+
+
+def take_state(venv: VecEnv) -> EnvironmentState:
+    """Take the state out of an environment, which stays as it is.
+
+    :param venv: between two steps
+    """
+    layers = list(_layers(venv))
+    content, obstacle = None, None
+    try:
+        content = _pickled(layers)
+    except Exception as error:  # whatever the environment's own objects raise
+        obstacle = f"{type(error).__name__}: {error}"
+    normalization = [_pickled([layer]) for layer in layers if isinstance(layer, VecNormalize)]
+    return EnvironmentState(_names(layers), content, obstacle, normalization)
+
+
+def put_state(state: EnvironmentState, venv: VecEnv) -> str | None:
+    """Put a state into an environment that was built in the same way, or the normalisation if that is all there is.
+
+    :param state: from :func:`take_state`
+    :param venv: which takes it on
+    :return: why the environment has to be reset, or None if it continues its episodes
+    :raises ValueError: if there are fewer or more VecNormalize than there were
+    """
+    layers = list(_layers(venv))
+    normalizers = [layer for layer in layers if isinstance(layer, VecNormalize)]
+    if len(normalizers) != len(state.normalization):
+        raise ValueError(
+            f"the checkpoint holds the statistics of {len(state.normalization)} VecNormalize, got an environment with "
+            f"{len(normalizers)}; wrap it as in the first run"
+        )
+    for normalizer, content in zip(normalizers, state.normalization):
+        _put(content, [normalizer])
+    if state.content is None:
+        return state.obstacle
+    if _names(layers) != state.layers:
+        return f"it is built of {_names(layers)}, not of {state.layers}"
+    _put(state.content, layers)
+    return None
+
+
+def _layers(venv: VecEnv) -> Iterator[Any]:
+    """Yield wrappers from the outermost, the vectorised environment, then wrappers and environment of each part."""
+    while isinstance(venv, VecEnvWrapper):
+        yield venv
+        venv = venv.venv
+    yield venv
+    if isinstance(venv, DummyVecEnv):
+        for env in venv.envs:
+            yield from _layers_of_env(env)
+
+
+def _layers_of_env(env: gym.Env[Any, Any]) -> Iterator[Any]:
+    yield env
+    while isinstance(env, gym.Wrapper) and not _speaks_for_itself(env):
+        env = env.env
+        yield env
+
+
+def _names(layers: list[Any]) -> list[str]:
+    return [type(layer).__qualname__ for layer in layers]
+
+
+def _speaks_for_itself(layer: Any) -> bool:
+    return hasattr(type(layer), "state_dict") and hasattr(type(layer), "load_state_dict")
+
+
+def _state_of(layer: Any) -> Any:
+    if _speaks_for_itself(layer):
+        return layer.state_dict()
+    if isinstance(layer, VecEnv) and not isinstance(layer, VecEnvWrapper):
+        state = {name: getattr(layer, name) for name in _OF_A_VEC_ENV}
+        if not isinstance(layer, DummyVecEnv):
+            if not layer.has_attr("state_dict"):
+                raise TypeError(f"the environments of a {type(layer).__name__} are out of reach; see CheckpointableEnv")
+            state["envs"] = layer.env_method("state_dict")
+        return state
+    state = {name: value for name, value in vars(layer).items() if name not in _OF_THE_PROCESS}
+    if hasattr(layer, "clone_state") and "ale" in state:  # the emulator of ale_py.AtariEnv has a pickle of its own
+        state["ale"] = layer.clone_state(include_rng=True)
+    return state
+
+
+def _restore(layer: Any, state: Any) -> None:
+    if _speaks_for_itself(layer):
+        layer.load_state_dict(state)
+        return
+    if "ale" in state and hasattr(layer, "restore_state"):
+        layer.restore_state(state.pop("ale"))
+    if isinstance(layer, VecEnv) and "envs" in state:
+        for i, content in enumerate(state.pop("envs")):
+            layer.env_method("load_state_dict", content, indices=i)
+    vars(layer).update(state)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # no type information
+    def __init__(self, file: io.BytesIO, layers: list[Any]):
+        super().__init__(file)
+        self.places = {id(layer): place for place, layer in enumerate(layers)}
+
+    def persistent_id(self, obj: Any) -> int | None:
+        return self.places.get(id(obj))
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, layers: list[Any]):
+        super().__init__(file)
+        self.layers = layers
+
+    def persistent_load(self, pid: int) -> Any:
+        return self.layers[pid]
+
+
+def _pickled(layers: list[Any]) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, layers).dump([_state_of(layer) for layer in layers])
+    return file.getvalue()
+
+
+def _put(content: bytes, layers: list[Any]) -> None:
+    states = _Unpickler(io.BytesIO(content), layers).load()
+    for layer, state in zip(layers, states):
+        _restore(layer, state)
+
+
+__all__ = ["CheckpointableEnv", "EnvironmentState", "put_state", "take_state"]

@@ -1,0 +1,187 @@
+"""What a training run consists of besides the model's own file: generators, environments, callbacks, pending logs.
+
+Everything is taken and put back at the same place of SB3's loop: in ``on_rollout_start``, when the last update is done,
+the noise of gSDE is drawn and no step of the next rollout is taken yet.
+"""
+
+import inspect
+import random
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, EventCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from sb3_ppo_variants.checkpoints.environment_state import EnvironmentState, put_state, take_state
+
+_NOT_IN_THE_MODEL_FILE = ("_last_lstm_states", "last_update")
+_PLAIN = (type(None), bool, int, float, str, np.ndarray, np.generic)
+_LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
+_NOISE = ("exploration_mat", "exploration_matrices")
+
+
+class RunState(NamedTuple):
+    """State of a run between an update and the next rollout.
+
+    :param environment: the training environments
+    :param attributes: of the model, which its own file leaves out
+    :param generators: states of Python's, numpy's and torch's global generators
+    :param noise: exploration matrices of gSDE, drawn for the next rollout; None without, or if not drawn yet
+    :param callbacks: state of each callback, by class name and its number among those of the class
+    :param logged: what was recorded and waits for the next dump
+    """
+
+    environment: EnvironmentState
+    attributes: dict[str, Any]
+    generators: dict[str, Any]
+    noise: dict[str, th.Tensor] | None
+    callbacks: dict[str, Any]
+    logged: dict[str, Any]
+
+
+def take_run_state(model: OnPolicyAlgorithm, callback: BaseCallback, at_end: bool) -> RunState:
+    """Take the state of a run, which goes on undisturbed.
+
+    :param model: in training
+    :param callback: the root of its callbacks
+    :param at_end: whether training is over, so that nothing was drawn for a next rollout
+    """
+    assert model.env is not None  # it is training
+    noise = model.policy.action_dist if model.use_sde and not at_end else None
+    return RunState(
+        environment=take_state(model.env),
+        attributes={name: getattr(model, name) for name in _NOT_IN_THE_MODEL_FILE if hasattr(model, name)},
+        generators=_generators(),
+        noise=None if noise is None else {name: getattr(noise, name).detach() for name in _NOISE},
+        callbacks={name: _callback_state(one) for name, one in named_callbacks(callback)},
+        logged={name: _picklable_items(getattr(model.logger, name)) for name in _LOGGED},
+    )
+
+
+def put_attributes(state: RunState, model: OnPolicyAlgorithm) -> str | None:
+    """Give a loaded model back what its file left out, and put its environments where they were.
+
+    :param state: of the run
+    :param model: just loaded, with its environments; of those that cannot be put back the next ``learn`` resets all
+    :return: why the environments will be reset; None if they continue their episodes
+    :raises ValueError: if the environments are not as many, or not normalised, as they were
+    """
+    assert model.env is not None  # the caller's
+    obstacle = put_state(state.environment, model.env)
+    for name, value in state.attributes.items():
+        setattr(model, name, _moved(value, model.device))
+    if obstacle is not None:
+        model._last_obs = None
+        # The first seeds again would repeat the first episodes of the run.
+        model.env.seed(None if model.seed is None else model.seed + model.num_timesteps)
+    return obstacle
+
+
+def put_back(state: RunState, model: OnPolicyAlgorithm, callback: BaseCallback) -> None:
+    """Put the rest back, at the place where the state was taken.
+
+    :param state: of the run
+    :param model: whose training has just begun
+    :param callback: the root of its callbacks
+    """
+    for name, one in named_callbacks(callback):
+        if name in state.callbacks:
+            _restore_callback(one, state.callbacks[name])
+    for name, items in state.logged.items():
+        getattr(model.logger, name).update(items)
+    _restore_generators(state.generators)
+    if model.use_sde and state.noise is None:
+        model.policy.reset_noise(model.n_envs)
+    elif state.noise is not None:
+        for name, value in state.noise.items():
+            setattr(model.policy.action_dist, name, value.to(model.device))
+
+
+def named_callbacks(root: BaseCallback) -> Iterator[tuple[str, BaseCallback]]:
+    """Name every callback of a tree, ``EvalCallback 0`` for the first of that class.
+
+    :param root: of the tree
+    """
+    count: dict[str, int] = {}
+    for callback in _tree(root):
+        kind = type(callback).__qualname__
+        count[kind] = count.get(kind, -1) + 1
+        yield f"{kind} {count[kind]}", callback
+
+
+def _tree(callback: BaseCallback) -> Iterator[BaseCallback]:
+    yield callback
+    children: list[BaseCallback | None] = []
+    children += callback.callbacks if isinstance(callback, CallbackList) else []
+    children += [callback.callback] if isinstance(callback, EventCallback) else []
+    children += [callback.callback_on_new_best] if isinstance(callback, EvalCallback) else []
+    for child in children:
+        if child is not None:
+            yield from _tree(child)
+
+
+def _callback_state(callback: BaseCallback) -> Any:
+    """Return what a callback offers by ``state_dict``, or its public attributes of plain data that nobody passed in."""
+    if hasattr(callback, "state_dict"):
+        return callback.state_dict()
+    passed_in = {name for cls in type(callback).__mro__ for name in inspect.signature(cls).parameters}
+    skipped = {*passed_in, "locals", "globals", "parent", "model"}
+    plain = {
+        name: value
+        for name, value in vars(callback).items()
+        if name not in skipped and not name.startswith("_") and _is_plain(value)
+    }
+    evaluation = {"eval_env": take_state(callback.eval_env)} if isinstance(callback, EvalCallback) else {}
+    return {**plain, **evaluation}
+
+
+def _restore_callback(callback: BaseCallback, state: Any) -> None:
+    if hasattr(callback, "load_state_dict"):
+        callback.load_state_dict(state)
+        return
+    evaluation = state.pop("eval_env", None)
+    if evaluation is not None and isinstance(callback, EvalCallback):
+        put_state(evaluation, callback.eval_env)  # it resets before each evaluation: this is for its generator
+    vars(callback).update(state)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_plain(key) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, (list, tuple, set)):
+        return all(map(_is_plain, value))
+    return isinstance(value, _PLAIN)
+
+
+def _picklable_items(logged: dict[str, Any]) -> dict[str, Any]:
+    """Leave out figures and videos: only numbers and text wait for a dump longer than a step."""
+    return {name: value for name, value in logged.items() if _is_plain(value)}
+
+
+def _generators() -> dict[str, Any]:
+    cuda = th.cuda.get_rng_state_all() if th.cuda.is_available() and th.cuda.is_initialized() else []
+    return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": th.get_rng_state(), "cuda": cuda}
+
+
+def _restore_generators(states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    th.set_rng_state(states["torch"])
+    if th.cuda.is_available():
+        for device, state in enumerate(states["cuda"][: th.cuda.device_count()]):
+            th.cuda.set_rng_state(state, device)
+
+
+def _moved(value: Any, device: th.device) -> Any:
+    """Move the tensors in nested tuples, such as the states of an LSTM."""
+    if isinstance(value, th.Tensor):
+        return value.to(device)
+    if isinstance(value, tuple):
+        parts = [_moved(part, device) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
+
+
+__all__ = ["RunState", "named_callbacks", "put_attributes", "put_back", "take_run_state"]

@@ -1,0 +1,156 @@
+"""The command line: ``sb3-ppo-variants`` or ``python -m sb3_ppo_variants.zoo``."""
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from sb3_ppo_variants.zoo import ALGORITHMS, register
+
+
+class Command(NamedTuple):
+    """A sub-command: the module and function that run it, and a line of help.
+
+    ``registers`` says whether the zoo must know our algorithms first, ``needs`` what to install for it beyond what the
+    package requires. The modules are imported when the command is run, so that ``--help`` does not wait for the zoo.
+    """
+
+    module: str
+    function: str
+    help: str
+    registers: bool = True
+    needs: str = ""
+
+
+_SCRIPTS = "sb3_ppo_variants.zoo.scripts"
+_HUB = "sb3_ppo_variants.zoo.hub"
+_PLOTS = "rl_zoo3[plots]"
+
+COMMANDS = {
+    "train": Command("sb3_ppo_variants.zoo.resuming", "train", "train an agent, resume a run or tune hyperparameters"),
+    "enjoy": Command("rl_zoo3.enjoy", "enjoy", "watch a trained agent"),
+    "evaluate": Command("sb3_ppo_variants.zoo.evaluate", "evaluate", "mean return of a trained agent over n episodes"),
+    "compare": Command("sb3_ppo_variants.compare.command", "compare", "compare algorithms over environments and seeds"),
+    "record_video": Command(_SCRIPTS, "record_video", "film a trained agent", needs="moviepy"),
+    "record_training": Command(_SCRIPTS, "record_training", "film an agent at its checkpoints", needs="moviepy"),
+    "plot_train": Command(_SCRIPTS, "plot_train", "learning curves of runs of one algorithm", False, _PLOTS),
+    "all_plots": Command(_SCRIPTS, "all_plots", "evaluations of several algorithms: plots, table", False, _PLOTS),
+    "plot_from_file": Command(_SCRIPTS, "plot_from_file", "plots of what all_plots has saved", False, _PLOTS),
+    "benchmark": Command(_SCRIPTS, "benchmark", "table of all trained agents in a folder", False, _PLOTS),
+    "push_to_hub": Command(_HUB, "push_to_hub", "put a trained agent on the Hugging Face hub"),
+    "load_from_hub": Command(_HUB, "load_from_hub", "get a trained agent from the Hugging Face hub"),
+    "init": Command(
+        "sb3_ppo_variants.zoo.working_folder", "init", "make rl_zoo3's own commands know our algorithms", False
+    ),
+    "plot": Command("sb3_ppo_variants.figures.command", "plot", "draw the objectives, a run or an update", False),
+}
+
+
+def usage() -> str:
+    """Return what the program prints for ``--help``."""
+    commands = "\n".join(f"  {name:16} {command.help}" for name, command in COMMANDS.items())
+    return f"""\
+usage: sb3-ppo-variants COMMAND [ARGUMENTS]
+
+rl-zoo3 with the algorithms {", ".join(ALGORITHMS)}.
+
+commands:
+{commands}
+
+`sb3-ppo-variants COMMAND --help` lists the arguments of a command; those of the zoo's commands are its own."""
+
+
+def main() -> None:
+    """Run the sub-command that ``sys.argv`` names.
+
+    :raises SystemExit: with status 2 if there is none, or it or the algorithm is unknown; with status 1 if something
+        must be installed first
+    """
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in ("-h", "--help"):
+        print(usage())
+        return
+    if name not in COMMANDS:
+        problem = f"unknown command {name!r}{_closest(name, COMMANDS)}" if name else "a command is missing"
+        print(f"{usage()}\n", file=sys.stderr)
+        _refuse(f"{problem}; choose from {', '.join(COMMANDS)}")
+    command = COMMANDS[name]
+    # As with `python -m`, so that the zoo finds custom_envs.py, packages of environments and --conf-file modules there.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())
+    # The zoo's functions parse sys.argv themselves.
+    sys.argv = [f"sb3-ppo-variants {name}", *sys.argv[2:]]
+    if command.registers:
+        register()
+        _check_algorithm(sys.argv[1:])
+    if name == "train":
+        _check_train(sys.argv[1:])
+    try:
+        getattr(importlib.import_module(command.module), command.function)()
+    except ModuleNotFoundError as error:
+        if not command.needs:
+            raise
+        raise SystemExit(f"{name} needs the module {error.name}; pip install {command.needs!r}") from error
+
+
+def _check_algorithm(arguments: list[str]) -> None:
+    """Refuse an unknown ``--algo`` with the closest name; the zoo's parsers only list all of them."""
+    from rl_zoo3 import ALGOS
+
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--algo")
+    algo = parser.parse_known_args(arguments)[0].algo
+    if algo is not None and algo not in ALGOS:
+        _refuse(f"unknown algorithm {algo!r}{_closest(algo, ALGOS)}; choose from {', '.join(ALGOS)}")
+
+
+def _check_train(arguments: list[str]) -> None:
+    """Refuse a missing file and a value that is no expression; the zoo names neither."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-i", "--trained-agent", default="")
+    parser.add_argument("-params", "--hyperparams", nargs="+", default=[])
+    given = parser.parse_known_args(arguments)[0]
+    if given.trained_agent:
+        _check_agent(Path(given.trained_agent))
+    for text in given.hyperparams:
+        _check_value(text)
+
+
+def _check_agent(path: Path) -> None:
+    if path.suffix != ".zip" or not path.is_file():
+        folder = path if path.is_dir() else path.parent
+        models = ", ".join(str(model) for model in sorted(folder.glob("*.zip"))) or "no .zip file"
+        _refuse(f"-i takes the .zip file of a model, got {str(path)!r}; in {folder} there is {models}")
+
+
+def _check_value(text: str) -> None:
+    key, _, value = text.partition(":")
+    value = value.strip()  # as eval() does, by which the zoo reads it
+    try:
+        compile(value, "-params", "eval")
+        if not value.startswith("lin_"):
+            return
+    except SyntaxError:
+        pass
+    _refuse(
+        f"-params takes KEY:VALUE with a Python expression as value, got {text!r}; text needs quotes of its own: "
+        f'"{key}:{value!r}"'
+    )
+
+
+def _refuse(problem: str) -> NoReturn:
+    print(f"error: {problem}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _closest(name: str, names: Iterable[str]) -> str:
+    match = difflib.get_close_matches(name, names, n=1)
+    return f", did you mean {match[0]!r}?" if match else ""
+
+
+if __name__ == "__main__":
+    main()

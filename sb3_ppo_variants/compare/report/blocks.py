@@ -1,0 +1,136 @@
+"""What a report consists of, before it becomes HTML or Markdown."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sb3_ppo_variants.compare.report.statistics import Estimate
+from sb3_ppo_variants.compare.report.style import Picture
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of sentences."""
+
+    sentences: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Warnings:
+    """What must be known before the numbers are believed."""
+
+    sentences: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    :param header: of its columns
+    :param rows: cells as text; the first column names the row
+    :param caption: what it shows
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures side by side, or one below the other where there is no room.
+
+    :param pictures: file name without ending -> picture
+    :param caption: what they show
+    """
+
+    pictures: dict[str, Picture]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text as it is."""
+
+    text: str
+
+
+Block = Text | Points | Warnings | Table | Figures | Code
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report under a heading.
+
+    :param title: its heading
+    :param blocks: in order
+    """
+
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole report.
+
+    :param title: its heading
+    :param sections: the first one, the summary, has no heading of its own
+    """
+
+    title: str
+    sections: list[Section]
+
+    def pictures(self) -> dict[str, Picture]:
+        """Return all figures by file name."""
+        found: dict[str, Picture] = {}
+        for section in self.sections:
+            for block in section.blocks:
+                found |= block.pictures if isinstance(block, Figures) else {}
+        return found
+
+
+def number(value: float) -> str:
+    """Write a number with three digits, or all that are left of the point.
+
+    :param value: any
+
+    >>> number(1234.5), number(12.345), number(1.2345), number(0.0012345), number(0.0)
+    ('1,234', '12.3', '1.23', '0.00123', '0')
+    """
+    return _writer(value)(value)
+
+
+def estimate(value: Estimate | None, percent: bool = False) -> str:
+    """Write a number with its interval, all with as many decimals as the largest of them needs.
+
+    :param value: None gives a dash
+    :param percent: whether it is a share in [0, 1]
+
+    >>> estimate(Estimate(0.0262, 0.00235, 0.557))
+    '0.03 [0.00, 0.56]'
+    """
+    if value is None:
+        return "–"
+    write = "{:.0%}".format if percent else _writer(max(map(abs, value)))
+    return f"{write(value.value)} [{write(value.low)}, {write(value.high)}]"
+
+
+def _writer(size: float) -> Callable[[float], str]:
+    """Return what writes numbers of this size."""
+    size = abs(size)
+    if size >= 100:
+        return "{:,.0f}".format
+    for least, decimals in ((10, 1), (0.1, 2), (0.01, 4), (0.001, 5)):
+        if size >= least:
+            return f"{{:.{decimals}f}}".format
+    return "{:.3g}".format
+
+
+__all__ = ["Block", "Code", "Figures", "Points", "Report", "Section", "Table", "Text", "Warnings", "estimate", "number"]

@@ -1,0 +1,101 @@
+"""A comparison as the report needs it: plan, results, and the scores made of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
+from sb3_ppo_variants.compare.plan import Plan
+from sb3_ppo_variants.compare.report.scores import Matrix, Reference, Scores, episode_table, make_scores
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was planned and what came out.
+
+    :param plan: all cells and their settings
+    :param results: of the cells that are there
+    :param crashed: logs of cells that crashed
+    :param given: references of normalisation in place of the measured ones
+    """
+
+    plan: Plan
+    results: dict[Cell, dict[str, Any]]
+    crashed: Mapping[Cell, Path]
+    given: Mapping[str, Reference]
+
+    @cached_property
+    def episodes(self) -> pd.DataFrame:
+        """Return the raw evaluations, a row per episode."""
+        return episode_table(self.results)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Return the scores, with the baseline first among the arms."""
+        arms = sorted(self.plan.arms, key=lambda arm: arm != self.plan.baseline)
+        return make_scores(self.episodes, arms, list(self.plan.budgets), self.given)
+
+    @property
+    def baseline(self) -> str:
+        """Return the baseline's label."""
+        return self.plan.baseline
+
+    @property
+    def arms(self) -> list[str]:
+        """Return the labels of the arms that have results, the baseline first."""
+        return self.scores.arms
+
+    @property
+    def others(self) -> list[str]:
+        """Return the arms without the baseline."""
+        return [arm for arm in self.arms if arm != self.baseline]
+
+    @property
+    def envs(self) -> list[str]:
+        """Return the environments that have results."""
+        return [env for env in self.plan.budgets if any(env in self.scores.final[arm] for arm in self.arms)]
+
+    @property
+    def missing(self) -> list[Cell]:
+        """Return the cells without a result."""
+        return [cell for cell in self.plan.cells() if cell not in self.results]
+
+    def matrices(self, kind: str) -> dict[str, Matrix]:
+        """Return normalised scores of the environments that all arms share, by arm.
+
+        :param kind: ``"final"`` or ``"area"``
+        :return: shape (n_seeds, n_envs) each, with at least one seed; empty if there is no common environment
+        """
+        envs = self.scores.common_envs()
+        every = {arm: self.scores.matrix(kind, arm, envs) for arm in self.arms} if envs else {}
+        return {arm: matrix for arm, matrix in every.items() if len(matrix)}
+
+    def raw(self, kind: str, arm: str, env: str) -> Matrix:
+        """Return the scores of an arm on an environment, one per seed, as they were measured.
+
+        :param kind: ``"final"`` or ``"area"``
+        :param arm: its label
+        :param env: environment ID
+        :return: shape (n_seeds,); empty if there are none
+        """
+        table: pd.DataFrame = getattr(self.scores, kind)[arm]
+        scores: Matrix = table[env].dropna().to_numpy(float) if env in table else np.empty(0)
+        return scores
+
+    def random_score(self, env: str) -> float | None:
+        """Return the mean reward of the random policy on an environment."""
+        result = self.results.get(Cell(RANDOM_POLICY, env, 0))
+        return None if result is None else float(pd.Series(result["evaluations"][0]["rewards"]).mean())
+
+    def fewest_runs(self) -> int:
+        """Return the smallest number of runs of an arm on an environment, of those that have any."""
+        counts = [len(self.raw("final", arm, env)) for arm in self.arms for env in self.envs]
+        return min(count for count in counts if count)
+
+
+__all__ = ["Comparison"]

@@ -1,0 +1,202 @@
+"""The figures of the report; each function takes numbers and returns a picture."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from sb3_ppo_variants.compare.report.scores import Matrix
+from sb3_ppo_variants.compare.report.statistics import Curve, Estimate
+from sb3_ppo_variants.compare.report.style import Look, Picture, add_legend, new_figure
+from sb3_ppo_variants.compare.report.traces import KL_TOLERANCE, Trace
+
+N_BINS = 40
+
+
+def learning_curves(
+    env: str, curves: Mapping[str, tuple[Matrix, Curve]], random: float | None, style: Mapping[str, Look]
+) -> Picture:
+    """Draw mean reward over training steps with the 95 % band of the mean.
+
+    :param env: environment ID
+    :param curves: steps and means by arm
+    :param random: mean reward of the random policy
+    :param style: by arm
+    """
+    with new_figure(3.5, legend=list(curves)) as (figure, (axes,)):
+        for arm, (steps, curve) in curves.items():
+            _line(axes, steps, curve, style[arm])
+        if random is not None:
+            axes.axhline(random, color="0.5", linewidth=1, linestyle=(0, (1, 3)))
+            place = axes.get_yaxis_transform()  # across the axes, at that reward
+            axes.text(1, random, "random policy", transform=place, ha="right", va="bottom", fontsize=8, color="0.35")
+        axes.set(title=env, xlabel="environment steps", ylabel="reward per episode")
+        _steps_axis(axes)
+        add_legend(figure, style, list(curves))
+        return Picture(figure)
+
+
+def normalised_curves(curves: Mapping[str, Curve], shares: Matrix, style: Mapping[str, Look]) -> Picture:
+    """Draw the interquartile mean of normalised scores over the share of training done.
+
+    :param curves: by arm
+    :param shares: of the training, in [0, 1]
+    :param style: by arm
+    """
+    labels = {"title": "All environments", "xlabel": "share of the training", "ylabel": "IQM of normalised scores"}
+    return _one_panel(curves, shares, style, labels, percent="x")
+
+
+def aggregate_intervals(estimates: Mapping[str, Mapping[str, Estimate]], style: Mapping[str, Look]) -> Picture:
+    """Draw the aggregates with their intervals, a panel each.
+
+    :param estimates: by arm and name
+    :param style: by arm
+    """
+    names = list(next(iter(estimates.values())))
+    with new_figure(1.6 + 0.42 * len(estimates) * 2, len(names), columns=2) as (figure, panels):
+        for axes, name in zip(panels, names):
+            _intervals(axes, {arm: of_arm[name] for arm, of_arm in estimates.items()}, style)
+            axes.set_title(name + ("\n(less is better)" if name == "optimality gap" else ""))
+            axes.xaxis.set_major_locator(MaxNLocator(3))  # 0.975 is as wide as a third of a panel
+        for axes in panels[1::2]:
+            axes.set_yticklabels([])
+        figure.supxlabel("normalised final score, 95 % interval", fontsize=10)
+        return Picture(figure)
+
+
+def improvement(estimates: Mapping[str, Estimate], baseline: str, style: Mapping[str, Look]) -> Picture:
+    """Draw the probabilities of improvement with their intervals.
+
+    :param estimates: by arm
+    :param baseline: its label
+    :param style: by arm
+    """
+    with new_figure(1.3 + 0.42 * len(estimates)) as (figure, (axes,)):
+        _intervals(axes, estimates, style)
+        axes.axvline(0.5, color="0.4", linewidth=1, linestyle="--")
+        axes.set(title=f"Probability of improvement over {baseline}", xlim=(-0.02, 1.02), xlabel="final score")
+        return Picture(figure)
+
+
+def profiles(curves: Mapping[str, Curve], thresholds: Matrix, style: Mapping[str, Look]) -> Picture:
+    """Draw the performance profiles.
+
+    :param curves: share of runs above each threshold, by arm
+    :param thresholds: normalised scores
+    :param style: by arm
+    """
+    labels = {"title": "Performance profiles", "xlabel": "normalised final score", "ylabel": "share of runs above it"}
+    return _one_panel(curves, thresholds, style, labels, percent="y")
+
+
+Panel = tuple[str, Callable[[Trace], Matrix | None]]
+"""Title of a panel and what it shows of a trace."""
+
+
+def update_traces(
+    title: str, panels: Sequence[Panel], traces: Mapping[str, Sequence[Trace]], style: Mapping[str, Look]
+) -> Picture | None:
+    """Draw what was recorded of the updates: median over seeds, and their range as a band.
+
+    :param title: of the figure
+    :param panels: from top to bottom; those that no arm has are left out
+    :param traces: of the seeds, by arm
+    :param style: by arm
+    :return: None if nothing of it was recorded
+    """
+    drawn = {
+        name: {arm: binned for arm, runs in traces.items() if (binned := _binned(runs, read)) is not None}
+        for name, read in panels
+    }
+    drawn = {name: lines for name, lines in drawn.items() if lines}
+    if not drawn:
+        return None
+    arms = [arm for arm in traces if any(arm in lines for lines in drawn.values())]
+    with new_figure(0.7 + 1.75 * len(drawn), len(drawn), legend=arms) as (figure, every):
+        for axes, (name, lines) in zip(every, drawn.items()):
+            for arm, (steps, curve) in lines.items():
+                _line(axes, steps, curve, style[arm])
+            axes.set_title(name, loc="left", fontsize=10, fontweight="normal")
+            _decorate(axes, name)
+        every[-1].set_xlabel("environment steps")
+        _steps_axis(every[-1])
+        figure.suptitle(title, fontsize=11, fontweight="bold")
+        add_legend(figure, style, arms)
+        return Picture(figure)
+
+
+def _decorate(axes: Axes, name: str) -> None:
+    if "KL" in name or name == "beta" or name == "value loss":
+        axes.set_yscale("log")
+    if "/ target" in name:
+        axes.axhspan(1 / KL_TOLERANCE, KL_TOLERANCE, color="0.85", zorder=0)
+        axes.axhline(1, color="0.5", linewidth=1)
+    if name == "clip fraction":
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    if name == "explained variance":
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.5), top=1.02)
+
+
+def _binned(runs: Sequence[Trace], read: Callable[[Trace], Matrix | None]) -> tuple[Matrix, Curve] | None:
+    """Put the updates of all runs into bins of steps and give each bin's median, smallest and largest run."""
+    columns = [(trace.columns["timesteps"], values) for trace in runs if (values := read(trace)) is not None]
+    if not columns:
+        return None
+    edges = np.linspace(0, max(steps[-1] for steps, _ in columns), N_BINS + 1)
+    rows = []
+    for steps, values in columns:
+        bins = np.clip(np.digitize(steps, edges) - 1, 0, N_BINS - 1)
+        known = ~np.isnan(values)
+        rows.append([values[here].mean() if (here := known & (bins == i)).any() else np.nan for i in range(N_BINS)])
+    table = np.array(rows)
+    filled = ~np.isnan(table).all(axis=0)
+    table, steps = table[:, filled], ((edges[:-1] + edges[1:]) / 2)[filled]
+    return steps, Curve(np.nanmedian(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0))
+
+
+def _one_panel(
+    curves: Mapping[str, Curve], x: Matrix, style: Mapping[str, Look], labels: Mapping[str, str], percent: str
+) -> Picture:
+    """Draw one curve per arm; ``percent`` names the axis that holds shares."""
+    with new_figure(3.5, legend=list(curves)) as (figure, (axes,)):
+        for arm, curve in curves.items():
+            _line(axes, x, curve, style[arm])
+        axes.set(**labels)
+        getattr(axes, f"{percent}axis").set_major_formatter(PercentFormatter(1, decimals=0))
+        add_legend(figure, style, list(curves))
+        return Picture(figure)
+
+
+def _line(axes: Axes, x: Matrix, curve: Curve, look: Look) -> None:
+    axes.fill_between(x, curve.low, curve.high, color=look.color, alpha=0.15, linewidth=0)
+    axes.plot(
+        x,
+        curve.value,
+        color=look.color,
+        linestyle=look.dashes,
+        marker=look.marker,
+        markevery=max(len(x) // 8, 1),
+        linewidth=1.6,
+    )
+
+
+def _intervals(axes: Axes, estimates: Mapping[str, Estimate], style: Mapping[str, Look]) -> None:
+    for row, (arm, estimate) in enumerate(estimates.items()):
+        look = style[arm]
+        axes.plot([estimate.low, estimate.high], [row, row], color=look.color, linewidth=6, alpha=0.35)
+        axes.plot(estimate.value, row, color=look.color, marker=look.marker, markersize=7)
+    axes.set_yticks(range(len(estimates)), list(estimates))
+    axes.set_ylim(len(estimates) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="y", visible=False)
+
+
+def _steps_axis(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1e3:g}k"))
+
+
+__all__ = ["Panel", "aggregate_intervals", "improvement", "learning_curves", "normalised_curves", "profiles"]
+__all__ += ["update_traces"]

@@ -1,0 +1,79 @@
+"""A report as one HTML file with everything in it, and as Markdown beside its figures."""
+
+import base64
+import re
+from importlib import resources
+
+import jinja2
+
+from sb3_ppo_variants.compare.report import blocks
+from sb3_ppo_variants.compare.report.blocks import Block, Report
+
+
+def to_html(report: Report) -> str:
+    """Write a report as HTML that needs nothing from elsewhere.
+
+    :param report: what to write
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["data_uri"] = _data_uri
+    environment.filters["anchor"] = _anchor
+    environment.filters["unbroken"] = _unbroken
+    template = resources.files("sb3_ppo_variants.compare.report").joinpath("report.html.jinja").read_text()
+    return environment.from_string(template).render(report=report, kind=lambda block: type(block).__name__)
+
+
+def to_markdown(report: Report, figures: str) -> str:
+    """Write a report as Markdown.
+
+    :param report: what to write
+    :param figures: folder of the figures, relative to the file
+    """
+    parts = [f"# {report.title}"]
+    for i, section in enumerate(report.sections):
+        parts += [f"## {section.title}"] if i else []
+        parts += [text for block in section.blocks if (text := _markdown(block, figures))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown(block: Block, figures: str) -> str:
+    if isinstance(block, blocks.Text):
+        return _escape(block.text)
+    if isinstance(block, blocks.Points):
+        return "\n".join(f"- {_escape(sentence)}" for sentence in block.sentences)
+    if isinstance(block, blocks.Warnings):
+        return "\n>\n".join(f"> **Note.** {_escape(sentence)}" for sentence in block.sentences)
+    if isinstance(block, blocks.Table):
+        return _markdown_table(block)
+    if isinstance(block, blocks.Figures):
+        images = "\n".join(f"![{_escape(name)}]({figures}/{name}.png)" for name in block.pictures)
+        return f"{_escape(block.caption)}:\n\n{images}" if images else ""
+    return f"```\n{block.text}\n```"
+
+
+def _markdown_table(table: blocks.Table) -> str:
+    if not table.rows:
+        return ""
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
+    text = "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
+    return f"{_escape(table.caption)}:\n\n{text}"
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([|*<>])", r"\\\1", text)
+
+
+def _data_uri(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+
+
+def _unbroken(cell: str) -> str:
+    """Keep an interval, as in ``1,234 [1,200, 1,260]``, on one line."""
+    return re.sub(r"\[[^\]]*\]", lambda interval: interval[0].replace(" ", "\N{NO-BREAK SPACE}"), cell)
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower())
+
+
+__all__ = ["to_html", "to_markdown"]

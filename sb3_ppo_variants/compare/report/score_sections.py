@@ -1,0 +1,229 @@
+"""The parts of the report about rewards."""
+
+import numpy as np
+import pandas as pd
+
+from sb3_ppo_variants.compare.cells import file_name
+from sb3_ppo_variants.compare.presets import PRESETS
+from sb3_ppo_variants.compare.report import figures, statistics
+from sb3_ppo_variants.compare.report.blocks import Block, Figures, Section, Table, Text, estimate, number
+from sb3_ppo_variants.compare.report.claims import improvement_claim
+from sb3_ppo_variants.compare.report.comparison import Comparison
+from sb3_ppo_variants.compare.report.scores import Matrix, Reference
+from sb3_ppo_variants.compare.report.statistics import FEW_RUNS, Estimate
+from sb3_ppo_variants.compare.report.style import Picture, looks
+
+KINDS = {"final": "final score", "area": "mean score over the training"}
+FRACTIONS = (0.5, 0.75, 0.9, 1.0)
+CURVE_POINTS = 21
+
+
+def improvement_sentences(comparison: Comparison) -> list[str]:
+    """Say for each arm what is shown of its scores against the baseline's.
+
+    :param comparison: all results
+    """
+    sentences = []
+    for kind, name in KINDS.items():
+        matrices = comparison.matrices(kind)
+        if comparison.baseline in matrices:
+            found = statistics.probability_of_improvement(matrices, comparison.baseline)
+            n_base = len(matrices[comparison.baseline])
+            sentences += [
+                improvement_claim(arm, comparison.baseline, name, value, min(n_base, len(matrices[arm])))
+                for arm, value in found.items()
+            ]
+    return sentences
+
+
+def aggregate_section(comparison: Comparison) -> Section:
+    """Put all environments together: aggregates, probability of improvement, performance profiles.
+
+    :param comparison: all results
+    """
+    section = Section("All environments together")
+    envs = comparison.scores.common_envs()
+    if not envs or comparison.baseline not in comparison.matrices("final"):
+        section.blocks.append(
+            Text("There is no environment on which all algorithms have a run and beat random actions.")
+        )
+        return section
+    references = [
+        f"{env}: {number(low)} to {number(high)}" for env, (low, high) in comparison.scores.references.items()
+    ]
+    section.blocks.append(
+        Text(
+            "Scores are normalised per environment: the random policy's mean reward is 0, the best algorithm's mean "
+            f"final score is 1 ({'; '.join(references)}). Intervals are 95 % stratified bootstrap intervals over runs."
+        )
+    )
+    pictures: dict[str, Picture] = {}
+    for kind, name in KINDS.items():
+        matrices = comparison.matrices(kind)
+        aggregates = statistics.aggregate(matrices)
+        better = statistics.probability_of_improvement(matrices, comparison.baseline)
+        rows = [
+            [arm, *(estimate(value) for value in of_arm.values()), estimate(better.get(arm)), str(len(matrices[arm]))]
+            for arm, of_arm in aggregates.items()
+        ]
+        header = ["", *statistics.AGGREGATES, f"P(improvement over {comparison.baseline})", "runs"]
+        section.blocks.append(Table(header, rows, f"Normalised {name}: estimate [95 % interval]"))
+        if kind == "final":
+            pictures = _aggregate_pictures(comparison, aggregates, better)
+    section.blocks.append(Figures(pictures, "Normalised final scores, and scores during the training, 95 % intervals"))
+    return section
+
+
+def _aggregate_pictures(
+    comparison: Comparison, aggregates: dict[str, dict[str, Estimate]], better: dict[str, Estimate]
+) -> dict[str, Picture]:
+    matrices = comparison.matrices("final")
+    style = looks(comparison.arms)
+    thresholds = np.linspace(0, max(1.0, *(float(matrix.max()) for matrix in matrices.values())), 41)
+    shares, curves = _normalised_curves(comparison)
+    pictures = {
+        "aggregates": figures.aggregate_intervals(aggregates, style),
+        "profiles": figures.profiles(statistics.performance_profile(matrices, thresholds), thresholds, style),
+        "sample_efficiency": figures.normalised_curves(statistics.iqm_curve(curves), shares, style),
+    }
+    if better:
+        pictures["improvement"] = figures.improvement(better, comparison.baseline, style)
+    return pictures
+
+
+def _normalised_curves(comparison: Comparison) -> tuple[Matrix, dict[str, Matrix]]:
+    """Return shares of the training and, by arm, curves of the complete seeds, shape (n_seeds, n_envs, n_points)."""
+    shares = np.linspace(0, 1, CURVE_POINTS)
+    envs, curves = comparison.scores.common_envs(), comparison.scores.curves
+    stacked = {}
+    for arm in comparison.matrices("final"):
+        seeds = comparison.scores.final[arm].reindex(columns=envs).dropna().index
+        of_envs = [_interpolated(curves[arm][env][seeds], comparison.scores.references[env], shares) for env in envs]
+        stacked[arm] = np.stack(of_envs, axis=1)
+    return shares, stacked
+
+
+def _interpolated(curves: pd.DataFrame, reference: Reference, shares: Matrix) -> Matrix:
+    steps = curves.index.to_numpy(float)
+    return np.array([reference.normalise(np.interp(shares * steps[-1], steps, curves[seed])) for seed in curves])
+
+
+def paper_section(comparison: Comparison) -> Section:
+    """Put a paper's average normalised scores beside those measured, if the comparison is of a preset that has them.
+
+    :param comparison: all results
+    """
+    preset = PRESETS.get(comparison.plan.preset)
+    section = Section("Beside the paper's table")
+    matrices = comparison.matrices("final")
+    if preset is not None and preset.paper_scores and matrices:
+        aggregates = statistics.aggregate(matrices)
+        rows = [
+            [arm, f"{score:.2f}", estimate(aggregates[arm]["mean"]) if arm in aggregates else "–"]
+            for arm, score in preset.paper_scores.items()
+        ]
+        n_envs = len(comparison.scores.common_envs())
+        caption = f"Average normalised score; here over {n_envs} environments, mean [95 % interval]"
+        section.blocks.append(Table(["", "paper", "here"], rows, caption))
+    return section
+
+
+def environment_section(comparison: Comparison) -> Section:
+    """Show each environment by itself: learning curves, scores, differences from the baseline.
+
+    :param comparison: all results
+    """
+    pictures = {}
+    style = looks(comparison.arms)
+    for env in comparison.envs:
+        curves = {}
+        for arm in comparison.arms:
+            frame = comparison.scores.curves[arm].get(env)
+            if frame is not None:
+                curve = statistics.mean_curve(frame.to_numpy(float).T)
+                curves[arm] = (frame.index.to_numpy(float), curve)
+        picture = figures.learning_curves(env, curves, comparison.random_score(env), style)
+        pictures[f"learning_{file_name(env)}"] = picture
+    blocks: list[Block] = [
+        Figures(pictures, "Reward per episode in evaluation: mean over seeds with its 95 % interval"),
+        *(_environment_table(comparison, env) for env in comparison.envs),
+        Text(
+            "The difference is that of the means over seeds. A * marks an interval without 0 of at least "
+            f"{FEW_RUNS} runs on both sides; among 20 such intervals of equal algorithms one is expected to be marked. "
+            "The spread is the standard deviation of single episodes within a run, averaged over runs."
+        ),
+    ]
+    return Section("Environment by environment", blocks)
+
+
+def _environment_table(comparison: Comparison, env: str) -> Table:
+    rows = []
+    base = {kind: comparison.raw(kind, comparison.baseline, env) for kind in KINDS}
+    for arm in comparison.arms:
+        raw = {kind: comparison.raw(kind, arm, env) for kind in KINDS}
+        if not len(raw["final"]):
+            continue
+        row = [arm, str(len(raw["final"])), number(_episode_spread(comparison, arm, env))]
+        for kind in KINDS:
+            row.append(estimate(statistics.mean(raw[kind])))
+            row.append(_difference(raw[kind], base[kind]) if arm != comparison.baseline else "–")
+        rows.append(row)
+    versus = f"difference from {comparison.baseline}"
+    header = ["", "runs", "spread", "final score", versus, "mean over the training", versus]
+    budget = comparison.plan.budgets[env]
+    return Table(header, rows, f"{env}, {budget.n_timesteps:,} steps: mean over seeds [95 % interval]")
+
+
+def _difference(values: Matrix, base: Matrix) -> str:
+    if not len(base):
+        return "–"
+    found = statistics.mean_difference(values, base)
+    sure = found.excludes(0) and min(len(values), len(base)) >= FEW_RUNS
+    return estimate(found) + (" *" if sure else "")
+
+
+def _episode_spread(comparison: Comparison, arm: str, env: str) -> float:
+    episodes = comparison.episodes
+    rows = episodes[(episodes["algo"] == arm) & (episodes["env"] == env)]
+    late = rows[rows["timesteps"] > 0.9 * rows["timesteps"].max()]
+    return float(late.groupby("seed")["reward"].std(ddof=0).mean())
+
+
+def efficiency_section(comparison: Comparison) -> Section:
+    """Tell how many steps each arm needs to reach fractions of the baseline's final score.
+
+    :param comparison: all results
+    """
+    tables = [table for env in comparison.envs if (table := _efficiency_table(comparison, env)) is not None]
+    note = Text(
+        "The first evaluation at which a run's mean reward reaches the fraction of the way from the random policy's "
+        f"score to the mean final score of {comparison.baseline}: median over runs, and how many runs reach it at all. "
+        "A median over runs of which half or more never reach it is given as “not reached”."
+    )
+    return Section("Sample efficiency", [note, *tables])
+
+
+def _efficiency_table(comparison: Comparison, env: str) -> Table | None:
+    base, low = comparison.raw("final", comparison.baseline, env), comparison.random_score(env)
+    if not len(base) or low is None or base.mean() <= low:
+        return None
+    targets = [low + fraction * (float(base.mean()) - low) for fraction in FRACTIONS]
+    rows = []
+    for arm in comparison.arms:
+        frame = comparison.scores.curves[arm].get(env)
+        if frame is not None:
+            rows.append([arm, *(_steps_to(frame, target) for target in targets)])
+    header = ["", *(f"{fraction:.0%} ({number(target)})" for fraction, target in zip(FRACTIONS, targets))]
+    return Table(header, rows, f"{env}: steps to reach fractions of the final score of {comparison.baseline}")
+
+
+def _steps_to(curves: pd.DataFrame, target: float) -> str:
+    reached = (curves >= target).to_numpy()
+    steps = np.where(reached.any(axis=0), curves.index.to_numpy(float)[reached.argmax(axis=0)], np.inf)
+    median = float(np.median(steps))
+    text = f"{median:,.0f}" if np.isfinite(median) else "not reached"
+    return f"{text} ({np.isfinite(steps).sum()} of {len(steps)})"
+
+
+__all__ = ["aggregate_section", "efficiency_section", "environment_section", "improvement_sentences"]
+__all__ += ["paper_section"]

@@ -1,0 +1,187 @@
+"""The parts of the report about what was run: algorithms, their settings, the protocol, versions, the command."""
+
+from collections import defaultdict
+from typing import Any
+
+from sb3_ppo_variants.compare.plan import ENVIRONMENT_KEYS
+from sb3_ppo_variants.compare.report.blocks import Block, Code, Section, Table, Text
+from sb3_ppo_variants.compare.report.claims import few_runs_warning, joined
+from sb3_ppo_variants.compare.report.comparison import Comparison
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """List what limits the conclusions.
+
+    :param comparison: all results
+    """
+    return [
+        *few_runs_warning(comparison.fewest_runs()),
+        *_incomplete(comparison),
+        *_mixed_kinds(comparison),
+        *_other_environments(comparison),
+        *_mixed_versions(comparison),
+        *_not_normalised(comparison),
+    ]
+
+
+def protocol_section(comparison: Comparison) -> Section:
+    """Say what was compared with what, and how.
+
+    :param comparison: all results
+    """
+    plan = comparison.plan
+    stochastic = [env for env in comparison.envs if not _deterministic(comparison, env)]
+    how = "the likeliest action is taken" + (f" (sampled actions on {joined(stochastic)})" if stochastic else "")
+    text = (
+        f"{len(plan.arms)} algorithms, {len(plan.budgets)} environments, seeds {_ranges(plan.seeds)}. "
+        "On an environment all algorithms get the same seeds and the same number of environment steps, and are "
+        f"evaluated at the same steps, over {plan.eval_episodes} episodes, in a separate environment whose seeds "
+        f"depend on the training seed and the evaluation only; {how}. Rewards are those of the environment itself, "
+        "not normalised. Training ends with the last evaluation. The final score of a run is the mean of its "
+        "evaluations in the last tenth of the training; the mean over the training is the area under its learning "
+        "curve divided by its length."
+    )
+    budgets = [[env, f"{b.n_timesteps:,}", f"{b.eval_freq:,}"] for env, b in plan.budgets.items()]
+    sources = [[arm, algo, *_sources(comparison, arm)] for arm, algo in plan.arms.items()]
+    kinds = (
+        "“Tuned” is an entry for this environment in the algorithm's own file, “general” the file's default or Atari "
+        "entry, “of another algorithm” an entry that was tuned for that one, “given” a file from the command line or "
+        "of a preset. Steps are those the entry is meant for."
+    )
+    blocks: list[Block] = [
+        Text(text),
+        Table(["", "steps of training", "steps between evaluations"], budgets, "Budget, the same for all algorithms"),
+        Table(["", "algorithm", "settings from", "changed"], sources, "Source of the settings"),
+        Text(kinds),
+    ]
+    return Section("What was compared", blocks)
+
+
+def settings_section(comparison: Comparison) -> Section:
+    """List hyperparameters, versions and commands.
+
+    :param comparison: all results
+    """
+    blocks: list[Block] = [_hyperparameters(comparison, env) for env in comparison.envs]
+    blocks.append(_constructor_arguments(comparison))
+    versions = _versions(comparison)
+    rows = [[name, "; ".join(sorted(values))] for name, values in versions.items()]
+    blocks.append(Table(["", "value"], rows, "Versions and machine"))
+    blocks.append(Text("The command:"))
+    blocks.append(Code("\n".join(comparison.plan.commands)))
+    return Section("Settings and versions", blocks)
+
+
+def _sources(comparison: Comparison, arm: str) -> tuple[str, str]:
+    """Say from which files and entries the settings of an arm come, and what it changes of them."""
+    entries: dict[tuple[str, str], list[str]] = defaultdict(list)
+    changes: dict[str, Any] = {}
+    for found in comparison.plan.settings[arm].values():
+        entries[found.file, found.kind].append(f"{found.key} for {found.hyperparameters['n_timesteps']:,.0f} steps")
+        changes |= found.overrides
+    files = [f"{file} ({kind}): {', '.join(dict.fromkeys(keys))}" for (file, kind), keys in entries.items()]
+    return "; ".join(files), ", ".join(f"{key}={value}" for key, value in changes.items()) or "–"
+
+
+def _ranges(seeds: list[int]) -> str:
+    """Write ascending numbers briefly: 0 to 4, 10, 12 to 13."""
+    starts = [seed for seed in seeds if seed - 1 not in seeds]
+    ends = [seed for seed in seeds if seed + 1 not in seeds]
+    return ", ".join(str(start) if start == end else f"{start} to {end}" for start, end in zip(starts, ends))
+
+
+def _deterministic(comparison: Comparison, env: str) -> bool:
+    flags = [
+        r["deterministic"] for cell, r in comparison.results.items() if cell.env == env and cell.arm in comparison.arms
+    ]
+    return all(flags)
+
+
+def _incomplete(comparison: Comparison) -> list[str]:
+    missing = comparison.missing
+    if not missing:
+        return []
+    crashed = sum(cell in comparison.crashed for cell in missing)
+    listed = [f"{cell} (crashed)" if cell in comparison.crashed else str(cell) for cell in missing[:8]]
+    listed += [f"{len(missing) - 8} more"] if len(missing) > 8 else []
+    n_cells = len(list(comparison.plan.cells()))
+    return [f"{len(missing)} of {n_cells} cells have no result, {crashed} of them crashed: {joined(listed)}."]
+
+
+def _mixed_kinds(comparison: Comparison) -> list[str]:
+    sentences = []
+    for env in comparison.envs:
+        kinds = defaultdict(list)
+        for arm in comparison.arms:
+            if found := comparison.plan.settings[arm].get(env):
+                kinds[found.kind].append(arm)
+        if len(kinds) > 1:
+            listed = "; ".join(f"{kind}: {joined(arms)}" for kind, arms in kinds.items())
+            sentences.append(f"On {env} the settings are not equally tuned ({listed}).")
+    return sentences
+
+
+def _other_environments(comparison: Comparison) -> list[str]:
+    sentences = []
+    for env in comparison.envs:
+        used = {arm: _hyperparameters_of(comparison, arm, env) for arm in comparison.arms}
+        kept = {arm: [values.get(key) for key in ENVIRONMENT_KEYS] for arm, values in used.items()}
+        differing = [arm for arm in comparison.others if kept[arm] != kept[comparison.baseline]]
+        if differing:
+            sentences.append(
+                f"On {env}, {joined(differing)} and {comparison.baseline} have different environment wrappers or "
+                "arguments."
+            )
+    return sentences
+
+
+def _mixed_versions(comparison: Comparison) -> list[str]:
+    differing = [name for name, values in _versions(comparison).items() if len(values) > 1]
+    return [f"The runs differ in {joined(differing)}; see the versions at the end."] if differing else []
+
+
+def _not_normalised(comparison: Comparison) -> list[str]:
+    left_out = [env for env in comparison.envs if env not in comparison.scores.common_envs()]
+    if not left_out:
+        return []
+    return [
+        f"{joined(left_out)}: not part of what is said of all environments together, because an algorithm has no run "
+        "there, or none is better than random actions."
+    ]
+
+
+def _versions(comparison: Comparison) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for result in comparison.results.values():
+        for name, value in result["environment"].items():
+            found[name].add(value)
+    return dict(found)
+
+
+def _hyperparameters(comparison: Comparison, env: str) -> Table:
+    of_arms = {arm: _hyperparameters_of(comparison, arm, env) for arm in comparison.arms}
+    names = sorted({name for values in of_arms.values() for name in values})
+    rows = [[name, *(_shown(values, name) for values in of_arms.values())] for name in names]
+    return Table(["", *of_arms], rows, f"{env}: hyperparameters; what is not given has the class's default")
+
+
+def _hyperparameters_of(comparison: Comparison, arm: str, env: str) -> dict[str, Any]:
+    found = comparison.plan.settings[arm].get(env)  # none if the arm was never meant to run there
+    return found.hyperparameters if found else {}
+
+
+def _constructor_arguments(comparison: Comparison) -> Table:
+    first = {
+        arm: next(result["arguments"] for cell, result in comparison.results.items() if cell.arm == arm)
+        for arm in comparison.arms
+    }
+    names = sorted({name for values in first.values() for name in values})
+    rows = [[name, *(values.get(name, "–") for values in first.values())] for name in names]
+    return Table(["", *first], rows, "Arguments of the trust region as the model held them (first run of each)")
+
+
+def _shown(values: dict[str, Any], name: str) -> str:
+    return str(values[name]) if name in values else "–"
+
+
+__all__ = ["protocol_section", "settings_section", "warnings"]

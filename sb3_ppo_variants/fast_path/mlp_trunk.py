@@ -1,0 +1,152 @@
+"""Forward and backward pass of a plain actor-critic MLP without an autograd graph.
+
+For small networks most of a backward pass is autograd's bookkeeping. A stack of Linear, Tanh and ReLU layers needs two
+matrix products per layer, written out here; what comes after the networks' outputs is in ``written_gradient``.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
+from torch import nn
+
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+
+# activation -> its derivative, from the gradient of its output and the output itself
+_BACKWARD: dict[type[nn.Module], Callable[[th.Tensor, th.Tensor], th.Tensor]] = {
+    nn.Tanh: th.ops.aten.tanh_backward,
+    nn.ReLU: lambda gradient, output: th.ops.aten.threshold_backward(gradient, output, 0),
+}
+_FORWARD: dict[type[nn.Module], Callable[[th.Tensor], th.Tensor]] = {nn.Tanh: th.tanh, nn.ReLU: th.relu}
+
+
+class _Layer(NamedTuple):
+    linear: nn.Linear
+    activation: type[nn.Module] | None
+    weight_gradient: th.Tensor
+    bias_gradient: th.Tensor
+
+
+class MlpTrunk:
+    """Actor and critic of a policy, from observations to action-net output and value.
+
+    :param policy: one for which :func:`plain_mlp_obstacle` finds nothing
+    :param adam: whose flat gradient :meth:`backward` fills
+    """
+
+    def __init__(self, policy: ActorCriticPolicy, adam: FlatAdam):
+        gradients = dict(zip(map(id, adam.parameters), adam.views(adam.gradient)))
+        self.actor = _stack([*policy.mlp_extractor.policy_net, policy.action_net], gradients)
+        self.critic = _stack([*policy.mlp_extractor.value_net, policy.value_net], gradients)
+        self.log_std_gradient = gradients.get(id(getattr(policy, "log_std", None)))
+        self._activations: list[list[th.Tensor]] = []
+
+    def forward(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Run both networks and remember what :meth:`backward` needs.
+
+        :param observations: shape (n_batch, *observation shape)
+        :return: output of the action net, shape (n_batch, n_outputs), and values, shape (n_batch,); without gradient
+        """
+        inputs = _vectors(observations)
+        with th.no_grad():
+            self._activations = [_forward(inputs, self.actor), _forward(inputs, self.critic)]
+        return self._activations[0][-1], self._activations[1][-1].flatten()
+
+    def action_output(self, observations: th.Tensor) -> th.Tensor:
+        """Run the actor only, and remember nothing.
+
+        :param observations: shape (n_batch, *observation shape)
+        :return: output of the action net, shape (n_batch, n_outputs), without gradient
+        """
+        with th.no_grad():
+            return _forward(_vectors(observations), self.actor)[-1]
+
+    def backward(self, output: th.Tensor, values: th.Tensor, log_std: th.Tensor | None) -> None:
+        """Fill the flat gradient.
+
+        :param output: gradient with respect to the output of the action net, shape (n_batch, n_outputs)
+        :param values: gradient with respect to the values, shape (n_batch,)
+        :param log_std: gradient with respect to the policy's ``log_std``, if it has one
+        """
+        with th.no_grad():
+            _backward(output, self.actor, self._activations[0])
+            _backward(values.unsqueeze(1), self.critic, self._activations[1])
+            if self.log_std_gradient is not None and log_std is not None:
+                self.log_std_gradient.copy_(log_std)
+
+
+def plain_mlp_obstacle(policy: ActorCriticPolicy) -> str | None:
+    """Say why a policy's network is not a plain pair of MLPs.
+
+    :param policy: one whose evaluation has a closed form
+    :return: the reason, or None if it is
+    """
+    space = policy.observation_space
+    extractors = (policy.pi_features_extractor, policy.vf_features_extractor)
+    if (
+        not isinstance(space, spaces.Box)
+        or is_image_space(space)
+        or any(type(e) is not FlattenExtractor for e in extractors)
+    ):
+        return "observations are not plain vectors"
+    if type(policy.mlp_extractor) is not MlpExtractor:
+        return "the network is not an MlpExtractor"
+    heads = [policy.action_net, policy.value_net]
+    modules = [*policy.mlp_extractor.policy_net, *policy.mlp_extractor.value_net, *heads]
+    if not all(type(module) is nn.Linear or type(module) in _FORWARD for module in modules):
+        return "the network uses other layers than Linear, Tanh and ReLU"
+    known = sum(p.numel() for module in modules for p in module.parameters())
+    known += policy.log_std.numel() if hasattr(policy, "log_std") else 0
+    if known != sum(p.numel() for p in policy.parameters()):
+        return "the policy has parameters outside its MLPs"
+    return None
+
+
+def linear_layers(modules: Iterable[nn.Module]) -> list[tuple[nn.Linear, type[nn.Module] | None]]:
+    """Pair every linear layer with the activation that follows it.
+
+    :param modules: of a network for which :func:`plain_mlp_obstacle` finds nothing, from input to output
+    """
+    layers: list[tuple[nn.Linear, type[nn.Module] | None]] = []
+    for module in modules:
+        if isinstance(module, nn.Linear):
+            layers.append((module, None))
+        else:
+            layers[-1] = (layers[-1][0], type(module))
+    return layers
+
+
+def _stack(modules: list[nn.Module], gradients: dict[int, th.Tensor]) -> list[_Layer]:
+    return [
+        _Layer(linear, activation, gradients[id(linear.weight)], gradients[id(linear.bias)])
+        for linear, activation in linear_layers(modules)
+    ]
+
+
+def _vectors(observations: th.Tensor) -> th.Tensor:
+    return observations.reshape(len(observations), -1).float()
+
+
+def _forward(inputs: th.Tensor, layers: list[_Layer]) -> list[th.Tensor]:
+    activations = [inputs]
+    for linear, activation, _, _ in layers:
+        inputs = th.addmm(linear.bias, inputs, linear.weight.t())
+        if activation is not None:
+            inputs = _FORWARD[activation](inputs)
+        activations.append(inputs)
+    return activations
+
+
+def _backward(gradient: th.Tensor, layers: list[_Layer], activations: list[th.Tensor]) -> None:
+    for index in range(len(layers) - 1, -1, -1):
+        linear, activation, weight_gradient, bias_gradient = layers[index]
+        if activation is not None:
+            gradient = _BACKWARD[activation](gradient, activations[index + 1])
+        th.mm(gradient.t(), activations[index], out=weight_gradient)
+        th.sum(gradient, dim=0, out=bias_gradient)
+        if index > 0:
+            gradient = gradient.mm(linear.weight)

@@ -1,0 +1,87 @@
+"""The fast path of recurrent policies: sb3-contrib's LSTMs run a sequence at a time instead of a step at a time.
+
+contrib resets the LSTM's state wherever an episode starts, and steps through the whole minibatch as soon as one does.
+In its buffers' minibatches a sequence is cut there, so that only first steps need a reset: then one call of the LSTM
+does for all steps (proposed for contrib in its pull request 118).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch as th
+from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.policies import BasePolicy
+from torch import nn
+
+from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.update.reference_update import ReferenceUpdate
+
+_BUFFERS = (RecurrentRolloutBuffer, RecurrentDictRolloutBuffer)
+_STEPPED = RecurrentActorCriticPolicy._process_sequence
+
+
+class SequenceUpdate(ReferenceUpdate):
+    """One policy update on a recurrent buffer's own minibatches, in whole sequences."""
+
+    def step(self, minibatch: Any, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
+        with whole_sequences([self.policy, self.old_policy]):
+            return super().step(minibatch, coefficients)
+
+    def kl_divergence(self) -> float:
+        with whole_sequences([self.policy, self.old_policy]):
+            return super().kl_divergence()
+
+
+def whole_sequences_obstacle(policy: BasePolicy, buffer: RolloutBuffer) -> str | None:
+    """Say why the sequences of a model's minibatches cannot be run as wholes.
+
+    :param policy: of the model
+    :param buffer: of the model
+    :return: the reason, or None if they can
+    """
+    if not isinstance(policy, RecurrentActorCriticPolicy):
+        return "the policy has no LSTM"
+    if type(policy)._process_sequence is not _STEPPED:
+        return "the policy steps through sequences in its own way"
+    if not any(type(buffer) is known for known in _BUFFERS):
+        return "the buffer may cut sequences in its own way"
+    return None
+
+
+@contextmanager
+def whole_sequences(policies: list[Any]) -> Iterator[None]:
+    """Let policies run sequences as wholes; nothing else of them changes.
+
+    :param policies: for which :func:`whole_sequences_obstacle` is None
+    """
+    for policy in policies:
+        policy._process_sequence = run_sequences  # taken back below
+    try:
+        yield
+    finally:
+        for policy in policies:
+            del policy._process_sequence
+
+
+def run_sequences(
+    features: th.Tensor, states: tuple[th.Tensor, th.Tensor], episode_starts: th.Tensor, lstm: nn.LSTM
+) -> tuple[th.Tensor, tuple[th.Tensor, th.Tensor]]:
+    """Do what contrib's ``_process_sequence`` does for sequences in which an episode starts at the first step only.
+
+    :param features: shape (n_sequences * length, n_features)
+    :param states: hidden and cell state before each sequence, shape (n_layers, n_sequences, n_units) each
+    :param episode_starts: shape (n_sequences * length,)
+    :param lstm: of the actor or the critic
+    :return: output of shape (n_sequences * length, n_units), states after the last step
+    """
+    n_sequences = states[0].shape[1]
+    goes_on = 1.0 - episode_starts.reshape(n_sequences, -1)[:, :1]
+    hidden, cell = states
+    sequences = features.reshape(n_sequences, -1, lstm.input_size).transpose(0, 1)
+    output, states = lstm(sequences, (hidden * goes_on, cell * goes_on))
+    return output.transpose(0, 1).flatten(end_dim=1), states

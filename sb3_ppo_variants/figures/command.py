@@ -1,0 +1,85 @@
+"""The command ``sb3-ppo-variants plot``: a figure from the command line."""
+
+import argparse
+import inspect
+from typing import Any
+
+from sb3_ppo_variants.figures.figure_style import check_ending
+from sb3_ppo_variants.figures.objective_figure import plot_clip_objective
+from sb3_ppo_variants.figures.runs import plot_trust_region, plot_update
+from sb3_ppo_variants.trust_region_log import read_trust_region
+
+
+def plot() -> None:
+    """Run the command: parse its arguments, draw, save.
+
+    :raises SystemExit: with a message, if there is nothing to draw or no place to save it
+    """
+    arguments = _parser().parse_args()
+    try:
+        path = check_ending(arguments.out)
+        figure = arguments.draw(arguments)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=arguments.dpi)
+    except (ImportError, OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(f"Saved {path}")
+
+
+def _clip_objective(arguments: argparse.Namespace) -> Any:
+    return plot_clip_objective(
+        arguments.advantages,
+        arguments.clip_range,
+        arguments.clip_range_upper,
+        arguments.dual_clip,
+        arguments.beta,
+    )
+
+
+def _trust_region(arguments: argparse.Namespace) -> Any:
+    runs = [read_trust_region(path).updates for path in arguments.files]
+    return plot_trust_region(runs, arguments.title, arguments.kl_tolerance)
+
+
+def _update(arguments: argparse.Namespace) -> Any:
+    return plot_update(read_trust_region(arguments.file).update_trace(arguments.update), arguments.title)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Draw a figure of the trust region.")
+    figures = parser.add_subparsers(required=True, metavar="FIGURE")
+    defaults = {name: p.default for name, p in inspect.signature(plot_clip_objective).parameters.items()}
+
+    objective = figures.add_parser("clip-objective", help="the clipped and the penalised objective against the ratio")
+    objective.set_defaults(draw=_clip_objective)
+    objective.add_argument("--advantages", nargs="+", type=float, default=defaults["advantages"], help="one line each")
+    for name, what in (
+        ("clip_range", "epsilon"),
+        ("clip_range_upper", "upper half-width of the asymmetric range"),
+        ("dual_clip", "bound for negative advantages"),
+        ("beta", "coefficient of the KL penalty"),
+    ):
+        option = f"--{name.replace('_', '-')}"
+        objective.add_argument(option, type=float, default=defaults[name], help=f"{what} ({defaults[name]:g})")
+
+    region = figures.add_parser("trust-region", help="KL, beta or epsilon, clip fraction and return over time")
+    region.set_defaults(draw=_trust_region)
+    region.add_argument(
+        "files", nargs="+", metavar="FILE", help="of TrustRegionRecorder; several: seeds of one setting"
+    )
+    region.add_argument("--kl-tolerance", type=float, default=1.5, help="half-width of the band as a factor (1.5)")
+
+    update = figures.add_parser("update", help="KL and clip fraction of the minibatches of one update")
+    update.set_defaults(draw=_update)
+    update.add_argument("file", metavar="FILE", help="of TrustRegionRecorder(path, minibatches=True)")
+    update.add_argument("--update", type=int, help="number of the update, from 1 (default: the last)")
+
+    for figure in (region, update):
+        figure.add_argument("--title", help="title of the figure")
+    for figure in (objective, region, update):
+        figure.add_argument("--out", required=True, metavar="FILE", help="ending in .png, .svg or .pdf")
+        figure.add_argument("--dpi", type=int, default=120, help="dots per inch of a PNG (120)")
+    return parser
+
+
+__all__ = ["plot"]

@@ -1,0 +1,1 @@
+"""One policy update as pure functions, and the reference path; nothing here knows a variant or a host by name."""

@@ -1,0 +1,136 @@
+"""NaN and infinity: where they came from, said before any parameter is harmed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+
+from sb3_ppo_variants.update.update_metrics import MinibatchMetrics, TraceRecorder
+
+if TYPE_CHECKING:
+    from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
+
+_ROLLOUT_CAUSES = (
+    "the environment returns it (wrap it in stable_baselines3's VecCheckNan to find the step that does); rewards or "
+    "observations of extreme scale (normalise them with VecNormalize, whose statistics a NaN ruins, too); a features "
+    "extractor of your own"
+)
+_UPDATE_CAUSES = (
+    "the learning rate is too high; rewards or returns of extreme scale (normalise them with VecNormalize); a policy "
+    "that became almost deterministic (lower the learning rate, or raise ent_coef); a policy or features extractor of "
+    "your own"
+)
+_MOST_SKIPPED = 0.5
+_REFUSALS = ("Expected parameter", "probability tensor contains")  # torch.distributions' words, torch.multinomial's
+
+
+class NonFiniteUpdateError(FloatingPointError):
+    """NaN or infinity in the data or the gradients of an update.
+
+    When it is raised the model holds the parameters and the optimiser state of the last good step and can be saved.
+    """
+
+
+def check_rollout(model: PolicyUpdateMixin) -> None:
+    """Refuse a rollout with NaN or infinity in it, before the update begins.
+
+    :param model: whose rollout buffer is full
+    :raises NonFiniteUpdateError: naming the quantity, the timestep and the environment
+    """
+    buffer = model.rollout_buffer
+    observations = buffer.observations
+    quantities: dict[str, Any] = {"rewards": buffer.rewards}
+    if isinstance(observations, dict):
+        quantities |= {f"observations[{key!r}]": value for key, value in observations.items()}
+    else:
+        quantities["observations"] = observations
+    names = ("actions", "values", "log_probs", "advantages", "returns")  # each may follow from what stands before it
+    for name, array in {**quantities, **{name: getattr(buffer, name) for name in names}}.items():
+        bad = _first_bad(array)
+        if bad is not None:
+            step, env = _step_and_env(model, array, bad)
+            timestep = model.num_timesteps - (buffer.buffer_size - 1 - step) * model.n_envs
+            raise NonFiniteUpdateError(
+                f"{array[bad]} in the {name} of environment {env} at timestep {timestep} (step {step} of the rollout); "
+                f"no update was made. Likely causes, in order: {_ROLLOUT_CAUSES}"
+            )
+
+
+def check_steps(model: PolicyUpdateMixin, trace: TraceRecorder, skipped: int) -> None:
+    """Look at the minibatches so far, once per epoch.
+
+    :param model: being updated
+    :param trace: of the update
+    :param skipped: steps of the update so far that were not taken
+    :raises NonFiniteUpdateError: naming minibatch and quantities; with ``on_nonfinite="skip"`` only if more than half
+        of the update's minibatches were left out
+    """
+    one_by_one = model.on_nonfinite == "skip"
+    if skipped <= (_MOST_SKIPPED * trace.n_epochs * trace.minibatches_per_epoch if one_by_one else 0):
+        return
+    index, epoch, row = trace.first_skipped()
+    what = ", ".join(
+        f"{name} = {value}" for name, value in zip(MinibatchMetrics._fields, row) if not np.isfinite(value)
+    )
+    skipping = f"; {skipped} minibatches of this update were skipped" if one_by_one else ""
+    raise NonFiniteUpdateError(
+        f"{what or 'a gradient that is not finite'} in minibatch {index} of epoch {epoch} of the update at timestep "
+        f"{model.num_timesteps}{skipping}. Its step was not taken: the model holds the parameters and the optimiser "
+        f"state from before and can be saved. Likely causes, in order: {_UPDATE_CAUSES}"
+    )
+
+
+@contextmanager
+def explained(model: PolicyUpdateMixin, doing: str) -> Iterator[None]:
+    """Say what is not finite when something fails because of it: torch's distributions refuse NaN, simulators crash.
+
+    :param model: collecting or updating
+    :param doing: what, for the message
+    :raises NonFiniteUpdateError: in place of the error, which becomes its cause
+    """
+    try:
+        yield
+    except NonFiniteUpdateError:
+        raise
+    except Exception as error:
+        what = _bad_state(model)
+        if what is None and any(words in str(error) for words in _REFUSALS):
+            what = "NaN in the policy's output"
+        if what is None:
+            raise
+        raise NonFiniteUpdateError(
+            f"{what} while {doing} at timestep {model.num_timesteps}. Likely causes, in order: "
+            f"{_ROLLOUT_CAUSES}; {_UPDATE_CAUSES}"
+        ) from error
+
+
+def _bad_state(model: PolicyUpdateMixin) -> str | None:
+    observations = model._last_obs if isinstance(model._last_obs, dict) else {"observation": model._last_obs}
+    for name, array in observations.items():
+        bad = None if array is None else _first_bad(np.asarray(array))
+        if bad is not None:
+            return f"{np.asarray(array)[bad]} in the last {name} of environment {bad[0]}"
+    for name, parameter in model.policy.named_parameters():
+        if not th.isfinite(parameter).all():
+            return f"the parameter {name} is not finite"
+    return None
+
+
+def _first_bad(array: npt.NDArray[Any]) -> tuple[int, ...] | None:
+    """Find the first entry that is NaN or infinite."""
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return None
+    return tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+
+
+def _step_and_env(model: PolicyUpdateMixin, array: npt.NDArray[Any], index: tuple[int, ...]) -> tuple[int, int]:
+    n_steps = model.rollout_buffer.buffer_size
+    if array.shape[:2] == (n_steps, model.n_envs):
+        return index[0], index[1]
+    env, step = divmod(index[0], n_steps)  # once minibatches were read, one environment stands after the other
+    return step, env

@@ -1,0 +1,93 @@
+"""One forward pass of any host's policy: values, log-probabilities, entropy and the distribution itself."""
+
+import copy
+from typing import Any, NamedTuple
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from sb3_ppo_variants.update.kl_divergence import DistributionFamily, Parameters, distribution_family
+
+
+class Evaluation(NamedTuple):
+    """What one forward pass says about a minibatch.
+
+    :param values: predicted returns, shape (n_batch,)
+    :param log_prob: log-probability of the actions taken, shape (n_batch,)
+    :param entropy: of the action distribution, nats, shape (n_batch,); ``-log_prob`` where no closed form exists
+    :param family: how the distribution's parameters are compared
+    :param parameters: of the action distribution
+    """
+
+    values: th.Tensor
+    log_prob: th.Tensor
+    entropy: th.Tensor
+    family: DistributionFamily
+    parameters: Parameters
+
+
+def evaluate_minibatch(policy: ActorCriticPolicy, minibatch: Any) -> Evaluation:
+    """Evaluate the actions of a minibatch with the host's own ``evaluate_actions``.
+
+    The minibatch's field names say what the host needs: ``action_masks`` (MaskablePPO), or ``lstm_states`` and
+    ``episode_starts`` (RecurrentPPO). Afterwards ``policy.action_dist`` *is* the distribution just evaluated, masked
+    and with the LSTM run, so that no second forward pass is needed.
+
+    :param policy: of any of the three hosts
+    :param minibatch: the host's NamedTuple
+    :return: the evaluation, with gradient unless disabled outside
+    :raises TypeError: if ``evaluate_actions`` did not leave its distribution in ``policy.action_dist``
+    """
+    actions = minibatch.actions
+    if isinstance(policy.action_space, spaces.Discrete):
+        actions = actions.long().flatten()
+    elif isinstance(policy.action_space, spaces.MultiBinary):
+        actions = actions.float()  # contrib's recurrent buffer keeps them as int8, which torch's Bernoulli cannot take
+    fields = minibatch._fields
+    extra: dict[str, Any] = {}
+    if "action_masks" in fields:
+        extra = {"action_masks": minibatch.action_masks}
+    elif "lstm_states" in fields:
+        extra = {"lstm_states": minibatch.lstm_states, "episode_starts": minibatch.episode_starts}
+
+    before = _held_distribution(getattr(policy, "action_dist", None))
+    values, log_prob, entropy = policy.evaluate_actions(minibatch.observations, actions, **extra)
+    distribution = getattr(policy, "action_dist", None)
+    if not isinstance(distribution, Distribution) or _held_distribution(distribution) is before:
+        raise TypeError(
+            f"{type(policy).__name__}.evaluate_actions() must leave the distribution it evaluated in `action_dist`, as "
+            "SB3's policies do: the trust region is measured on it"
+        )
+    family = distribution_family(distribution)
+    entropy = -log_prob if entropy is None else entropy
+    return Evaluation(values.flatten(), log_prob, entropy, family, family.parameters(distribution))
+
+
+def valid_steps(minibatch: Any) -> th.Tensor | None:
+    """Tell which steps of a minibatch count: recurrent minibatches are padded.
+
+    :param minibatch: the host's NamedTuple
+    :return: bool, shape (n_batch,), True where the step is real; None if all are
+    """
+    return minibatch.mask > 1e-8 if "mask" in minibatch._fields else None
+
+
+def snapshot_policy(policy: ActorCriticPolicy) -> ActorCriticPolicy:
+    """Copy a policy as it is now, for evaluation only: in evaluation mode and without optimiser.
+
+    ``copy.deepcopy`` alone fails once a distribution was evaluated, because it holds tensors of an autograd graph.
+
+    :param policy: of any host
+    :return: an independent copy of all parameters and buffers
+    """
+    memo: dict[int, Any] = {id(policy.action_dist): copy.copy(policy.action_dist), id(policy.optimizer): None}
+    snapshot = copy.deepcopy(policy, memo)
+    snapshot.set_training_mode(False)
+    return snapshot
+
+
+def _held_distribution(distribution: Distribution | None) -> object:
+    """The torch distribution(s) inside: SB3 makes a new one at every evaluation."""
+    return getattr(distribution, "distributions", None) or getattr(distribution, "distribution", None)

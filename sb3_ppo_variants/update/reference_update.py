@@ -1,0 +1,140 @@
+"""The reference path (``acceleration="off"``): stock order and arithmetic, bit-identical to the host's own train()."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+
+from sb3_ppo_variants.update.kl_divergence import Parameters, directed_kl
+from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.update.minibatches import measurement_batches
+from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, snapshot_policy, valid_steps
+
+if TYPE_CHECKING:
+    from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
+
+
+class Stepper(Protocol):
+    """Takes an update's optimiser steps, except from a loss or gradient that is not finite."""
+
+    def begin(self, skip_one_by_one: bool) -> None:
+        """Begin an update.
+
+        :param skip_one_by_one: False: after a step that was skipped none is taken until the next update
+        """
+
+    def backward(self, loss: th.Tensor) -> None:
+        """Compute the gradients of a scalar loss by autograd."""
+
+    def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Clip the gradients and take one step, if it may be taken.
+
+        :param max_grad_norm: as in ``clip_grad_norm_``
+        :param loss: that the gradients belong to, scalar
+        :return: norm before clipping, and 1 if the step was not taken, else 0; scalars
+        """
+
+    def count_skipped(self) -> int:
+        """Count the steps of this update that were not taken; this waits for the device."""
+
+    def hand_back(self) -> None:
+        """Leave the policy's own optimiser in the state after the last step."""
+
+
+class OwnOptimizer:
+    """Steps of a policy's own optimiser, as stock PPO takes them.
+
+    :param policy: being updated
+    """
+
+    def __init__(self, policy: BasePolicy):
+        self.policy = policy
+        self.begin(skip_one_by_one=False)
+
+    def begin(self, skip_one_by_one: bool) -> None:
+        self.skip_one_by_one = skip_one_by_one
+        self.halted = False
+        self.skipped_steps = 0
+
+    def backward(self, loss: th.Tensor) -> None:
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+
+    def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), max_grad_norm)
+        skip = self.halted or not math.isfinite((norm + loss).item())
+        self.halted = skip and not self.skip_one_by_one
+        self.skipped_steps += skip
+        if not skip:
+            self.policy.optimizer.step()
+        return norm, norm.new_tensor(float(skip))
+
+    def count_skipped(self) -> int:
+        return self.skipped_steps
+
+    def hand_back(self) -> None:
+        """Nothing to do: it was used in place."""
+
+
+class ReferenceUpdate:
+    """One policy update with the host's buffer, ``evaluate_actions`` and optimiser as they are.
+
+    :param algorithm: whose rollout buffer is full
+    :param stepper: takes the steps
+    """
+
+    def __init__(self, algorithm: PolicyUpdateMixin, stepper: Stepper):
+        self.algorithm = algorithm
+        self.policy = algorithm.policy
+        self.old_policy = snapshot_policy(self.policy)
+        self.needs_old = algorithm.needs_old_distribution()
+        self.stepper = stepper
+        stepper.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
+
+    def minibatches(self) -> Iterator[Any]:
+        """Yield the minibatches of one epoch in the order stock PPO would draw."""
+        yield from self.algorithm.rollout_buffer.get(self.algorithm.batch_size)
+
+    def step(self, minibatch: Any, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
+        """Take one optimiser step.
+
+        :param minibatch: from :meth:`minibatches`
+        :param coefficients: of this epoch
+        :return: metrics, shape (n_metrics,), and True if the update must stop (then no step was taken)
+        """
+        algorithm = self.algorithm
+        new = evaluate_minibatch(self.policy, minibatch)
+        old = self._old_parameters(minibatch) if self.needs_old else None
+        loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
+        if algorithm.passes_target_kl(metrics.approx_kl):
+            return th.stack(metrics), True
+        self.stepper.backward(loss)
+        norm, skipped = self.stepper.step(algorithm.max_grad_norm, loss.detach())
+        return th.stack(metrics._replace(grad_norm=norm, skipped=skipped)), False
+
+    def kl_divergence(self) -> float:
+        """Measure the exact KL between the policy before the update and now, over the whole rollout.
+
+        :return: nats per state
+        """
+        algorithm = self.algorithm
+        total, count = 0.0, 0
+        self.policy.set_training_mode(False)
+        with th.no_grad():
+            for minibatch in measurement_batches(algorithm.rollout_buffer, algorithm.batch_size):
+                new = evaluate_minibatch(self.policy, minibatch)
+                kl = directed_kl(new.family, self._old_parameters(minibatch), new.parameters, algorithm.kl_direction)
+                mask = valid_steps(minibatch)
+                kl = kl if mask is None else kl[mask]
+                total += kl.double().sum().item()
+                count += len(kl)
+        self.policy.set_training_mode(True)
+        return total / count
+
+    def _old_parameters(self, minibatch: Any) -> Parameters:
+        with th.no_grad():
+            return evaluate_minibatch(self.old_policy, minibatch).parameters

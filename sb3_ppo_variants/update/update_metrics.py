@@ -1,0 +1,192 @@
+"""What an update measures: one row per minibatch on the device, read back once at the end."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+
+from sb3_ppo_variants.update.losses import Number
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class MinibatchMetrics(NamedTuple):
+    """Scalars of one minibatch, as 0-dim tensors on the device.
+
+    :param policy_loss: minus the mean surrogate, without the penalty
+    :param value_loss: mean of the value errors
+    :param entropy_loss: minus the mean entropy, nats
+    :param loss: what was differentiated
+    :param approx_kl: Schulman's k3 estimate of KL(old || new) from the sampled ratios, nats per state
+    :param clip_fraction: share of ratios outside the clip range
+    :param value_clip_fraction: share of predictions further than ``clip_range_vf`` from the old ones
+    :param ratio_max: largest ratio
+    :param kl_divergence: exact KL on the minibatch's states before its step; 0 where neither loss nor limit needs it
+    :param grad_norm: gradient norm before clipping; 0 for a minibatch at which the update stopped
+    :param skipped: 1 if the step was not taken because loss or gradient was not finite, else 0
+    """
+
+    policy_loss: th.Tensor
+    value_loss: th.Tensor
+    entropy_loss: th.Tensor
+    loss: th.Tensor
+    approx_kl: th.Tensor
+    clip_fraction: th.Tensor
+    value_clip_fraction: th.Tensor
+    ratio_max: th.Tensor
+    kl_divergence: th.Tensor
+    grad_norm: th.Tensor
+    skipped: th.Tensor
+
+
+_KL, _SKIPPED = (MinibatchMetrics._fields.index(name) for name in ("kl_divergence", "skipped"))
+
+
+@dataclass(frozen=True)
+class UpdateTrace:
+    """Course of one update, as ``model.last_update``.
+
+    :param minibatches: one row per minibatch in the order of ``MinibatchMetrics``, shape (n_minibatches, n_metrics)
+    :param epoch: epoch of each row, shape (n_minibatches,)
+    :param kl_divergence: exact KL after the last step, over the whole rollout (PPOClip without ``max_kl``: of images,
+        over 128 states of it), nats per state
+    :param epochs_done: epochs that were done, with the fraction of one that was broken off
+    :param coefficients: what each epoch went by: ``clip_range``, ``ent_coef``, ``beta`` ..., one entry per epoch
+    :param stopped: True if ``target_kl`` (PPOClip) or ``max_kl`` ended the update early
+    """
+
+    minibatches: FloatArray
+    epoch: npt.NDArray[np.int64]
+    kl_divergence: float
+    epochs_done: float
+    stopped: bool
+    coefficients: tuple[Mapping[str, Number], ...]
+
+    def column(self, name: str) -> FloatArray:
+        """Return one metric of every minibatch.
+
+        :param name: a field of ``MinibatchMetrics``
+        :return: shape (n_minibatches,)
+        """
+        column: FloatArray = self.minibatches[:, MinibatchMetrics._fields.index(name)]
+        return column
+
+    def per_epoch(self, name: str) -> FloatArray:
+        """Average one metric over the minibatches of each epoch that were not skipped.
+
+        :param name: a field of ``MinibatchMetrics``
+        :return: shape (n_epochs,)
+        """
+        column, taken = self.column(name), self.taken
+        epochs = np.unique(self.epoch[taken])
+        return np.array([column[taken & (self.epoch == epoch)].mean() for epoch in epochs], dtype=np.float32)
+
+    def mean(self, name: str) -> float:
+        """Average one metric over all minibatches of the update that were not skipped.
+
+        :param name: a field of ``MinibatchMetrics``
+        """
+        return float(self.column(name)[self.taken].mean(dtype=np.float64))
+
+    @property
+    def taken(self) -> npt.NDArray[np.bool_]:
+        """Which minibatches were not skipped as non-finite, shape (n_minibatches,)."""
+        taken: npt.NDArray[np.bool_] = self.column("skipped") == 0
+        return taken
+
+
+class TraceRecorder:
+    """Collects an update's measurements without reading them back from the device until it is over.
+
+    :param n_epochs: epochs the update is meant to take
+    :param minibatches_per_epoch: optimiser steps in each
+    """
+
+    checks_per_epoch = 16
+
+    def __init__(self, n_epochs: int, minibatches_per_epoch: int):
+        self.n_epochs = n_epochs
+        self.minibatches_per_epoch = minibatches_per_epoch
+        self.stopped = False
+        self.last_kl = math.nan
+        self._rows: list[th.Tensor] = []
+        self._rows_read = 0
+        self._epochs: list[int] = []
+        self._coefficients: list[Mapping[str, Number]] = []
+        self._epoch = 0
+        self._in_epoch = 0
+        self._steps = 0
+
+    @property
+    def finished(self) -> bool:
+        """True if no epoch may follow."""
+        return self.stopped or self._epoch == self.n_epochs
+
+    @property
+    def progress(self) -> float:
+        """Share of the update's optimiser steps that were taken, in [0, 1]."""
+        return self._steps / (self.n_epochs * self.minibatches_per_epoch)
+
+    def add_minibatches(self, metrics: th.Tensor) -> bool:
+        """Append one row, shape (n_metrics,), or several, shape (n, n_metrics).
+
+        :param metrics: of the step or steps just taken
+        :return: True if the KL is to be checked here: up to 16 times per epoch, its end included
+        """
+        rows = metrics.reshape(-1, len(MinibatchMetrics._fields))
+        self._rows.append(rows)
+        self._epochs += [self._epoch] * len(rows)
+        if self.stopped:  # before this step was taken
+            return False
+        before, self._in_epoch = self._in_epoch, self._in_epoch + len(rows)
+        self._steps += len(rows)
+        checks = [self.checks_per_epoch * done // self.minibatches_per_epoch for done in (before, self._in_epoch)]
+        return checks[0] < checks[1]
+
+    def read_kl(self) -> float:
+        """Average the exact KL of the minibatches since the last call; this waits for the device.
+
+        :return: nats per state
+        """
+        new = self._rows[self._rows_read :]
+        self._rows_read = len(self._rows)
+        rows = (new[0] if len(new) == 1 else th.cat(new)).tolist()  # a few rows: not worth numpy's calls
+        taken = [row[_KL] for row in rows if row[_SKIPPED] == 0]
+        self.last_kl = sum(taken) / len(taken) if taken else math.nan
+        return self.last_kl
+
+    def first_skipped(self) -> tuple[int, int, FloatArray]:
+        """Find the first step that was not taken.
+
+        :return: its minibatch within the epoch and its epoch, from 0, and its metrics, shape (n_metrics,)
+        """
+        rows = th.cat(self._rows).cpu().numpy()
+        first = int(np.argmax(rows[:, _SKIPPED] > 0))
+        return first - self._epochs.index(self._epochs[first]), self._epochs[first], rows[first]
+
+    def end_epoch(self, coefficients: Mapping[str, Number]) -> None:
+        """Close an epoch, whether it was completed or broken off.
+
+        :param coefficients: it went by
+        """
+        self._coefficients.append(coefficients)
+        self._epoch += 1
+        self._in_epoch = 0
+
+    def freeze(self, kl: float) -> UpdateTrace:
+        """Read everything back from the device, once.
+
+        :param kl: exact KL after the last step, nats per state
+        """
+        return UpdateTrace(
+            minibatches=th.cat(self._rows).cpu().numpy(),
+            epoch=np.array(self._epochs),
+            kl_divergence=kl,
+            epochs_done=self._steps / self.minibatches_per_epoch,
+            stopped=self.stopped,
+            coefficients=tuple(self._coefficients),
+        )

@@ -1,0 +1,112 @@
+"""A checkpoint file is whole, or it is recognised as not."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sb3_ppo_variants.checkpoints import checkpoint_files
+from sb3_ppo_variants.checkpoints.checkpoint_files import (
+    list_checkpoints,
+    newest_checkpoint,
+    prune,
+    tidy,
+    write_checkpoint,
+)
+
+CONTENT = bytes(range(200)) * 3
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_written_checkpoint_is_the_newest_and_intact(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 999, b"older")
+    written = write_checkpoint(tmp_path, 1000, CONTENT)  # sorts by number, although "1000" < "999" as text
+    assert written.path.read_bytes() == CONTENT
+    assert newest_checkpoint(tmp_path) == written
+    assert [checkpoint.timesteps for checkpoint in list_checkpoints(tmp_path)] == [1000, 999]
+    assert len(names(tmp_path)) == 2  # nothing else is left
+
+
+@given(position=st.integers(0, len(CONTENT) - 1), flip=st.integers(1, 255))
+def test_a_changed_byte_is_noticed(position: int, flip: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    written = write_checkpoint(tmp_path_factory.mktemp("checkpoints"), 1, CONTENT)
+    changed = bytearray(CONTENT)
+    changed[position] ^= flip
+    written.path.write_bytes(changed)
+    assert not written.intact()
+
+
+@pytest.mark.parametrize("length", [0, 1, len(CONTENT) - 1])
+def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(length: int, tmp_path: Path) -> None:
+    older = write_checkpoint(tmp_path, 1, b"older")
+    newer = write_checkpoint(tmp_path, 2, CONTENT)
+    newer.path.write_bytes(CONTENT[:length])
+    assert newest_checkpoint(tmp_path) == older
+
+
+def test_no_intact_checkpoint_is_an_error_that_counts_the_damaged(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 1, CONTENT).path.write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"no intact checkpoint in .*\(1 damaged\); start the run anew"):
+        newest_checkpoint(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no intact checkpoint"):
+        newest_checkpoint(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failing_save_leaves_nothing_and_spoils_nothing(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = write_checkpoint(tmp_path, 1, b"older")
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_checkpoint(tmp_path, 2, CONTENT)
+    assert names(tmp_path) == [older.path.name]
+    assert older.intact()
+
+
+def test_what_reads_back_differently_is_not_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_bytes", lambda _: CONTENT[:-1] + b"?")
+    with pytest.raises(OSError, match="does not read back"):
+        write_checkpoint(tmp_path, 2, CONTENT)
+    assert names(tmp_path) == []
+
+
+def test_the_name_appears_only_after_the_content_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    flush = os.fsync
+
+    def watch(descriptor: int) -> None:
+        seen.append(len(list_checkpoints(tmp_path)))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    write_checkpoint(tmp_path, 1, CONTENT)
+    assert seen == [0, 1]  # the content first, then the folder with the new name
+
+
+def test_tidy_removes_unfinished_files_and_sets_damaged_ones_aside(tmp_path: Path) -> None:
+    good = write_checkpoint(tmp_path, 1, b"good")
+    bad = write_checkpoint(tmp_path, 2, CONTENT)
+    bad.path.write_bytes(b"torn")
+    (tmp_path / f"{checkpoint_files._UNFINISHED}123").write_bytes(b"half")
+    (tmp_path / "notes.txt").write_text("not ours")
+    tidy(tmp_path)
+    assert names(tmp_path) == [good.path.name, bad.path.with_suffix(".damaged").name, "notes.txt"]
+
+
+def test_prune_keeps_the_newest(tmp_path: Path) -> None:
+    for timesteps in (30, 10, 40, 20):
+        write_checkpoint(tmp_path, timesteps, CONTENT)
+    prune(tmp_path, 2)
+    assert [checkpoint.timesteps for checkpoint in list_checkpoints(tmp_path)] == [40, 30]

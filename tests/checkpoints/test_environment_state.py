@@ -1,0 +1,184 @@
+"""Environments go on from the middle of an episode exactly as the ones whose state was taken."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from environments import TinyEnv, make_env, make_vec_env
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+)
+
+from sb3_ppo_variants.checkpoints.environment_state import CheckpointableEnv, put_state, take_state
+
+
+def actions_of(venv: VecEnv, seed: int, steps: int) -> list[Any]:
+    venv.action_space.seed(seed)
+    return [np.array([venv.action_space.sample() for _ in range(venv.num_envs)]) for _ in range(steps)]
+
+
+def walk(venv: VecEnv, actions: list[Any]) -> list[Any]:
+    """Take steps and return everything they give, but for the seconds in Monitor's episode statistics."""
+    seen: list[Any] = []
+    for action in actions:
+        obs, rewards, dones, infos = venv.step(action)
+        episodes = [(i["episode"]["r"], i["episode"]["l"]) for i in infos if "episode" in i]
+        seen.append((obs, rewards, dones, episodes, [i["TimeLimit.truncated"] for i in infos]))
+    return seen
+
+
+def assert_goes_on_alike(make: Callable[[], VecEnv], before: int = 13, after: int = 40) -> None:
+    """Walk, take the state, walk on; then do the last part again from the state in a new environment."""
+    first, second = make(), make()
+    first.seed(3)
+    first.reset()
+    walk(first, actions_of(first, 0, before))
+    state = take_state(first)
+    expected = walk(first, actions_of(first, 1, after))
+
+    second.seed(8)
+    second.reset()
+    assert state.obstacle is None
+    assert put_state(state, second) is None
+    seen = walk(second, actions_of(second, 1, after))
+    np.testing.assert_equal(seen, expected)
+    assert any(dones.any() for _, _, dones, _, _ in expected)  # a reset, with its random state, was among them
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "Acrobot-v1"])
+def test_gymnasium_s_own_environments_go_on(env_id: str) -> None:
+    def make() -> VecEnv:
+        return DummyVecEnv([lambda: Monitor(gym.make(env_id, max_episode_steps=30))] * 2)
+
+    assert_goes_on_alike(make)
+
+
+def test_a_mujoco_simulation_goes_on() -> None:
+    pytest.importorskip("mujoco")
+    assert_goes_on_alike(lambda: DummyVecEnv([lambda: gym.make("HalfCheetah-v5", max_episode_steps=30)] * 2))
+
+
+def test_an_atari_emulator_goes_on() -> None:
+    gym.register_envs(pytest.importorskip("ale_py"))
+    assert_goes_on_alike(lambda: DummyVecEnv([lambda: gym.make("ALE/Pong-v5", max_num_frames_per_episode=100)]))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(VecNormalize, id="normalize"),
+        pytest.param(VecMonitor, id="monitor"),
+        pytest.param(lambda env: VecFrameStack(VecNormalize(env), 3), id="stack"),
+    ],
+)
+def test_wrappers_of_vectorised_environments_go_on(wrap: Callable[[VecEnv], VecEnv]) -> None:
+    assert_goes_on_alike(lambda: wrap(make_vec_env("box")))
+
+
+def test_stacked_images_go_on() -> None:
+    assert_goes_on_alike(lambda: VecTransposeImage(VecFrameStack(make_vec_env(observation="image"), 2)))
+
+
+def test_checkpointable_environments_go_on_in_processes_of_their_own() -> None:
+    def make() -> VecEnv:
+        return SubprocVecEnv([lambda: CheckpointableEnv(Monitor(TinyEnv()))] * 2, start_method="fork")
+
+    assert_goes_on_alike(make)
+
+
+def test_other_environments_in_processes_of_their_own_have_to_be_reset() -> None:
+    venv = SubprocVecEnv([make_env()], start_method="fork")
+    state = take_state(venv)
+    assert "CheckpointableEnv" in str(state.obstacle)
+    assert put_state(state, venv) == state.obstacle
+    venv.close()
+
+
+def test_an_environment_may_speak_for_itself() -> None:
+    class Counter(TinyEnv):
+        def __init__(self) -> None:
+            super().__init__()
+            self.connection = open(__file__)  # what no pickle holds
+
+        def state_dict(self) -> dict[str, Any]:
+            return {name: value for name, value in vars(self).items() if name != "connection"}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            vars(self).update(state)
+
+    assert_goes_on_alike(lambda: DummyVecEnv([lambda: Monitor(Counter())] * 2))
+
+
+def test_what_cannot_be_pickled_is_named_and_left_alone() -> None:
+    pytest.importorskip("Box2D")
+    venv = VecNormalize(DummyVecEnv([lambda: gym.make("LunarLander-v3")]))
+    venv.reset()
+    walk(venv, actions_of(venv, 0, 5))
+    state = take_state(venv)
+    assert "SwigPyObject" in str(state.obstacle)
+
+    other = VecNormalize(DummyVecEnv([lambda: gym.make("LunarLander-v3")]))
+    world = other.unwrapped.envs[0].unwrapped.world  # type: ignore[attr-defined]  # DummyVecEnv
+    assert put_state(state, other) == state.obstacle
+    assert other.unwrapped.envs[0].unwrapped.world is world  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(other.obs_rms.mean, venv.obs_rms.mean)  # normalisation is kept in any case
+    assert other.obs_rms.count == venv.obs_rms.count != VecNormalize(make_vec_env()).obs_rms.count
+
+
+def test_the_monitor_s_file_stays_open_in_its_own_process(tmp_path: Path) -> None:
+    first = DummyVecEnv([lambda: Monitor(TinyEnv(), str(tmp_path / "first"))])
+    first.seed(0)
+    first.reset()
+    walk(first, actions_of(first, 0, 5))  # an episode of 3 steps, and 2 of the 11 of the next
+    second = DummyVecEnv([lambda: Monitor(TinyEnv(), str(tmp_path / "second"))])
+    assert put_state(take_state(first), second) is None
+    walk(second, actions_of(second, 0, 9))
+    second.close()
+    assert (tmp_path / "second.monitor.csv").read_text().splitlines()[-1].split(",")[1] == "11"
+
+
+def test_references_to_a_layer_and_shared_objects_stay_what_they_are() -> None:
+    class Tangled(TinyEnv):
+        def __init__(self) -> None:
+            super().__init__()
+            self.myself = [self]
+            self.ask = lambda: self.steps
+            self.one = self.other = np.zeros(2)
+
+    first, second = Tangled(), Tangled()
+    first.reset(seed=0)
+    first.step(0)
+    first.one += 5
+    assert put_state(take_state(DummyVecEnv([lambda: first])), DummyVecEnv([lambda: second])) is None
+    assert second.myself[0] is second
+    second.step(0)
+    assert second.ask() == 2
+    assert second.one is second.other is not first.one
+    assert second.one[0] == 5
+
+
+def test_environments_built_otherwise_have_to_be_reset() -> None:
+    first, second = make_vec_env(), DummyVecEnv([lambda: Monitor(TinyEnv())] * 2)
+    first.reset()
+    reason = put_state(take_state(first), second)
+    assert reason == "it is built of ['DummyVecEnv', 'Monitor', 'TinyEnv', 'Monitor', 'TinyEnv'], not of " + str(
+        ["DummyVecEnv", "TinyEnv", "TinyEnv"]
+    )
+
+
+def test_a_missing_normalisation_is_refused() -> None:
+    state = take_state(VecNormalize(make_vec_env()))
+    with pytest.raises(ValueError, match="statistics of 1 VecNormalize, got an environment with 0; wrap it"):
+        put_state(state, make_vec_env())

@@ -1,0 +1,285 @@
+"""The command ``compare`` as a user runs it: real training runs in processes of their own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import sb3_ppo_variants
+
+pytest.importorskip("rliable", reason="the compare extra has it")
+
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(Path(sb3_ppo_variants.__file__).parents[1]),
+    "OMP_NUM_THREADS": "1",
+}
+COMPARE = [sys.executable, "-m", "sb3_ppo_variants.zoo", "compare"]
+SMALL = ["--envs", "CartPole-v1", "--n-timesteps", "520", "--eval-freq", "260", "--eval-episodes", "2", "--jobs", "2"]
+
+
+def compare(folder: Path, *arguments: str, status: int = 0) -> str:
+    done = subprocess.run(
+        [*COMPARE, *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def cell_files(folder: Path) -> set[str]:
+    cells = folder / "cells"
+    return {str(path.relative_to(cells).with_suffix("")) for path in cells.rglob("*.json")}
+
+
+def evaluations(folder: Path, cell: str) -> list[tuple[int, list[float], list[int]]]:
+    result = json.loads((folder / "cells" / f"{cell}.json").read_text())["result"]
+    return [(row["timesteps"], row["rewards"], row["lengths"]) for row in result["evaluations"]]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Give the folder and the output of a comparison in which one arm crashes."""
+    folder = tmp_path_factory.mktemp("compare")
+    arms = ["ppo", "ppo_penalty", "broken=ppo"]
+    output = compare(
+        folder,
+        "--algos",
+        *arms,
+        "-params",
+        "broken:learning_rate:fast",
+        "--seeds",
+        "2",
+        *SMALL,
+        "--out",
+        "out",
+        status=1,
+    )
+    return folder / "out", output
+
+
+def test_every_cell_is_kept_but_those_that_crash(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    arms = {f"{arm}/CartPole-v1/seed_{seed}" for arm in ("ppo", "ppo_penalty") for seed in range(2)}
+    assert cell_files(folder) == arms | {"random-policy/CartPole-v1/seed_0"}
+    there = {path.name for path in folder.iterdir()} - {".lock"}
+    assert there == {"cells", "comparison.json", "figures", "logs", "report.html", "report.md", "scores.csv"}
+
+
+def test_crash_is_reported_with_its_log_and_stops_no_other(finished: tuple[Path, str]) -> None:
+    folder, output = finished
+    log = folder / "logs" / "broken" / "CartPole-v1" / "seed_1.log"
+    assert "broken · CartPole-v1 · seed 1: CRASHED: ValueError: not enough values to unpack" in output
+    assert str(log.relative_to(folder.parent)) in output
+    assert "Traceback" in log.read_text()
+    assert "2 of the cells crashed" in output
+    assert "2 of 7 cells have no result, 2 of them crashed" in (folder / "report.md").read_text()
+
+
+def test_plain_lines_tell_score_rate_and_remaining_time(finished: tuple[Path, str]) -> None:
+    line = r"\[\d/7\] ppo_penalty · CartPole-v1 · seed 0: score \d+\.\d after 520 steps in \d+ s \([\d,]+/s\)"
+    assert re.search(line, finished[1])
+    assert re.search(r"about \d+ (s|min) left", finished[1])
+    assert "\x1b[" not in finished[1]
+
+
+def test_scores_have_all_episodes_at_the_same_steps(finished: tuple[Path, str]) -> None:
+    scores = pd.read_csv(finished[0] / "scores.csv")
+    trained = scores[scores["algo"] != "random-policy"]
+    steps = trained.groupby(["algo", "seed"])["timesteps"].apply(lambda column: sorted(set(column)))
+    assert len(steps) == 4 and all(found == [0, 260, 520] for found in steps)
+    assert (trained.groupby(["algo", "seed", "timesteps"]).size() == 2).all()
+    assert (trained["reward"] == trained["length"]).all()  # CartPole gives 1 per step, not normalised
+    assert (scores["algo"] == "random-policy").sum() == 100
+
+
+def test_cells_record_trace_cost_and_settings(finished: tuple[Path, str]) -> None:
+    file = finished[0] / "cells" / "ppo_penalty" / "CartPole-v1" / "seed_0.json"
+    result = json.loads(file.read_text())["result"]
+    assert result["trace"]["timesteps"] == [256, 512]
+    entry = yaml.safe_load((Path(__file__).parents[2] / "hyperparams" / "ppo_penalty.yml").read_text())["CartPole-v1"]
+    assert result["trace"]["target_kl"] == [entry["target_kl"]] * 2
+    assert all(kl > 0 for kl in result["trace"]["kl_divergence"])
+    assert result["cost"]["train_seconds"] > 0 and 100 < result["cost"]["peak_memory_mib"] < 5000
+    assert result["settings"]["hyperparameters"]["n_envs"] == 8
+    assert result["environment"]["sb3-ppo-variants"] == sb3_ppo_variants.__version__
+
+
+def test_report_names_sources_of_settings(finished: tuple[Path, str]) -> None:
+    text = (finished[0] / "report.md").read_text()
+    assert "| ppo_penalty | ppo_penalty | sb3_ppo_variants/hyperparams/ppo_penalty.yml (tuned): CartPole-v1" in text
+    assert "| ppo | ppo | rl_zoo3/hyperparams/ppo.yml (tuned): CartPole-v1 for 100,000 steps | – |" in text
+    assert "learning_rate=fast" in text
+
+
+def test_report_is_rebuilt_from_the_folder(finished: tuple[Path, str], tmp_path: Path) -> None:
+    arguments = ["--from", str(finished[0]), "--report-only", "--out", "new", "--baseline", "ppo_penalty"]
+    output = compare(tmp_path, *arguments, "--reference-scores", "CartPole-v1:0:500")
+    assert "report: new/report.html" in output
+    text = (tmp_path / "new" / "report.md").read_text()
+    assert text.startswith("# ppo against ppo_penalty")
+    assert "CartPole-v1: 0 to 500" in text
+    assert (tmp_path / "new" / "scores.csv").read_text() == (finished[0] / "scores.csv").read_text()
+
+
+BAD_INPUT = {
+    "--algos ppo_penaly --envs CartPole-v1 --out o": "unknown algorithm 'ppo_penaly'; did you mean 'ppo_penalty'?",
+    "--algos ppo --envs CartPole-v2 --out o": "unknown environment 'CartPole-v2'; did you mean 'CartPole-v1'?",
+    "--algos ppo --envs CartPole-v1 --seeds 0 --out o": "--seeds must be >= 1, got 0",
+    "--algos ppo --envs CartPole-v1 --first-seed -1 --out o": "--first-seed must be >= 0, got -1",
+    "--algos ppo --envs CartPole-v1 --eval-episodes 0 --out o": "--eval-episodes must be >= 1, got 0",
+    "--algos ppo --envs CartPole-v1 --n-timesteps many --out o": "--n-timesteps takes a number >= 1",
+    "--algos ppo --envs CartPole-v1 --n-timesteps Acrobot-v1:9 --out o": "ENV:NUMBER with one of --envs",
+    "--algos ppo --envs CartPole-v1 --out file": "file is not a folder; give --out another name",
+    "--algos ppo --envs CartPole-v1": "--out is missing",
+    "--algos ppo --out o": "--envs is missing",
+    "--envs CartPole-v1 --out o": "--algos is missing",
+    "--algos ppo --envs CartPole-v1 --baseline trpo --out o": "--baseline trpo is not compared; choose from ppo",
+    "--algos ppo --envs CartPole-v1 --conf-file no.yml --out o": "no such file: no.yml",
+    "--algos ppo --envs CartPole-v1 --reference-scores CartPole-v1:5:5 --out o": "LOW < HIGH",
+    "--algos ppo --envs CartPole-v1 --from o --out o": "--from goes with --report-only",
+    "--preset trpo --algos ppo --out o": "--preset brings its own algorithms",
+    "--report-only --out nowhere": "no comparison in nowhere",
+    "--report-only": "--report-only needs --out, or --from",
+    "--report-only --from a b": "--out is missing: where to write the report of several folders",
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """Give what the command says to bad input; in one process, since rl-zoo3 takes long to import."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "file").write_text("mine")
+    script = """
+import contextlib, io, json, sys
+from sb3_ppo_variants.compare.command import compare
+from sb3_ppo_variants.zoo import register
+
+assert not {"ray", "rliable", "matplotlib"} & set(sys.modules), "imported before they are needed"
+register()
+answers = {}
+for arguments in json.load(sys.stdin):
+    sys.argv = ["compare", *arguments.split()]
+    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        compare()
+    answers[arguments] = said.getvalue()
+print(json.dumps(answers))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env=ENVIRONMENT,
+        input=json.dumps(list(BAD_INPUT)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("arguments", BAD_INPUT)
+def test_bad_input_is_refused_with_a_way_out(answers: tuple[Path, dict[str, str]], arguments: str) -> None:
+    folder, said = answers
+    assert BAD_INPUT[arguments] in said[arguments]
+    assert said[arguments].startswith("error: ")
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def children_of(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
+    return [int(child) for child in found]
+
+
+def wait_for(condition: "object", seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_killed_command_goes_on_with_the_missing_cells_only(tmp_path: Path) -> None:
+    arguments = ["--algos", "ppo", "trpo", "--seeds", "2", *SMALL, "--out", "out"]
+    out = tmp_path / "out"
+    command = subprocess.Popen([*COMPARE, *arguments], cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    wait_for(lambda: len(cell_files(out)) >= 2)
+    running = children_of(command.pid)
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in running))
+    done = cell_files(out)
+    before = {cell: (out / "cells" / f"{cell}.json").stat().st_mtime_ns for cell in done}
+    assert 2 <= len(done) < 5
+
+    output = compare(tmp_path, *arguments)
+    assert output.count("· seed") == 5 - len(done)
+    assert len(cell_files(out)) == 5
+    assert before == {cell: (out / "cells" / f"{cell}.json").stat().st_mtime_ns for cell in done}
+
+    damaged = out / "cells" / "trpo" / "CartPole-v1" / "seed_1.json"
+    expected = evaluations(out, "trpo/CartPole-v1/seed_1")
+    damaged.write_text(damaged.read_text()[:-400])
+    output = compare(tmp_path, *arguments)
+    assert f"damaged, not used: {damaged.relative_to(tmp_path)}" in output
+    assert re.findall(r"\] (.*?):", output) == ["trpo · CartPole-v1 · seed 1"]
+    assert evaluations(out, "trpo/CartPole-v1/seed_1") == expected
+
+    changed = [text if text != "520" else "600" for text in arguments]
+    assert "CartPole-v1, n_timesteps: 520 there, 600 here" in compare(tmp_path, *changed, status=2)
+    assert compare(tmp_path, *arguments).count("· seed") == 0
+    more = compare(tmp_path, "--algos", "ppo", "trpo", "--seeds", "3", *SMALL, "--out", "out")
+    assert re.findall(r"\] (.*?):", more) in (
+        ["ppo · CartPole-v1 · seed 2", "trpo · CartPole-v1 · seed 2"],
+        ["trpo · CartPole-v1 · seed 2", "ppo · CartPole-v1 · seed 2"],
+    )
+
+
+@pytest.mark.slow
+def test_one_algorithm_under_two_names_gives_the_same_runs_and_no_difference(tmp_path: Path) -> None:
+    names = ["--algos", "ppo", "again=ppo", "--reference-scores", "CartPole-v1:0:500"]
+    compare(tmp_path, *names, "--seeds", "2", *SMALL, "--out", "out")
+    for seed in range(2):
+        first, again = (evaluations(tmp_path / "out", f"{arm}/CartPole-v1/seed_{seed}") for arm in ("ppo", "again"))
+        assert first == again
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "again against ppo, final score: probability of improvement 0.50 [" in text
+
+
+@pytest.mark.slow
+def test_one_algorithm_against_itself_with_other_seeds_shows_no_difference(tmp_path: Path) -> None:
+    from sb3_ppo_variants.compare.report.scores import episode_table, make_scores
+    from sb3_ppo_variants.compare.report.statistics import probability_of_improvement
+    from sb3_ppo_variants.compare.run.results import ResultsFolder
+
+    budget = ["--n-timesteps", "4000", "--eval-freq", "1000", "--jobs", "2"]
+    compare(tmp_path, "--algos", "ppo", "--envs", "CartPole-v1", "--seeds", "16", *budget, "--out", "out")
+    folder = ResultsFolder(tmp_path / "out")
+    plan = folder.read_plan()
+    episodes = episode_table(folder.take_inventory(plan).results)
+    episodes.loc[(episodes["seed"] >= 8) & (episodes["algo"] == "ppo"), "algo"] = "again"
+    scores = make_scores(episodes, ["ppo", "again"], ["CartPole-v1"])
+    matrices = {arm: scores.matrix("final", arm, ["CartPole-v1"]) for arm in ("ppo", "again")}
+    assert [len(matrix) for matrix in matrices.values()] == [8, 8]
+    assert not probability_of_improvement(matrices, "ppo")["again"].excludes(0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["penalty-vs-clip", "gae-lambda", "vectorised", "trpo", "paper-table-1"])
+def test_presets_run(tmp_path: Path, preset: str) -> None:
+    scaled = ["--seeds", "1", "--n-timesteps", "2100", "--eval-freq", "2100", "--eval-episodes", "2", "--jobs", "2"]
+    if preset == "paper-table-1":
+        scaled += ["--envs", "InvertedPendulum-v5"]
+    compare(tmp_path, "--preset", preset, *scaled, "--out", "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Few seeds: 1 run." in text
+    assert ("## Beside the paper's table" in text) == (preset == "paper-table-1")
+    assert not (tmp_path / "out" / "logs").exists()

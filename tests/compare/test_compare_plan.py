@@ -1,0 +1,206 @@
+"""What is planned, what a folder may be continued with, and what of it is kept."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compare_results import make_plan, make_results
+
+from sb3_ppo_variants.compare.arms import Arm, parse_arms
+from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell, CellTask, Outcome
+from sb3_ppo_variants.compare.plan import Budget, Plan
+from sb3_ppo_variants.compare.run.results import ResultsFolder, merge
+
+PLAN = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["CartPole-v1"], n_seeds=2)
+
+
+def fill(folder: ResultsFolder, plan: Plan, **final: Any) -> ResultsFolder:
+    folder.make()
+    folder.begin(plan)
+    for cell, result in make_results(plan, final).items():
+        folder.store(Outcome(cell, json.dumps(result), ""))
+    return folder
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> ResultsFolder:
+    return fill(ResultsFolder(tmp_path / "out"), PLAN, ppo=[1, 2], trpo=[3, 4])
+
+
+def test_arms_have_labels_overrides_and_files() -> None:
+    arms = parse_arms(
+        ["ppo", "small=ppo", "trpo"],
+        ["small:n_steps:64", "small:policy_kwargs:dict(net_arch=[8])", "trpo:learning_rate:lin_0.001"],
+        ["trpo:mine.yml", "all.yml"],
+    )
+    assert arms == [
+        Arm("ppo", "ppo", {}, "all.yml"),
+        Arm("small", "ppo", {"n_steps": 64, "policy_kwargs": "dict(net_arch=[8])"}, "all.yml"),
+        Arm("trpo", "trpo", {"learning_rate": "lin_0.001"}, "mine.yml"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("algos", "params", "message"),
+    [
+        (["ppo", "ppo"], [], "'ppo' is given twice; name one of them, as in again=ppo"),
+        (["a/b=ppo"], [], "a label must consist of letters, digits"),
+        (["ppo"], ["trpo:gamma:0.9"], "with a label out of ppo; got 'trpo:gamma:0.9'"),
+        (["ppo"], ["ppo:gamma"], "-params takes LABEL:KEY:VALUE"),
+        ([f"{RANDOM_POLICY}=ppo"], [], "a label must consist of"),
+    ],
+)
+def test_bad_arms_are_refused(algos: list[str], params: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_arms(algos, params)
+
+
+def test_cells_are_all_combinations_and_begin_with_the_random_policy() -> None:
+    assert list(PLAN.cells()) == [
+        Cell(RANDOM_POLICY, "CartPole-v1", 0),
+        Cell("ppo", "CartPole-v1", 0),
+        Cell("trpo", "CartPole-v1", 0),
+        Cell("ppo", "CartPole-v1", 1),
+        Cell("trpo", "CartPole-v1", 1),
+    ]
+
+
+def test_all_arms_are_evaluated_at_the_same_steps_up_to_the_last_one() -> None:
+    plan = replace(PLAN, budgets={"CartPole-v1": Budget(100, 30)})
+    grids = {arm: plan.task(Cell(arm, "CartPole-v1", 0)).settings.grid() for arm in plan.arms}
+    assert grids == {"ppo": [0, 30, 60, 90, 100], "trpo": [0, 30, 60, 90, 100]}
+
+
+def test_random_policy_depends_on_the_environment_only() -> None:
+    cell = Cell(RANDOM_POLICY, "CartPole-v1", 0)
+    other = make_plan({"a2c": "a2c"}, ["CartPole-v1"], 5, budgets={"CartPole-v1": Budget(7, 7)}, eval_episodes=3)
+    assert PLAN.task(cell) == other.task(cell)
+
+
+def test_plan_and_task_survive_json() -> None:
+    assert Plan.from_json(json.loads(json.dumps(PLAN.to_json()))) == PLAN
+    task = PLAN.task(Cell("trpo", "CartPole-v1", 1))
+    assert CellTask.from_json(json.loads(json.dumps(task.to_json()))) == task
+
+
+def test_folder_keeps_results_and_finds_what_is_missing(filled: ResultsFolder) -> None:
+    inventory = filled.take_inventory(PLAN)
+    assert (len(inventory.results), inventory.missing, inventory.damaged) == (5, [], {})
+    filled.cell_file(Cell("trpo", "CartPole-v1", 0)).unlink()
+    assert filled.take_inventory(PLAN).missing == [Cell("trpo", "CartPole-v1", 0)]
+    assert not list(filled.path.rglob("*.unfinished"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "other settings", "binary"])
+def test_damaged_cell_is_named_and_missing(filled: ResultsFolder, damage: str) -> None:
+    cell = Cell("ppo", "CartPole-v1", 1)
+    file = filled.cell_file(cell)
+    text = file.read_text()
+    files = {
+        "cut": text[: len(text) // 2],
+        "changed": text.replace('"seed": 1', '"seed": 2'),
+        "empty": "",
+        "other settings": filled.cell_file(Cell("ppo", "CartPole-v1", 0)).read_text(),
+        "binary": "\udcff",
+    }
+    file.write_text(files[damage], errors="surrogateescape")
+    inventory = filled.take_inventory(PLAN)
+    assert list(inventory.damaged) == [file]
+    assert inventory.missing == [cell]
+
+
+def test_crashed_cell_leaves_a_log_until_it_succeeds(filled: ResultsFolder) -> None:
+    cell = Cell("ppo", "CartPole-v1", 0)
+    text = filled.cell_file(cell).read_text()
+    filled.cell_file(cell).unlink()
+    assert not filled.store(Outcome(cell, None, "Traceback: boom"))
+    assert filled.crashed([cell]) == {cell: filled.log_file(cell)}
+    assert filled.log_file(cell).read_text() == "Traceback: boom"
+    assert filled.store(Outcome(cell, json.dumps(json.loads(text)["result"]), ""))
+    assert filled.crashed([cell]) == {}
+
+
+def test_more_arms_environments_and_seeds_may_be_added(filled: ResultsFolder) -> None:
+    more = make_plan(
+        {"ppo": "ppo", "trpo": "trpo", "a2c": "a2c"}, ["CartPole-v1", "Acrobot-v1"], 3, commands=("again",)
+    )
+    plan = filled.begin(more)
+    assert plan.commands == ("sb3-ppo-variants compare ...", "again")
+    assert len(filled.take_inventory(plan).results) == 5
+    assert filled.read_plan() == plan
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"eval_episodes": 3}, "all cells, eval_episodes: 2 there, 3 here"),
+        ({"device": "cuda"}, "all cells, device: 'cpu' there, 'cuda' here"),
+        ({"budgets": {"CartPole-v1": Budget(200, 50)}}, "CartPole-v1, n_timesteps: 100 there, 200 here"),
+        ({"seeds": [0]}, "seed 1: there, but not asked for now"),
+        ({"arms": {"ppo": "a2c", "trpo": "trpo"}}, "ppo, algorithm: 'ppo' there, 'a2c' here"),
+    ],
+)
+def test_changed_settings_are_refused_with_what_differs(
+    filled: ResultsFolder, changed: dict[str, Any], message: str
+) -> None:
+    before = (filled.path / "comparison.json").read_text()
+    with pytest.raises(ValueError, match=message):
+        filled.begin(replace(PLAN, **changed))
+    assert (filled.path / "comparison.json").read_text() == before
+
+
+def test_changed_hyperparameters_are_refused_one_by_one(filled: ResultsFolder) -> None:
+    resolved = PLAN.settings["ppo"]["CartPole-v1"]
+    other = replace(resolved, hyperparameters={"policy": "MlpPolicy", "n_timesteps": 100, "gamma": 0.9})
+    plan = replace(PLAN, settings={**PLAN.settings, "ppo": {"CartPole-v1": other}})
+    with pytest.raises(ValueError, match="differs:") as caught:
+        filled.begin(plan)
+    assert "ppo on CartPole-v1, n_steps: 8 there, 'not given' here" in str(caught.value)
+    assert "ppo on CartPole-v1, gamma: 'not given' there, 0.9 here" in str(caught.value)
+
+
+def test_folder_is_for_one_process_at_a_time(filled: ResultsFolder) -> None:
+    with filled.lock(), pytest.raises(ValueError, match="another comparison is running"):
+        ResultsFolder(filled.path).lock()
+    with ResultsFolder(filled.path).lock():
+        pass
+
+
+def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ValueError, match="out is not a folder; give --out another name"):
+        ResultsFolder(tmp_path / "out").make()
+    with pytest.raises(ValueError, match="out/deeper is not a folder"):
+        ResultsFolder(tmp_path / "out" / "deeper").make()
+
+
+def test_folder_without_a_comparison_or_with_a_damaged_plan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no comparison in"):
+        ResultsFolder(tmp_path).read_plan()
+    (tmp_path / "comparison.json").write_text('{"format": 1')
+    with pytest.raises(ValueError, match="is damaged .*; remove it and run the same command: cells are kept"):
+        ResultsFolder(tmp_path).read_plan()
+
+
+def test_folders_are_merged(filled: ResultsFolder, tmp_path: Path) -> None:
+    plan = make_plan({"ppo": "ppo", "a2c": "a2c"}, ["CartPole-v1"], n_seeds=3)
+    other = fill(ResultsFolder(tmp_path / "other"), plan, ppo=[1, 2, 5], a2c=[6, 7, 8])
+    merged = merge([filled, other])
+    assert list(merged.plan.arms) == ["ppo", "trpo", "a2c"]
+    assert merged.plan.seeds == [0, 1, 2]
+    assert len(merged.results) == 1 + 3 + 2 + 3
+    assert Cell("trpo", "CartPole-v1", 2) not in merged.results
+
+
+def test_folders_that_do_not_fit_are_not_merged(filled: ResultsFolder, tmp_path: Path) -> None:
+    other = fill(ResultsFolder(tmp_path / "other"), PLAN, ppo=[1, 9], trpo=[3, 4])
+    with pytest.raises(ValueError, match="different results of ppo · CartPole-v1 · seed 1; leave one out"):
+        merge([filled, other])
+    longer = replace(PLAN, budgets={"CartPole-v1": Budget(200, 50)})
+    folder = ResultsFolder(tmp_path / "longer")
+    folder.make()
+    folder.begin(longer)
+    with pytest.raises(ValueError, match="do not fit together. What differs:\n  CartPole-v1, n_timesteps: 200 there"):
+        merge([filled, folder])

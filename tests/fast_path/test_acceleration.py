@@ -1,0 +1,422 @@
+"""The fast path gives the reference path's results, says what it does, and falls back where it must."""
+
+import copy
+import io
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from environments import make_vec_env
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+
+from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
+
+ACTIONS = ["discrete", "box", "multi_discrete", "multi_binary"]
+ALGORITHMS: list[Any] = [
+    pytest.param(
+        PPOClip, {"clip_range_vf": 0.2, "ent_coef": 0.01, "clip_range_upper": 0.3, "dual_clip": 3.0}, id="clip"
+    ),
+    pytest.param(PPOPenalty, {"hinge_coef": 10.0, "max_kl": None, "normalize_advantage": "rollout"}, id="penalty"),
+    pytest.param(PPOAdaptiveClip, {"max_kl": 0.5, "value_loss": "huber"}, id="adaptive_clip"),
+]
+
+
+def make_model(cls: type[Any], action: str = "discrete", **kwargs: Any) -> Any:
+    defaults: dict[str, Any] = {"n_steps": 32, "batch_size": 24, "n_epochs": 2, "seed": 0, "device": "cpu"}
+    observation = kwargs.pop("observation", "vector")
+    policy = kwargs.pop(
+        "policy", {"vector": "MlpPolicy", "image": "CnnPolicy", "dict": "MultiInputPolicy"}[observation]
+    )
+    return cls(policy, make_vec_env(action, observation), **{**defaults, **kwargs})
+
+
+def updated(cls: type[Any], acceleration: str, updates: int = 1, **kwargs: Any) -> Any:
+    """Collect with the stock forward pass, then update on the given path: both paths see the same rollout."""
+    model = make_model(cls, acceleration="off", **kwargs)
+    _, callback = model._setup_learn(10_000)
+    for update in range(updates):
+        model.acceleration = "off"
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+        model._update_current_progress_remaining(64 * (update + 1), 10_000)
+        model.acceleration = acceleration
+        np.random.seed(update)
+        model.train()
+    return model
+
+
+def flat(model: OnPolicyAlgorithm) -> th.Tensor:
+    return th.cat([p.detach().flatten() for p in model.policy.parameters()])
+
+
+def relative_difference(a: OnPolicyAlgorithm, b: OnPolicyAlgorithm) -> float:
+    return float((flat(a) - flat(b)).norm() / flat(a).norm())
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(("cls", "kwargs"), ALGORITHMS)
+def test_eager_equals_the_reference_after_one_update(cls: type[Any], kwargs: dict[str, Any], action: str) -> None:
+    reference = updated(cls, "off", action=action, **kwargs)
+    fast = updated(cls, "eager", action=action, **kwargs)
+    start = make_model(cls, action=action, **kwargs)
+    assert relative_difference(reference, fast) < 1e-6
+    assert relative_difference(reference, start) > 1e-4  # the comparison would notice a missing step
+    names = fast.last_update.minibatches.shape
+    assert names == reference.last_update.minibatches.shape
+    np.testing.assert_allclose(fast.last_update.minibatches, reference.last_update.minibatches, rtol=1e-3, atol=2e-5)
+    assert fast.last_update.kl_divergence == pytest.approx(reference.last_update.kl_divergence, rel=1e-3, abs=1e-7)
+
+
+@pytest.mark.parametrize("observation", ["image", "dict"])
+def test_eager_equals_the_reference_for_images_and_dicts(observation: str) -> None:
+    reference = updated(PPOPenalty, "off", observation=observation, max_kl=None, n_epochs=1)
+    fast = updated(PPOPenalty, "eager", observation=observation, max_kl=None, n_epochs=1)
+    assert relative_difference(reference, fast) < 1e-5
+    assert fast.acceleration_report()["evaluation"] == "closed form"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("action", "cls", "kwargs"),
+    [
+        ("discrete", *ALGORITHMS[0].values),
+        ("box", *ALGORITHMS[1].values),
+        ("multi_discrete", *ALGORITHMS[2].values),
+        ("multi_binary", *ALGORITHMS[1].values),
+        ("box", *ALGORITHMS[2].values),
+    ],
+)
+def test_compile_equals_the_reference_after_two_updates(action: str, cls: type[Any], kwargs: dict[str, Any]) -> None:
+    reference = updated(cls, "off", 2, action=action, **kwargs)
+    fast = updated(cls, "compile", 2, action=action, **kwargs)
+    assert fast.acceleration_report()["graph"] == "torch.compile"
+    assert relative_difference(reference, fast) < 1e-5
+    np.testing.assert_allclose(fast.last_update.minibatches, reference.last_update.minibatches, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compile_equals_the_reference_for_images() -> None:
+    reference = updated(PPOClip, "off", observation="image", n_epochs=1)
+    fast = updated(PPOClip, "compile", observation="image", n_epochs=1)
+    assert fast.acceleration_report()["graph"] == "torch.compile"
+    assert relative_difference(reference, fast) < 1e-5
+
+
+@pytest.mark.slow
+def test_compile_compiles_once_for_changing_coefficients() -> None:
+    from torch._dynamo.utils import counters
+
+    model = make_model(
+        PPOPenalty,
+        "box",
+        acceleration="compile",
+        learning_rate=lambda p: 1e-3 * p,
+        ent_coef=lambda p: 0.01 * p,
+        max_kl=None,
+    )
+    model.learn(64 * 2)
+    before = counters["stats"]["unique_graphs"]
+    beta = model.beta
+    model.learn(64 * 10)
+    assert counters["stats"]["unique_graphs"] == before
+    assert model.beta != beta
+
+
+def test_eager_update_draws_the_same_minibatches_as_stock() -> None:
+    """Both paths leave numpy's generator in the same state, so that later draws agree too."""
+    updated(PPOClip, "off")
+    after_reference = np.random.random_sample()
+    updated(PPOClip, "eager")
+    assert np.random.random_sample() == after_reference
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_numpy_forward_samples_from_the_policy(action: str) -> None:
+    """Log-probabilities and values are the policy's own, and actions follow its distribution."""
+    model = make_model(PPOClip, action, acceleration="eager")
+    with th.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.add_(0.3 * th.randn_like(parameter))
+    forward = LeanForward(model.policy)
+    observation = th.randn(1, 4).repeat(4000, 1)
+    np.random.seed(0)
+    with th.no_grad():
+        actions, values, log_prob = forward(observation)
+        expected_values, expected_log_prob, _ = model.policy.evaluate_actions(observation, actions)
+        th.manual_seed(0)
+        stock_actions, _, _ = model.policy(observation)
+    assert actions.shape == stock_actions.shape
+    assert actions.dtype == stock_actions.dtype
+    th.testing.assert_close(values, expected_values, rtol=1e-5, atol=1e-5)
+    th.testing.assert_close(log_prob, expected_log_prob, rtol=1e-4, atol=1e-5)
+    ours, stock = actions.double().reshape(4000, -1), stock_actions.double().reshape(4000, -1)
+    error = (ours.var(0) / 4000 + stock.var(0) / 4000).sqrt()
+    assert ((ours.mean(0) - stock.mean(0)).abs() <= 4.5 * error).all()
+    assert (((ours.var(0) / stock.var(0)) - 1).abs() < 0.15).all()
+
+
+class CopiesPolicy(BaseCallback):
+    """Copies and pickles the policy in the middle of a rollout, as self-play and checkpoint callbacks do."""
+
+    copied: ActorCriticPolicy
+    unpickled: ActorCriticPolicy
+
+    def _on_step(self) -> bool:
+        if self.n_calls == 3:
+            self.copied = copy.deepcopy(self.model.policy)
+            self.unpickled = pickle.loads(pickle.dumps(self.model.policy))
+            self.model.save(io.BytesIO())
+        return True
+
+
+def test_policy_copied_in_a_callback_is_independent() -> None:
+    model = make_model(PPOClip, "box", acceleration="eager")
+    callback = CopiesPolicy()
+    model.learn(64, callback=callback)
+    observation = th.ones(1, 4)
+    for policy in (callback.copied, callback.unpickled):
+        with th.no_grad():
+            before = policy(observation, deterministic=True)[0].clone()
+            policy.action_net.bias.add_(1.0)
+            assert th.allclose(policy(observation, deterministic=True)[0], before + 1.0)
+    assert "forward" not in vars(model.policy)
+
+
+class SeesLocals(BaseCallback):
+    def _on_step(self) -> bool:
+        self.names = set(self.locals)
+        self.types = {name: type(self.locals[name]) for name in ("actions", "values", "log_probs", "clipped_actions")}
+        self.shapes = {name: self.locals[name].shape for name in ("actions", "values", "log_probs")}
+        return True
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_callbacks_see_the_same_locals_as_in_stock_ppo(action: str) -> None:
+    stock, fast = SeesLocals(), SeesLocals()
+    make_model(PPO, action).learn(64, callback=stock)
+    make_model(PPOClip, action, acceleration="eager").learn(64, callback=fast)
+    assert fast.names == stock.names
+    assert fast.types == stock.types
+    assert fast.shapes == stock.shapes
+
+
+def test_optimizer_state_is_exchangeable_with_stock_ppo() -> None:
+    """Saved by the fast path, it continues in stock PPO, and the other way round, as if nothing had happened."""
+    fast = make_model(PPOClip, "box", acceleration="eager")
+    fast.learn(64 * 3)
+    stock = make_model(PPO, "box")
+    stock.set_parameters(copy.deepcopy(fast.get_parameters()))
+    back = make_model(PPOClip, "box", acceleration="eager")
+    back.set_parameters(copy.deepcopy(stock.get_parameters()))
+    for parameter, ours in zip(stock.policy.parameters(), fast.policy.parameters()):
+        state, own = stock.policy.optimizer.state[parameter], fast.policy.optimizer.state[ours]
+        assert state["step"] == own["step"] == 3 * 2 * 3  # 3 updates of 2 epochs of 3 minibatches
+        assert th.equal(state["exp_avg_sq"], own["exp_avg_sq"])
+    models = [stock, back, fast]
+    for model in models:
+        gradient = [th.ones_like(p) for p in model.policy.parameters()]
+        assert model is not back or not model.rollout_buffer.full  # nothing flat was made of it yet
+        for parameter, g in zip(model.policy.parameters(), gradient):
+            parameter.grad = g
+        model.policy.optimizer.step()
+    assert th.equal(flat(stock), flat(back))
+    assert th.equal(flat(stock), flat(fast))
+
+
+def test_parameters_loaded_during_training_are_used() -> None:
+    """``set_parameters`` replaces what the flat tensors point to; the next update must notice."""
+    model = make_model(PPOClip, "box", acceleration="eager")
+    model.learn(64)
+    saved = copy.deepcopy(model.get_parameters())
+    model.learn(64 * 2, reset_num_timesteps=False)
+    model.set_parameters(saved)
+    other = updated(PPOClip, "eager", action="box")
+    other.set_parameters(saved)
+    for m in (model, other):
+        np.random.seed(5)
+        th.manual_seed(5)
+        m.env.seed(5)
+        m.learn(64)
+    assert int(model.policy.optimizer.state[model.policy.log_std]["step"]) == 6 + 6
+    assert relative_difference(model, other) < 1e-6
+
+
+def test_saved_eager_model_continues_with_acceleration_off(tmp_path: Any) -> None:
+    model = make_model(PPOPenalty, "box", acceleration="eager")
+    model.learn(64 * 2)
+    model.save(tmp_path / "model")
+    loaded = PPOPenalty.load(tmp_path / "model", env=model.get_env(), acceleration="off", device="cpu")
+    assert th.equal(flat(loaded), flat(model))
+    loaded.learn(64)
+    assert th.isfinite(flat(loaded)).all()
+
+
+class OwnEvaluation(ActorCriticPolicy):
+    def evaluate_actions(self, obs: Any, actions: th.Tensor) -> Any:
+        values, log_prob, entropy = super().evaluate_actions(obs, actions)
+        return values, log_prob, 2 * entropy
+
+
+class OwnSamples(RolloutBuffer):
+    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
+        return super()._get_samples(batch_inds, env)
+
+
+@pytest.mark.parametrize(
+    ("piece", "reason", "kwargs"),
+    [
+        ("evaluation", "overrides its evaluation", {"policy": OwnEvaluation}),
+        ("optimizer", "RMSprop", {"policy_kwargs": {"optimizer_class": th.optim.RMSprop}}),
+        ("optimizer", "weight_decay", {"policy_kwargs": {"optimizer_kwargs": {"weight_decay": 0.1}}}),
+        ("optimizer", "fused", {"policy_kwargs": {"optimizer_kwargs": {"fused": True}}}),
+        ("minibatches", "not rows", {"rollout_buffer_class": OwnSamples}),
+        ("rollout", "other layers", {"policy_kwargs": {"activation_fn": th.nn.ELU}}),
+        ("rollout", "plain vectors", {"observation": "image"}),
+        ("rollout", "weights", {"policy_kwargs": {"net_arch": [400, 400]}}),
+        ("graph", "early stopping", {"acceleration": "compile", "target_kl": 0.1}),
+        ("evaluation", "no closed form", {"use_sde": True}),
+    ],
+)
+def test_unsupported_pieces_fall_back_with_a_reason(piece: str, reason: str, kwargs: dict[str, Any]) -> None:
+    kwargs = {"acceleration": "eager", **kwargs}
+    cls = PPOClip
+    model = make_model(cls, "box", **kwargs)
+    assert reason in model.acceleration_report()[piece]
+    kwargs.pop("acceleration")
+    if piece not in ("rollout", "graph"):
+        assert (
+            relative_difference(
+                updated(cls, "off", action="box", **kwargs), updated(cls, "eager", action="box", **kwargs)
+            )
+            < 1e-5
+        )
+    model.learn(64)
+    assert th.isfinite(flat(model)).all()
+
+
+def test_off_uses_nothing_of_the_fast_path() -> None:
+    report = make_model(PPOClip, acceleration="off").acceleration_report()
+    assert all("acceleration='off'" in what for what in report.values())
+
+
+def test_report_is_printed_once_when_verbose(capsys: pytest.CaptureFixture[str]) -> None:
+    make_model(PPOClip, acceleration="eager", verbose=1).learn(64 * 3)
+    assert capsys.readouterr().out.count("Acceleration: minibatches: staged on the device") == 1
+
+
+def test_large_network_at_many_environments_trains() -> None:
+    model = make_model(PPOClip, "discrete", acceleration="eager", policy_kwargs={"net_arch": {"pi": [], "vf": [8]}})
+    model.learn(64 * 2)
+    assert th.isfinite(flat(model)).all()
+
+
+def test_time_limit_is_bootstrapped_as_in_stock_ppo() -> None:
+    """Returns of a rollout are computed by SB3's own loop: the same actions give the same returns."""
+    model = make_model(PPOClip, "discrete", acceleration="eager", gamma=0.9)
+    _, callback = model._setup_learn(64)
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+    buffer = model.rollout_buffer
+    observations = th.as_tensor(buffer.observations.reshape(-1, 4))
+    with th.no_grad():
+        values = model.policy.predict_values(observations).numpy().reshape(buffer.values.shape)
+    np.testing.assert_allclose(buffer.values, values, rtol=1e-5, atol=1e-6)
+    assert (np.abs(buffer.rewards) > 0).all()
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    ("cls", "kwargs"),
+    [
+        (PPOClip, {"ent_coef": 0.05, "clip_range": 0.02, "clip_range_upper": 0.05, "dual_clip": 1.05}),
+        (PPOPenalty, {"initial_beta": 2.0, "hinge_coef": 1e4, "target_kl": 1e-5, "max_kl": None, "ent_coef": 0.05}),
+        (PPOAdaptiveClip, {"clip_range": 0.2, "max_kl": None, "normalize_advantage": False}),
+    ],
+)
+def test_written_gradient_equals_autograd(cls: type[Any], kwargs: dict[str, Any], action: str) -> None:
+    """On a policy that has moved, so that samples are clipped, the KL is not 0 and the hinge is active."""
+    model = updated(cls, "eager", action=action, learning_rate=0.02, **kwargs)
+    assert model.acceleration_report()["backward"] == "written out"
+    update = model._current_acceleration().new_update()
+    with th.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.add_(0.05 * th.randn_like(parameter))
+    rows = next(iter(update.minibatches()))
+    minibatch, old, c = update.rollout.select(rows), update._old_parameters(rows), model.update_coefficients()
+    loss, metrics = model.minibatch_loss(minibatch, update._evaluate(minibatch), old, c)
+    if cls is not PPOPenalty:
+        assert 0 < metrics.clip_fraction < 1
+    expected = th.cat([g.flatten() for g in th.autograd.grad(loss, list(model.policy.parameters()))])
+    update._written_step(minibatch, old, c)
+    th.testing.assert_close(update.stepper.gradient, expected, rtol=1e-4, atol=2e-6 * float(expected.abs().max()))
+
+
+def test_setting_changed_during_a_run_changes_the_path() -> None:
+    """The written gradient knows the squared error only: another value loss must not be ignored."""
+    model = make_model(PPOClip, "box", acceleration="eager")
+    model.learn(64)
+    assert model.acceleration_report()["backward"] == "written out"
+    model.value_loss = "huber"
+    assert "not the squared error" in model.acceleration_report()["backward"]
+
+
+class TiedFeatures(BaseFeaturesExtractor):
+    """Two layers with one weight."""
+
+    def __init__(self, observation_space: Any):
+        super().__init__(observation_space, 4)
+        self.first, self.second = th.nn.Linear(4, 4), th.nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.second(th.tanh(self.first(observations)))
+
+
+def test_shared_parameters_are_not_compiled() -> None:
+    kwargs: dict[str, Any] = {"policy_kwargs": {"features_extractor_class": TiedFeatures}, "action": "box"}
+    model = updated(PPOClip, "compile", **kwargs)
+    assert "share parameters" in model.acceleration_report()["graph"]
+    assert relative_difference(model, updated(PPOClip, "off", **kwargs)) < 1e-5
+
+
+class NormalizedFeatures(BaseFeaturesExtractor):
+    """Its running statistics are changed in place, which torch.func cannot differentiate through."""
+
+    def __init__(self, observation_space: Any):
+        super().__init__(observation_space, 4)
+        self.norm = th.nn.BatchNorm1d(4)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.norm(observations)
+
+
+def test_failed_compilation_falls_back_to_eager() -> None:
+    kwargs: dict[str, Any] = {"policy_kwargs": {"features_extractor_class": NormalizedFeatures}, "action": "box"}
+    model = updated(PPOClip, "compile", **kwargs)
+    assert "compiling failed" in model.acceleration_report()["graph"]
+    assert relative_difference(model, updated(PPOClip, "off", **kwargs)) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not th.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("acceleration", ["eager", "compile"])
+@pytest.mark.parametrize("cls", [PPOClip, PPOPenalty, PPOAdaptiveClip])
+def test_fast_path_equals_the_reference_on_a_gpu(cls: type[Any], acceleration: str) -> None:
+    reference = updated(cls, "off", action="box", device="cuda", **({} if cls is PPOClip else {"max_kl": None}))
+    fast = updated(cls, acceleration, action="box", device="cuda", **({} if cls is PPOClip else {"max_kl": None}))
+    assert relative_difference(reference, fast) < 1e-4
+
+
+@pytest.mark.slow
+def test_compiling_leaves_torch_s_argument_checks_as_they_were() -> None:
+    assert th.distributions.Distribution._validate_args
+    model = PPOClip("MlpPolicy", make_vec_env(), n_steps=32, batch_size=16, acceleration="compile", device="cpu")
+    model.learn(64)
+    assert model.acceleration_report()["graph"] == "torch.compile"
+    assert th.distributions.Distribution._validate_args

@@ -1,0 +1,333 @@
+"""The figures: what is drawn is what was given, at one update and at ten runs; what is missing is said to be."""
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from environments import make_vec_env
+from hosts import build
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sb3_contrib import TRPO
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecMonitor
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants.callbacks import TrustRegionFigure, TrustRegionRecorder
+from sb3_ppo_variants.cli import main
+from sb3_ppo_variants.figures.figure_style import check_ending
+from sb3_ppo_variants.plots import plot_clip_objective, plot_trust_region, plot_update
+from sb3_ppo_variants.trust_region_log import Row, Table, read_trust_region, table_of
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:You have specified a mini-batch size"),
+    pytest.mark.filterwarnings("ignore:A2C logs no KL"),
+]
+ROLLOUT = 50
+
+
+def table(kl: list[float], steps: list[int] | None = None, **columns: float) -> Table:
+    """Make up a run with a KL per update."""
+    steps = steps or [100 * (i + 1) for i in range(len(kl))]
+    rows: list[Row] = [
+        {"update": i + 1, "timesteps": steps[i], "kl_divergence": value, "clip_range": 0.2, "clip_fraction": 0.3}
+        | {"ep_rew_mean": 10.0 * value, "target_kl": 0.02}
+        | columns
+        for i, value in enumerate(kl)
+    ]
+    return table_of(rows)
+
+
+def line(axes: Axes, label: str) -> tuple[list[float], list[float]]:
+    """Return the points of the line with a label; the last unlabelled one if the label is empty."""
+    lines = [one for one in axes.lines if one.get_label() == label or (not label and str(one.get_label())[0] == "_")]
+    return list(map(float, lines[-1].get_xdata())), list(map(float, lines[-1].get_ydata()))  # type: ignore[arg-type]
+
+
+def texts(figure: Figure) -> str:
+    parts = [figure.get_suptitle()]
+    for axes in figure.axes:
+        parts += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel(), *(text.get_text() for text in axes.texts)]
+        parts += axes.get_legend_handles_labels()[1]
+    return "\n".join(parts)
+
+
+def save(figure: Figure, folder: Path) -> None:
+    """Draw it: layout and formatters run only now."""
+    figure.savefig(folder / "figure.png")
+    assert (folder / "figure.png").stat().st_size > 5000
+
+
+# ------------------------------------------------------------------------------------------------- the objectives
+
+
+def at(axes: Axes, advantage: float, ratio: float) -> float:
+    order = [-2.0, -1.0, -0.5, 0.5, 1.0, 2.0]
+    curves = [one for one in axes.lines if len(one.get_xdata()) > 2]  # type: ignore[arg-type]
+    x, y = (np.asarray(values) for values in curves[order.index(advantage)].get_data())
+    return float(np.interp(ratio, x, y))
+
+
+def test_clip_objective_has_the_values_of_the_papers(tmp_path: Path) -> None:
+    figure = plot_clip_objective(clip_range=0.2, clip_range_upper=0.5, dual_clip=3.0, beta=2.0)
+    clip, asymmetric, penalty = figure.axes
+    # min(r A, clip(r, 0.8, 1.2) A)
+    assert at(clip, 2.0, 1.1) == pytest.approx(2.2)
+    assert at(clip, 2.0, 1.5) == pytest.approx(2.4)
+    assert at(clip, -1.0, 0.5) == pytest.approx(-0.8)
+    assert at(clip, -1.0, 1.5) == pytest.approx(-1.5)
+    # upper end 1.5, and -3 at most for A = -1
+    assert at(asymmetric, 1.0, 2.0) == pytest.approx(1.5, abs=1e-2)
+    assert at(asymmetric, -1.0, 2.0) == pytest.approx(-2.0)
+    assert at(asymmetric, -1.0, 3.5) == pytest.approx(-3.0)
+    # r A - 2 (r - 1 - ln r): A at r = 1, and 2 - 2 (1 - ln 2) for A = 1 at r = 2
+    assert at(penalty, -0.5, 1.0) == pytest.approx(-0.5, abs=1e-4)
+    assert at(penalty, 1.0, 2.0) == pytest.approx(2 * np.log(2), abs=1e-4)
+    dots = {tuple(np.ravel(one.get_data()).tolist()) for one in penalty.lines if one.get_marker() == "o"}
+    assert (2.0, pytest.approx(2 * np.log(2))) == max(dots)
+
+    boundaries = [float(one.get_xdata()[0]) for one in asymmetric.lines if one.get_linestyle() == "--"][-3:]  # type: ignore[index]
+    assert boundaries == [0.8, 1.5, 3.0]
+    for text in ("A = −2", "1 − ε", "1 + ε'", "[0.8, 1.5]", "c = 3", "β = 2", "ratio r"):
+        assert text in texts(figure)
+    save(figure, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"advantages": ()}, "`advantages`"),
+        ({"advantages": (0.0, 1.0)}, "`advantages`"),
+        ({"clip_range": 1.0}, "`clip_range`"),
+        ({"clip_range_upper": 0.0}, "`clip_range_upper`"),
+        ({"dual_clip": 1.0}, "`dual_clip`"),
+        ({"beta": 0.0}, "`beta`"),
+    ],
+)
+def test_clip_objective_refuses_what_is_no_objective(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plot_clip_objective(**arguments)
+
+
+# ---------------------------------------------------------------------------------------------------------- a run
+
+
+def test_one_run_is_drawn_as_it_is(tmp_path: Path) -> None:
+    figure = plot_trust_region([table([0.01, 0.03, 0.02], beta=2.0)])
+    kl, beta, clip, learned = figure.axes
+    assert line(kl, "") == ([100, 200, 300], [0.01, 0.03, 0.02])
+    assert line(kl, "target") == ([100, 200, 300], [0.02] * 3)
+    (band,) = kl.collections
+    heights = band.get_paths()[0].vertices[:, 1]  # type: ignore[index]
+    assert (heights.min(), heights.max()) == pytest.approx((0.02 / 1.5, 0.03))
+    assert line(beta, "") == ([100, 200, 300], [2.0] * 3)
+    assert line(clip, "") == ([100, 200, 300], [0.3] * 3)
+    assert line(learned, "") == ([100, 200, 300], [0.1, 0.3, 0.2])
+    for text in ("one run", "exact KL(old || new)", "nats per state", "β", "clip fraction", "environment steps"):
+        assert text in texts(figure)
+    assert "range of" not in texts(figure)
+    save(figure, tmp_path)
+
+
+def test_ten_runs_are_drawn_as_mean_and_range(tmp_path: Path) -> None:
+    runs = [table([0.01 * i, 0.02]) for i in range(1, 11)]
+    runs[0] = table([0.01, 0.02, 0.04], [100, 200, 300])  # one of them went on
+    figure = plot_trust_region(runs)
+    kl = figure.axes[0]
+    steps, mean = line(kl, "mean")
+    assert steps == [100, 200, 300]
+    assert mean == pytest.approx([0.055, 0.02, 0.04])
+    band = next(one for one in kl.collections if one.get_label() == "range")
+    corners = {(round(float(x), 6), round(float(y), 6)) for x, y in band.get_paths()[0].vertices}  # type: ignore[union-attr]
+    assert {(100, 0.01), (100, 0.1), (200, 0.02), (300, 0.04)} <= corners
+    assert "mean and range of 10 runs" in texts(figure)
+    save(figure, tmp_path)
+
+
+def test_runs_with_other_time_steps_are_interpolated() -> None:
+    figure = plot_trust_region([table([0.01, 0.03], [100, 300]), table([0.05, 0.05], [200, 400])])
+    steps, mean = line(figure.axes[0], "mean")
+    assert steps == [100, 200, 300, 400]
+    assert mean == pytest.approx([0.01, (0.02 + 0.05) / 2, (0.03 + 0.05) / 2, 0.05])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda env: PPO("MlpPolicy", env, n_steps=25, batch_size=50), ["sampled estimate of the KL", "ε, the clip"]),
+        (
+            lambda env: TRPO("MlpPolicy", env, n_steps=25, batch_size=50),
+            ["KL as TRPO measures it", "neither β nor a clip range was logged", "there is no clip"],
+        ),
+        (lambda env: A2C("MlpPolicy", env, n_steps=25), ["no KL divergence was logged", "there is no clip"]),
+        (lambda env: build(PPOPenalty, env=env), ["β, of the penalty", "there is no clip"]),
+        (lambda env: build(PPOAdaptiveClip, env=env), ["target /1.5 to ×1.5", "usually healthy"]),
+    ],
+)
+def test_one_update_is_drawn_and_what_was_not_logged_is_said(
+    make: Callable[[Any], Any], said: list[str], tmp_path: Path
+) -> None:
+    model = make(VecMonitor(make_vec_env()))
+    model.learn(ROLLOUT, callback=TrustRegionRecorder(tmp_path / "run.csv"))
+    figure = plot_trust_region([read_trust_region(tmp_path / "run.csv").updates])
+    for text in said:
+        assert text in texts(figure)
+    save(figure, tmp_path)
+
+
+def test_a_run_without_episodes_or_updates_is_told_apart(tmp_path: Path) -> None:
+    build(PPOClip).learn(ROLLOUT, callback=TrustRegionRecorder(tmp_path / "run.csv"))  # no Monitor
+    assert "no episode ended in a Monitor" in texts(
+        plot_trust_region([read_trust_region(tmp_path / "run.csv").updates])
+    )
+    with pytest.raises(ValueError, match="every run must hold an update, got 0"):
+        plot_trust_region([table([0.1]), table([])])
+    with pytest.raises(ValueError, match="`runs` must hold at least one run"):
+        plot_trust_region([])
+
+
+# ------------------------------------------------------------------------------------------------------ one update
+
+
+@pytest.mark.parametrize(
+    ("cls", "kind"),
+    [(PPOPenalty, "exact"), (PPOAdaptiveClip, "exact"), (PPOClip, "sampled estimate")],
+)
+def test_an_update_is_drawn_by_minibatch_and_epoch(cls: type[Any], kind: str, tmp_path: Path) -> None:
+    model = build(cls, max_kl=None).learn(ROLLOUT)
+    trace = model.last_update
+    figure = plot_update(trace)
+    kl, clip = figure.axes
+    field = "kl_divergence" if kind == "exact" else "approx_kl"
+    assert line(kl, "minibatch") == (list(range(1, 13)), trace.column(field).tolist())
+    assert line(kl, "epoch mean") == ([2.5, 6.5, 10.5], pytest.approx(trace.per_epoch(field).tolist()))
+    assert f"KL of each minibatch ({kind})" in texts(figure)
+    assert "Inside one update of 3 epochs" in texts(figure)
+    assert ("target 0.01" in texts(figure)) == (cls is not PPOClip)
+    if cls is PPOPenalty:
+        assert "there is no clip" in texts(figure)
+    else:
+        assert line(clip, "minibatch")[1] == trace.column("clip_fraction").tolist()
+    save(figure, tmp_path)
+
+
+def test_an_update_that_stopped_in_its_first_minibatches_is_drawn(tmp_path: Path) -> None:
+    figure = plot_update(build(PPOClip, max_kl=1e-9).learn(ROLLOUT).last_update)
+    assert "Inside one update stopped early after 0.5 epochs" in texts(figure)
+    save(figure, tmp_path)
+
+
+# -------------------------------------------------------------------------------------------- callback and command
+
+
+def test_tensorboard_shows_the_figure(tmp_path: Path) -> None:
+    model = build(PPOPenalty, tensorboard_log=str(tmp_path))
+    model.learn(5 * ROLLOUT, callback=TrustRegionFigure(every=2), tb_log_name="run")
+    events = EventAccumulator(str(tmp_path / "run_1")).Reload()
+    images = events.Images("trust_region/figure")
+    assert [image.step for image in images] == [100, 200, 250]  # every second update, and the end
+    assert images[0].encoded_image_string.startswith(b"\x89PNG")
+    assert (images[0].width, images[0].height) > (500, 500)
+    assert "train/kl_divergence" in events.Tags()["scalars"]
+    assert (tmp_path / "run_1" / "trust_region.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figure_needs_no_tensorboard(tmp_path: Path) -> None:
+    model = build(PPOClip)
+    model.set_logger(configure(str(tmp_path / "log"), ["csv", "json"]))
+    callback = TrustRegionFigure(every=10, path=tmp_path / "figures" / "run.svg")
+    model.learn(ROLLOUT, callback=callback)
+    assert "<svg" in (tmp_path / "figures" / "run.svg").read_text()
+    written = (tmp_path / "figures" / "run.svg").stat().st_mtime_ns
+    callback.on_training_end()  # rl-zoo3 calls it once more
+    assert (tmp_path / "figures" / "run.svg").stat().st_mtime_ns == written
+
+
+def test_bad_figure_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`every` must be an integer >= 1, got 0"):
+        TrustRegionFigure(every=0)
+    with pytest.raises(ValueError, match="must end in .png, .svg, .pdf, got '.*run.jpg'"):
+        TrustRegionFigure(path=tmp_path / "run.jpg")
+    assert check_ending("A.PDF") == Path("A.PDF")
+    (tmp_path / "folder.png").mkdir()
+    model = build(PPOClip)
+    with pytest.raises(ValueError, match="`path` must be a file that can be written"):
+        model.learn(ROLLOUT, callback=TrustRegionFigure(path=tmp_path / "folder.png"))
+    assert model.num_timesteps == 0
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for draw in (plot_clip_objective, lambda: plot_trust_region([table([0.1])])):
+        with pytest.raises(ImportError, match=r'pip install "sb3-ppo-variants\[plots\]"'):
+            draw()
+    model = build(PPOClip)
+    with pytest.raises(ImportError, match="figures need matplotlib"):
+        model.learn(ROLLOUT, callback=TrustRegionFigure(path=tmp_path / "run.png"))
+    assert model.num_timesteps == 0
+
+
+def test_importing_the_package_imports_no_plotting() -> None:
+    modules = [
+        "sb3_ppo_variants",
+        "sb3_ppo_variants.callbacks",
+        "sb3_ppo_variants.plots",
+        "sb3_ppo_variants.figures.command",
+    ]
+    script = f"""
+import importlib, sys
+for name in {modules}:
+    importlib.import_module(name)
+assert not [name for name in sys.modules if name.split(".")[0] in ("matplotlib", "rl_zoo3")]
+"""
+    assert all(importlib.util.find_spec(name) for name in modules)
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
+    monkeypatch.setattr(sys, "argv", ["sb3-ppo-variants", "plot", *map(str, arguments)])
+    main()
+
+
+def test_the_command_draws_every_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = set(sys.modules)
+    runs = [tmp_path / f"{seed}.csv" for seed in range(2)]
+    for seed, path in enumerate(runs):
+        build(PPOPenalty, seed=seed).learn(2 * ROLLOUT, callback=TrustRegionRecorder(path, minibatches=True))
+    run_command(monkeypatch, "clip-objective", "--out", tmp_path / "a.svg", "--beta", 3)
+    run_command(monkeypatch, "trust-region", *runs, "--out", tmp_path / "new" / "b.pdf", "--title", "Two seeds")
+    run_command(monkeypatch, "update", runs[0], "--out", tmp_path / "c.png", "--update", 1)
+    assert "<svg" in (tmp_path / "a.svg").read_text()
+    assert (tmp_path / "new" / "b.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    imported = sys.modules.keys() - before
+    assert not [name for name in imported if name.startswith("rl_zoo3")]  # it would patch Gymnasium
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trust-region", "none.csv", "--out", "x.png"], "No such file"),
+        (["trust-region", "other.csv", "--out", "x.png"], "must have the columns of TrustRegionRecorder"),
+        (["trust-region", "empty.csv", "--out", "x.png"], "every run must hold an update"),
+        (["update", "empty.csv", "--out", "x.png"], "must hold an update"),
+        (["clip-objective", "--out", "x.gif"], "must end in .png, .svg, .pdf"),
+        (["clip-objective", "--out", "x.png", "--dual-clip", "0.5"], "`dual_clip` must be > 1"),
+    ],
+)
+def test_the_command_says_what_is_wrong(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("other.csv").write_text("a,b\n1,2\n")
+    Path("empty.csv").write_text("")
+    with pytest.raises(SystemExit, match=message):
+        run_command(monkeypatch, *arguments)
+    assert not Path("x.png").exists()

@@ -1,0 +1,292 @@
+"""NaN and infinity are found before a parameter is harmed, wherever they come from, and the model can be saved."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from environments import TinyEnv
+from hosts import VARIANTS, build, nine_classes
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_ppo_variants import NonFiniteUpdateError, PPOClip, PPOPenalty
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
+
+N_STEPS, N_ENVS = 25, 2
+ROLLOUT = N_STEPS * N_ENVS  # minibatches of 16, 16, 16 and 2
+STEPS_PER_UPDATE = 12  # three epochs
+KINDS = ["observation", "reward", "logit", "gradient"]
+
+pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+
+
+class FaultyEnv(TinyEnv):
+    """Returns one bad number, in its reward or its observation, at one step counted over all episodes.
+
+    A bad observation comes with the first step from there on that ends no episode: nobody sees the last one of an
+    episode unless a time limit ended it.
+    """
+
+    def __init__(self, kind: str = "", at: int = -1, value: float = math.nan, action: str = "discrete"):
+        super().__init__(action)
+        self.kind, self.at, self.value, self.total = kind, at, value, 0
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        self.total += 1
+        if 0 <= self.at <= self.total and self.kind == "observation" and not (terminated or truncated):
+            observation = observation.copy()
+            observation[1] = self.value
+            self.at = -1
+        if self.total == self.at and self.kind == "reward":
+            reward = self.value
+        return observation, reward, terminated, truncated, info
+
+
+def faulty(kind: str, at: int, env: int = 1, **settings: Any) -> DummyVecEnv:
+    make: list[Callable[[], TinyEnv]] = [FaultyEnv] * N_ENVS
+    make[env] = lambda: FaultyEnv(kind, at, **settings)
+    return DummyVecEnv(make)
+
+
+def at_call(n: int, function: Callable[..., Any], spoil: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Spoil the result of the n-th call of a function, counted from 1."""
+    calls = 0
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        result = function(*args, **kwargs)
+        return spoil(result) if calls == n else result
+
+    return wrapped
+
+
+def with_nan(tensor: th.Tensor, value: float = math.nan) -> th.Tensor:
+    flat = tensor.flatten()
+    hole = th.zeros_like(flat, dtype=th.bool)
+    hole[len(flat) // 2] = True
+    return flat.masked_fill(hole, value).view_as(tensor)
+
+
+def inject(kind: str, model: Any, n: int, monkeypatch: pytest.MonkeyPatch, value: float = math.nan) -> None:
+    """Spoil one logit of the n-th forward pass of the network, or one gradient of the n-th step of the update."""
+    if kind == "logit":
+        model.policy.action_net.register_forward_hook(at_call(n, lambda _, __, out: out, lambda o: with_nan(o, value)))
+        spoil = lambda result: (with_nan(result[0], value), result[1])  # noqa: E731
+        monkeypatch.setattr(MlpTrunk, "forward", at_call(n, MlpTrunk.forward, spoil))
+    if kind == "gradient":
+        model.policy.value_net.weight.register_hook(at_call(n, lambda g: g, lambda g: with_nan(g, value)))
+
+        def spoil_flat(adam: FlatAdam) -> None:
+            adam.gradient[5] = value
+
+        step, spoil_at_n = FlatAdam.step, at_call(n, lambda adam: adam, spoil_flat)
+
+        def spoiled(adam: FlatAdam, limit: float, loss: th.Tensor) -> th.Tensor:
+            spoil_at_n(adam)
+            return step(adam, limit, loss)
+
+        monkeypatch.setattr(FlatAdam, "step", spoiled)
+
+
+def remember_steps(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, th.Tensor]]:
+    """Keep a copy of all parameters after every step that was taken."""
+    copies = [snapshot(model)]
+
+    def keep(result: Any = None) -> Any:
+        copies.append(snapshot(model))
+        return result
+
+    model.policy.optimizer.register_step_post_hook(lambda *_: keep())
+    flat_step = FlatAdam.step
+
+    def step(self: FlatAdam, limit: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        norm, skipped = flat_step(self, limit, loss)
+        return (norm, skipped) if skipped else keep((norm, skipped))
+
+    monkeypatch.setattr(FlatAdam, "step", step)
+    return copies
+
+
+def check_on_device(acceleration: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let eager steps carry the check on the device, as on a GPU, instead of reading numbers, as on the CPU."""
+    if acceleration.endswith("on the device"):
+        make = FlatAdam.__init__
+
+        def make_checking(self: FlatAdam, policy: Any) -> None:
+            make(self, policy)
+            self.checks_on_device = True
+
+        monkeypatch.setattr(FlatAdam, "__init__", make_checking)
+
+
+def snapshot(model: Any) -> dict[str, th.Tensor]:
+    return {name: value.clone() for name, value in model.policy.state_dict().items()}
+
+
+def assert_usable(model: Any, path: Path) -> None:
+    """Parameters and optimiser state are finite; the model saves, loads and predicts."""
+    assert all(bool(th.isfinite(value).all()) for value in model.policy.state_dict().values())
+    for state in model.policy.optimizer.state_dict()["state"].values():
+        assert all(bool(th.isfinite(value).all()) for value in state.values())
+    model.save(path)
+    loaded = type(model).load(path, device="cpu")
+    observation = np.linspace(-1, 1, 4, dtype=np.float32)
+    expected = model.predict(observation, deterministic=True)[0]
+    np.testing.assert_array_equal(loaded.predict(observation, deterministic=True)[0], expected)
+
+
+def one_trial(cls: type[Any], kind: str, seed: int, path: Path, monkeypatch: pytest.MonkeyPatch, **how: Any) -> str:
+    """Inject one NaN or infinity at a random place of three updates and return the error's message."""
+    rng = np.random.default_rng(seed)
+    minus_infinity = () if kind == "logit" else (-math.inf,)  # as a logit it is legal: a choice that is ruled out
+    value = float(rng.choice([math.nan, math.inf, *minus_infinity]))
+    # At least one whole update before, and early enough in the third that something follows.
+    at = int(rng.integers(N_STEPS + 1, 3 * N_STEPS - 5))
+    n = int(rng.integers(STEPS_PER_UPDATE + 1, 2 * STEPS_PER_UPDATE))
+    env = faulty(kind, at, env=int(rng.integers(N_ENVS)), value=value)
+    model = build(cls, env=env, max_kl=None, **how)
+    inject(kind, model, n, monkeypatch, value)
+    copies = remember_steps(model, monkeypatch)
+    with pytest.raises(NonFiniteUpdateError) as caught:
+        model.learn(3 * ROLLOUT)
+    assert all(th.equal(value, snapshot(model)[name]) for name, value in copies[-1].items())
+    assert_usable(model, path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager", "eager on the device"])
+@pytest.mark.parametrize("kind", KINDS)
+@nine_classes
+def test_found_before_a_parameter_is_harmed(
+    cls: type[Any], kind: str, acceleration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_on_device(acceleration, monkeypatch)
+    for seed in range(2):
+        with monkeypatch.context() as patch:
+            message = one_trial(cls, kind, seed, tmp_path / "model", patch, acceleration=acceleration.split()[0])
+        assert "Likely causes, in order: " in message
+        assert "timestep" in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@nine_classes
+def test_found_in_fifty_trials(cls: type[Any], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(50):
+        with monkeypatch.context() as patch:
+            one_trial(cls, kind, seed, tmp_path / "model", patch, acceleration=("eager", "off")[seed % 2])
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@pytest.mark.parametrize(("kind", "name"), [("reward", "rewards"), ("observation", "observations")])
+def test_the_message_names_timestep_and_environment(kind: str, name: str, acceleration: str) -> None:
+    model = build(PPOPenalty, env=faulty(kind, at=30, env=1), acceleration=acceleration)
+    with pytest.raises(NonFiniteUpdateError) as caught:
+        model.learn(2 * ROLLOUT)
+    # The 30th step of the second environment; what it observes is stored, and acted on, one step later.
+    if acceleration == "off" and kind == "observation":
+        assert "nan in the last observation of environment 1 while collecting the rollout at timestep 60" in str(
+            caught.value
+        )
+        assert isinstance(caught.value.__cause__, (ValueError, RuntimeError))  # of torch, validating or not
+    else:
+        timestep, step = (60, 4) if kind == "reward" else (62, 5)
+        assert f"nan in the {name} of environment 1 at timestep {timestep} (step {step} of the rollout)" in str(
+            caught.value
+        )
+    assert model._n_updates == 3  # epochs of the first update only
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+def test_the_message_names_minibatch_and_quantities(acceleration: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(PPOClip, acceleration=acceleration, clip_range_vf=0.2)
+    inject("gradient", model, 7, monkeypatch)
+    with pytest.raises(
+        NonFiniteUpdateError, match=r"^grad_norm = nan in minibatch 2 of epoch 1 of the update at times"
+    ):
+        model.learn(ROLLOUT)
+
+
+def test_rewards_too_large_for_float32_are_named() -> None:
+    model = build(PPOClip, env=DummyVecEnv([lambda: TinyEnv(reward_scale=1e30)] * 2))
+    with pytest.raises(NonFiniteUpdateError, match=r"value_loss = inf, loss = .* in minibatch 0 of epoch 0"):
+        model.learn(ROLLOUT)
+
+
+def test_an_error_that_has_nothing_to_do_with_it_passes_unchanged() -> None:
+    class Broken(TinyEnv):
+        def step(self, action: Any) -> Any:
+            raise RuntimeError("the simulator is gone")
+
+    with pytest.raises(RuntimeError, match="the simulator is gone"):
+        build(PPOClip, env=DummyVecEnv([Broken])).learn(ROLLOUT)
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager", "eager on the device"])
+@nine_classes
+def test_skip_leaves_the_minibatch_out_and_counts_it(
+    cls: type[Any], acceleration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_on_device(acceleration, monkeypatch)
+    model = build(cls, acceleration=acceleration.split()[0], on_nonfinite="skip", max_kl=None)
+    inject("gradient", model, 7, monkeypatch)
+    copies = remember_steps(model, monkeypatch)
+    model.learn(ROLLOUT)
+
+    assert len(copies) == 1 + STEPS_PER_UPDATE - 1
+    assert model.logger.name_to_value["train/skipped_minibatches"] == 1
+    assert [int(i) for i in np.flatnonzero(model.last_update.column("skipped"))] == [6]
+    assert math.isfinite(model.last_update.mean("grad_norm"))
+    assert all(math.isfinite(v) for k, v in model.logger.name_to_value.items() if k.startswith("train/"))
+    steps = {int(state["step"]) for state in model.policy.optimizer.state_dict()["state"].values()}
+    assert steps == {STEPS_PER_UPDATE - 1}
+    assert_usable(model, tmp_path / "model")
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+def test_skip_gives_up_when_more_than_half_of_an_update_is_bad(acceleration: str) -> None:
+    # A NaN reward spoils the advantages of all earlier steps of its environment: at episode ends it is multiplied by 0.
+    few, many = (faulty("reward", at=at) for at in (1, N_STEPS))
+    some = build(PPOClip, env=few, acceleration=acceleration, on_nonfinite="skip")
+    some.learn(ROLLOUT)
+    assert some.logger.name_to_value["train/skipped_minibatches"] == 3  # one in each epoch
+
+    much = build(PPOClip, env=many, acceleration=acceleration, on_nonfinite="skip")
+    with pytest.raises(NonFiniteUpdateError, match=r"\d+ minibatches of this update were skipped"):
+        much.learn(ROLLOUT)
+    assert much._n_updates < 3
+    assert all(bool(th.isfinite(value).all()) for value in much.policy.state_dict().values())
+
+
+def test_training_goes_on_after_the_error() -> None:
+    model = build(PPOPenalty, env=faulty("reward", at=30))
+    with pytest.raises(NonFiniteUpdateError):
+        model.learn(4 * ROLLOUT)
+    model.learn(ROLLOUT, reset_num_timesteps=False)
+    assert model.last_update.epochs_done > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_nonfinite", ["raise", "skip"])
+@pytest.mark.parametrize("name", ["PPOClip", "PPOPenalty"])
+def test_compiled_steps_are_guarded(name: str, on_nonfinite: str, tmp_path: Path) -> None:
+    """The graph sees a NaN return in the data itself: one minibatch of an epoch is bad."""
+    env = faulty("reward", at=1, env=0)
+    settings = {"n_steps": 32, "batch_size": 16, "on_nonfinite": on_nonfinite, "max_kl": None}
+    model = build(VARIANTS[name], env=env, acceleration="compile", **settings)
+    if on_nonfinite == "raise":
+        with pytest.raises(NonFiniteUpdateError, match="rewards of environment 0"):
+            model.learn(64)
+        return
+    model.learn(64)
+    assert model.acceleration_report()["graph"] == "torch.compile"
+    assert model.logger.name_to_value["train/skipped_minibatches"] == 3  # one in each epoch
+    steps = {int(state["step"]) for state in model.policy.optimizer.state_dict()["state"].values()}
+    assert steps == {9}
+    assert_usable(model, tmp_path / "model")

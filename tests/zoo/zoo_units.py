@@ -1,0 +1,334 @@
+"""Parts of the zoo integration, each in the same process: test_zoo.py runs this file in one of its own.
+
+Importing rl_zoo3 replaces Gymnasium's TimeLimit for the whole process, and takes seconds.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import optuna
+import pytest
+import rl_zoo3
+import yaml
+from environments import make_vec_env
+from gymnasium.envs.classic_control import CartPoleEnv
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import SimpleLinearSchedule
+from sqlalchemy.exc import OperationalError
+
+from sb3_ppo_variants import PPOClip, PPOPenalty
+from sb3_ppo_variants.cli import main
+from sb3_ppo_variants.zoo import ALGORITHMS, register
+from sb3_ppo_variants.zoo.experiment_manager import create_tables
+from sb3_ppo_variants.zoo.hyperparameters import check_keys, find_source, hyperparams_folder, our_schedules
+
+register()
+
+PLAIN = [name for name in ALGORITHMS if name.count("_lstm") + name.count("_mask") == 0]
+
+
+class NaNReward(CartPoleEnv):
+    """Its rewards are no numbers."""
+
+    def step(self, action: Any) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, float("nan"), *rest
+
+
+def command(*arguments: str) -> None:
+    """Run the command line in this process and in the working folder."""
+    sys.argv = ["sb3-ppo-variants", *arguments]
+    main()
+
+
+def train(algo: str, env: str, *arguments: str, steps: int = 64) -> None:
+    common = ["--algo", algo, "--env", env, "-n", str(steps), "--eval-freq", "-1", "-f", "logs", "--verbose", "0"]
+    command("train", *common, *arguments)
+
+
+@pytest.fixture(autouse=True)
+def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------------ entries
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_every_entry_of_our_files_has_known_keys(algo: str) -> None:
+    entries = yaml.safe_load((hyperparams_folder() / f"{algo}.yml").read_text()) or {}
+    assert entries or algo.endswith("_mask")
+    assert "default" not in entries  # it would keep environments from the zoo's entries
+    for env, entry in entries.items():
+        assert env == "atari" or env in gym.registry
+        check_keys(algo, entry, env)
+
+
+@pytest.mark.parametrize("algo", PLAIN)
+def test_first_environments_are_listed(algo: str) -> None:
+    entries = yaml.safe_load((hyperparams_folder() / f"{algo}.yml").read_text())
+    assert {"CartPole-v1", "Pendulum-v1", "HalfCheetah-v5", "atari"} <= set(entries)
+
+
+@pytest.mark.parametrize(
+    ("algo", "env", "atari", "file", "dropped"),
+    [
+        ("ppo_clip", "CartPole-v1", False, "ppo_clip.yml", set()),
+        ("ppo_clip", "MountainCar-v0", False, "ppo.yml", set()),
+        ("ppo_penalty", "MountainCar-v0", False, "ppo.yml", {"clip_range"}),
+        ("ppo_penalty", "ALE/Pong-v5", True, "ppo_penalty.yml", set()),
+        ("ppo_penalty_lstm", "Acrobot-v1", False, "ppo_lstm.yml", {"clip_range"}),
+        ("ppo_clip_lstm", "ALE/Pong-v5", True, "ppo_lstm.yml", set()),
+        ("ppo_clip_mask", "CartPole-v1", False, "ppo.yml", {"use_sde", "sde_sample_freq"}),
+        ("ppo_penalty_mask", "CartPole-v1", False, "ppo.yml", {"clip_range", "use_sde", "sde_sample_freq"}),
+    ],
+)
+def test_source_of_an_environment(algo: str, env: str, atari: bool, file: str, dropped: set[str]) -> None:
+    source = find_source(algo, env, atari)
+    assert source.path.name == file
+    assert source.is_fallback == (file in ("ppo.yml", "ppo_lstm.yml"))
+    assert set(source.dropped) == dropped
+
+
+def test_clip_range_given_on_the_command_line_survives_the_fallback(capsys: pytest.CaptureFixture[str]) -> None:
+    train("ppo_penalty", "MountainCar-v0", "-params", "clip_range:0.3", "n_steps:64", "n_envs:1")
+    output = capsys.readouterr().out
+    assert "left out" not in output
+    model: Any = PPOPenalty.load("logs/ppo_penalty/MountainCar-v0_1/MountainCar-v0.zip")
+    assert model.clip_range(0.5) == pytest.approx(0.3)
+
+
+def test_unlisted_environment_without_entry_in_conf_file_ends_with_an_error() -> None:
+    Path("mine.yml").write_text("CartPole-v1:\n  n_timesteps: 64\n  policy: MlpPolicy\n")
+    with pytest.raises(ValueError, match=r"Hyperparameters not found for ppo_clip-Acrobot-v1 in mine\.yml"):
+        train("ppo_clip", "Acrobot-v1", "--conf-file", "mine.yml")
+
+
+# ---------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_argument_of_another_algorithm_names_file_environment_and_key() -> None:
+    Path("mine.yml").write_text("CartPole-v1:\n  n_timesteps: 64\n  policy: MlpPolicy\n  initial_beta: 2.0\n")
+    message = (
+        r"mine\.yml, CartPole-v1: `initial_beta` is not an argument of ppo_clip; it is an argument of ppo_penalty,"
+    )
+    with pytest.raises(ValueError, match=message):
+        train("ppo_clip", "CartPole-v1", "--conf-file", "mine.yml")
+    assert not Path("logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("clip_rnage", "did you mean `clip_range`"),
+        ("seed", "the command line sets it: --seed"),
+        ("cg_max_steps", "it is an argument of trpo"),
+        ("zzz", "known are acceleration, adapt_after"),
+    ],
+)
+def test_unknown_hyperparameter_on_the_command_line_gets_a_hint(key: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=f"^-params: `{key}` is not an argument of ppo_penalty; {hint}"):
+        train("ppo_penalty", "CartPole-v1", "-params", f"{key}:1")
+
+
+@pytest.mark.parametrize("algo", ["ppo_penalyt", "pop"])
+def test_unknown_algorithm_gets_the_closest_one(algo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        train(algo, "CartPole-v1")
+    assert error.value.code == 2
+    closest = {"ppo_penalyt": "ppo_penalty", "pop": "ppo"}[algo]
+    assert f"unknown algorithm {algo!r}, did you mean {closest!r}?" in capsys.readouterr().err
+
+
+def test_unknown_environment_gets_the_closest_one() -> None:
+    with pytest.raises(ValueError, match="CartPol-v1 not found in gym registry, you maybe meant CartPole-v1"):
+        train("ppo_penalty", "CartPol-v1")
+
+
+def test_missing_agent_is_refused_with_the_models_that_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(path: Path) -> str:
+        with pytest.raises(SystemExit) as error:
+            train("ppo_penalty", "CartPole-v1", "-i", str(path))
+        assert error.value.code == 2
+        return capsys.readouterr().err.removeprefix("error: -i takes the .zip file of a model, got ").strip()
+
+    assert refused(tmp_path / "missing.zip") == f"'{tmp_path / 'missing.zip'}'; in {tmp_path} there is no .zip file"
+    PPOClip("MlpPolicy", "CartPole-v1").save(tmp_path / "there.zip")
+    for path in (tmp_path / "missing.zip", tmp_path / "there", tmp_path):
+        assert refused(path) == f"'{path}'; in {tmp_path} there is {tmp_path / 'there.zip'}"
+
+
+@pytest.mark.parametrize("value", ["lin_0.01", "lin_1", "", "[1"])
+def test_value_that_is_no_expression_is_refused_by_name(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        train("ppo_penalty", "CartPole-v1", "-params", "n_epochs:2", f"target_kl:{value}")
+    assert error.value.code == 2
+    message = capsys.readouterr().err
+    assert f"got 'target_kl:{value}'; text needs quotes of its own: \"target_kl:'{value}'\"" in message
+
+
+def test_values_are_read_as_the_zoo_reads_them() -> None:
+    train(
+        "ppo_penalty",
+        "CartPole-v1",
+        "-params",
+        "n_epochs: 2",
+        "target_kl:'lin_0.02'",
+        "policy_kwargs:dict(net_arch=[8])",
+    )
+    model: Any = PPOPenalty.load("logs/ppo_penalty/CartPole-v1_1/CartPole-v1.zip")
+    assert model.n_epochs == 2 and model.policy_kwargs["net_arch"] == [8]
+
+
+@pytest.mark.parametrize(
+    ("saved", "resumed", "names"),
+    [("ppo_clip", "ppo_penalty", "PPOClip"), ("ppo", "ppo_penalty", "PPO"), ("ppo_penalty", "ppo", "PPOPenalty")],
+)
+def test_agent_of_another_class_is_refused(saved: str, resumed: str, names: str) -> None:
+    rl_zoo3.ALGOS[saved]("MlpPolicy", "CartPole-v1").save("agent.zip")
+    with pytest.raises(ValueError, match=rf"agent\.zip must hold a model of .*, got '{names}'"):
+        train(resumed, "CartPole-v1", "-i", "agent.zip")
+
+
+def test_environment_without_masks_is_refused_before_training() -> None:
+    with pytest.raises(ValueError, match=r"ppo_clip_mask needs .* action_masks\(\), got CartPole-v1 .* use ppo_clip,"):
+        train("ppo_clip_mask", "CartPole-v1")
+
+
+# ---------------------------------------------------------------------------------------------------------- schedules
+
+
+def test_our_schedules_become_linear_and_numbers_stay() -> None:
+    ours = our_schedules({"ent_coef": "lin_0.01", "vf_coef": 0.5, "target_kl": "lin_2e-2", "clip_range": "lin_0.2"})
+    assert set(ours) == {"ent_coef", "target_kl"}
+    assert isinstance(ours["ent_coef"], SimpleLinearSchedule)
+    assert ours["ent_coef"](0.5) == pytest.approx(0.005)
+    assert ours["target_kl"](0.25) == pytest.approx(0.005)
+
+
+def test_none_is_kept_from_the_zoo() -> None:
+    assert our_schedules({"clip_range": None, "clip_range_vf": None, "ent_coef": 0.0}) == {
+        "clip_range": None,
+        "clip_range_vf": None,
+    }
+
+
+@pytest.mark.parametrize("key", ["ent_coef", "vf_coef", "target_kl", "clip_range_upper", "clip_range", "learning_rate"])
+@pytest.mark.parametrize("value", ["lin_x", "lin0.01", "exp_0.01", "1e-3", ""])
+def test_malformed_schedule_names_key_and_value(key: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"`{key}` must be a number or a schedule .* got '{value}'"):
+        our_schedules({key: value})
+
+
+def test_trained_model_has_the_schedules_of_its_entry() -> None:
+    Path("mine.yml").write_text(
+        "CartPole-v1: {n_timesteps: 64, policy: MlpPolicy, n_steps: 32, batch_size: 32, ent_coef: lin_0.02, "
+        "vf_coef: lin_0.4, target_kl: lin_0.1, clip_range: lin_0.2, clip_range_upper: lin_0.3, clip_range_vf: null}"
+    )
+    train("ppo_clip", "CartPole-v1", "--conf-file", "mine.yml")
+    model: Any = PPOClip.load("logs/ppo_clip/CartPole-v1_1/CartPole-v1.zip")
+    names = ("ent_coef", "vf_coef", "target_kl", "clip_range", "clip_range_upper")
+    assert [getattr(model, name)(0.5) for name in names] == pytest.approx([0.01, 0.2, 0.05, 0.1, 0.15])
+    assert model.clip_range_vf is None
+
+
+# -------------------------------------------------------------------------------------------------------- conf files
+
+
+@pytest.mark.parametrize(
+    ("algo", "name"),
+    [
+        *((name, "ppo.yml") for name in ALGORITHMS if not name.endswith("_mask")),
+        ("ppo_penalty", "python file"),
+        ("ppo_penalty", "module"),
+    ],
+)
+def test_explicit_conf_file_is_used_as_it_is(
+    algo: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conf = str(Path(rl_zoo3.__file__).parent / "hyperparams" / "ppo.yml")
+    entry = {"n_timesteps": 64, "policy": "MlpPolicy", "clip_range": "lin_0.2"}
+    if name != "ppo.yml":
+        conf = "own_settings" + (".py" if name == "python file" else "")
+        Path("own_settings.py").write_text(f"hyperparams = {{'CartPole-v1': {entry}}}\n")
+        monkeypatch.syspath_prepend(str(Path.cwd()))
+        monkeypatch.delitem(sys.modules, "own_settings", raising=False)
+    shrink = ["-params", "n_steps:16", "batch_size:16", "n_epochs:1", "n_envs:1"]
+    train(algo, "CartPole-v1", "--conf-file", conf, *shrink)
+    output = capsys.readouterr().out
+    assert f"Loading hyperparameters from: {conf}" in output
+    assert "No entry" not in output
+    model: Any = rl_zoo3.ALGOS[algo].load(f"logs/{algo}/CartPole-v1_1/CartPole-v1.zip")
+    assert model.clip_range(0.5) == pytest.approx(0.1)  # kept: a file that is named is not changed
+
+
+# ------------------------------------------------------------------------------------------------------ search spaces
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_sampled_arguments_make_a_model_and_come_back_from_the_trial(algo: str) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3))
+    for _ in range(5):
+        trial = study.ask()
+        sampled = HYPERPARAMS_SAMPLER[algo](trial, 2, 2, {})
+        assert HYPERPARAMS_CONVERTER[algo](trial.params) == sampled
+        policy = "MlpLstmPolicy" if algo.endswith("_lstm") else "MlpPolicy"
+        model = ALGORITHMS[algo](policy, make_vec_env(), **{**sampled, "n_steps": 4})  # type: ignore[arg-type]
+        assert model.get_parameters()
+
+
+def test_search_spaces_hold_what_each_algorithm_adds() -> None:
+    def names(algo: str) -> set[str]:
+        trial = optuna.create_study().ask()
+        HYPERPARAMS_SAMPLER[algo](trial, 2, 2, {})
+        return set(trial.params)
+
+    shared = names("ppo") | {"clip_range_vf", "value_loss"}
+    assert names("ppo_clip") == shared | {"clip_range_upper_factor", "dual_clip"}
+    assert names("ppo_penalty") == (shared | {"target_kl", "initial_beta", "adaptation_factor"}) - {"clip_range"}
+    assert names("ppo_adaptive_clip") == shared | {"target_kl", "adaptation_factor"}
+    for algo in PLAIN:
+        assert names(algo) == names(f"{algo}_lstm") == names(f"{algo}_mask")
+
+
+def test_study_starts_although_another_worker_creates_its_tables_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = []
+    create = optuna.storages.RDBStorage
+
+    def create_second(storage: str) -> Any:
+        attempts.append(storage)
+        if len(attempts) == 1:
+            raise OperationalError("CREATE TABLE studies", None, Exception("table studies already exists"))
+        return create(storage)
+
+    storage = "sqlite:///study.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.storages, "RDBStorage", create_second)
+        create_tables(storage)
+    assert attempts == [storage] * 2
+    assert optuna.create_study(storage=storage).trials == []
+    with pytest.raises(OperationalError, match="unable to open"):
+        create_tables("sqlite:///no/such/folder/study.db")
+
+
+def test_trial_with_nan_is_pruned_and_leaves_the_study_going(capsys: pytest.CaptureFixture[str]) -> None:
+    gym.register("NaNReward-v0", entry_point=NaNReward, max_episode_steps=20)
+    storage = "sqlite:///study.db"
+    study = ["-optimize", "--n-trials", "2", "--study-name", "study", "--storage", storage, "--no-optim-plots"]
+    with pytest.raises(ValueError, match="Record does not exist"):  # of the zoo, which then asks for the best trial
+        train("ppo_penalty", "NaNReward-v0", *study)
+    states = [trial.state for trial in optuna.load_study(study_name="study", storage=storage).trials]
+    assert states == [optuna.trial.TrialState.PRUNED] * 2
+    assert "reward" in capsys.readouterr().out
+
+
+def test_upper_clip_range_follows_the_lower_one() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"clip_range": 0.2, "clip_range_upper_factor": 1.5})
+    sampled = HYPERPARAMS_SAMPLER["ppo_clip"](study.ask(), 2, 2, {})
+    assert sampled["clip_range_upper"] == pytest.approx(0.3)
+    assert "clip_range_upper_factor" not in sampled
