@@ -11,10 +11,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
-from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
-from sb3_ppo_variants.arguments import checks
-from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.extend import AdaptiveClipMixin, Number, PolicyUpdateMixin, check_positive
 
 
 class RollbackMixin(PolicyUpdateMixin):
@@ -26,12 +23,14 @@ class RollbackMixin(PolicyUpdateMixin):
 
     def check_arguments(self) -> None:
         super().check_arguments()
-        checks.check_positive(self, "rollback", "use PPOClip for a flat objective outside the range")
+        check_positive(self, "rollback", "use PPOClip for a flat objective outside the range")
 
     def update_coefficients(self) -> dict[str, Number]:
         return {**super().update_coefficients(), "rollback": self.scheduled("rollback", self.rollback)}
 
-    def surrogate(self, ratio: th.Tensor, advantages: th.Tensor, coefficients: dict[str, Number]) -> th.Tensor:
+    def surrogate(
+        self, ratio: th.Tensor, advantages: th.Tensor, kl: th.Tensor | None, coefficients: dict[str, Number]
+    ) -> th.Tensor:
         clipped = th.clamp(ratio, 1 - coefficients["clip_range"], 1 + coefficients["clip_range_upper"])
         rolled_back = clipped - coefficients["rollback"] * (ratio - clipped)
         return th.min(ratio * advantages, rolled_back * advantages)

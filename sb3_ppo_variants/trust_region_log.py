@@ -102,7 +102,7 @@ def text_of_update(model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: 
     trace: UpdateTrace | None = getattr(model, "last_update", None)
     if trace is None:
         return whole
-    unused = set() if model.needs_old_distribution() else {"kl_divergence"}  # type: ignore[attr-defined]  # has a trace
+    unused = set() if model.update_rules().needs_old_distribution else {"kl_divergence"}  # type: ignore[attr-defined]  # has a trace
     unused |= {"value_clip_fraction"} if model.clip_range_vf is None else set()  # type: ignore[attr-defined]
     tables = [*([_minibatches_of(trace)] if minibatches else []), _epochs_of(trace)]
     place = _place(model, logged, number)

@@ -10,6 +10,7 @@ from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.update.controllers import Adjustment, BandController
 from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.update.rules import UpdateRules
 
 
 class AdaptiveUpdateMixin(PolicyUpdateMixin):
@@ -70,16 +71,14 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         """Say whether the KL moves the coefficient: if not, ``max_kl="target"`` does not stop updates either."""
         return self.kl_tolerance < math.inf and not self.steered_from_outside
 
+    def update_rules(self) -> UpdateRules:
+        adapts = self.adapts()
+        return super().update_rules()._replace(kl_every_epoch=adapts and self.adapt_after == "epoch", kl_decides=adapts)
+
     def kl_limit(self) -> float | None:
         if self.max_kl == "target":
             return self.current_target_kl() if self.adapts() else None
         return super().kl_limit()
-
-    def decides_on_kl(self) -> bool:
-        return self.adapts()
-
-    def watches_kl(self) -> bool:
-        return (self.adapts() and self.adapt_after == "epoch") or super().watches_kl()
 
     def after_epoch(self, kl: float, progress: float) -> None:
         if self.adapt_after == "epoch":

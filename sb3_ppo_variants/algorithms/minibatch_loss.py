@@ -1,14 +1,16 @@
 """The loss of one minibatch: its terms, and the numbers in it that change over training."""
 
 import math
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import Schedule
 
-from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters, directed_kl
+from sb3_ppo_variants.update.distributions import Slopes
+from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters
 from sb3_ppo_variants.update.losses import (
     Number,
     ValueClipping,
@@ -18,15 +20,31 @@ from sb3_ppo_variants.update.losses import (
     normalize_advantages,
     outside_clip_range,
     value_errors,
+    value_slopes,
 )
 from sb3_ppo_variants.update.policy_evaluation import Evaluation, valid_steps
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
 
-class LossMixin(OnPolicyAlgorithm):
-    """What an update minimises; a variant overrides ``update_coefficients``, ``surrogate`` or ``kl_penalty``."""
+class Penalty(NamedTuple):
+    """What is added to a loss for the KL divergence of its minibatch.
 
-    penalizes_kl: ClassVar[bool] = False
+    :param value: scalar
+    :param slope: derivative of the value by the KL; None to have it differentiated
+    """
+
+    value: th.Tensor
+    slope: Number | None = None
+
+
+class LossMixin(OnPolicyAlgorithm):
+    """What an update minimises; a variant overrides some of the terms."""
+
+    kl_in_loss: ClassVar[bool] = False
+    """Whether ``surrogate``, ``kl_penalty`` or ``extra_loss`` uses the KL divergence."""
+    extra_metric_names: ClassVar[tuple[str, ...]] = ()
+    """Of what ``extra_metrics`` returns; their means over an update are logged as ``train/<name>``."""
+
     kl_direction: KLDirection = "forward"
     clip_range: Any  # the host turns a float into a FloatSchedule
     clip_range_vf: Any
@@ -36,6 +54,55 @@ class LossMixin(OnPolicyAlgorithm):
     value_clip_scale: Literal["absolute", "return_std"]
     value_loss: ValueLoss
 
+    # ------------------------------------------------------------------------------------------ terms, to be overridden
+
+    def surrogate(
+        self, ratio: th.Tensor, advantages: th.Tensor, kl: th.Tensor | None, coefficients: dict[str, Number]
+    ) -> th.Tensor:
+        """Compute the objective of each sample, to be maximised: by default PPO's clipped one.
+
+        :param ratio: new over old probability of the action, shape (n_batch,)
+        :param advantages: shape (n_batch,)
+        :param kl: exact KL divergence of each state, shape (n_batch,); None unless it is measured, see ``kl_in_loss``
+        :param coefficients: of this epoch
+        :return: shape (n_batch,)
+        """
+        c = coefficients
+        return clipped_surrogate(ratio, advantages, c["clip_range"], c["clip_range_upper"], c.get("dual_clip"))
+
+    def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> Penalty | None:
+        """Compute what is added to the loss for a KL divergence; called only if ``kl_in_loss``.
+
+        :param kl: exact KL of the minibatch, scalar
+        :param coefficients: of this epoch
+        :return: None for nothing
+        """
+        return None
+
+    def extra_loss(self, minibatch: Any, new: Evaluation, coefficients: dict[str, Number]) -> th.Tensor | None:
+        """Compute a further term of the loss, such as an auxiliary task.
+
+        :param minibatch: the host's NamedTuple
+        :param new: the current policy's evaluation of it
+        :param coefficients: of this epoch
+        :return: scalar with gradient; None for nothing
+        """
+        return None
+
+    def extra_metrics(
+        self, minibatch: Any, new: Evaluation, coefficients: dict[str, Number]
+    ) -> Mapping[str, th.Tensor]:
+        """Measure something of a minibatch before its step, without gradient.
+
+        :param minibatch: the host's NamedTuple
+        :param new: the current policy's evaluation of it
+        :param coefficients: of this epoch
+        :return: scalars by the names in ``extra_metric_names``
+        """
+        return {}
+
+    # ------------------------------------------------------------------------------------------------- the loss of them
+
     def minibatch_loss(
         self, minibatch: Any, new: Evaluation, old: Parameters | None, coefficients: dict[str, Number]
     ) -> tuple[th.Tensor, MinibatchMetrics]:
@@ -43,7 +110,7 @@ class LossMixin(OnPolicyAlgorithm):
 
         :param minibatch: the host's NamedTuple
         :param new: the current policy's evaluation of it
-        :param old: parameters of the distribution before the update, if the loss needs them
+        :param old: parameters of the distribution before the update, if the loss or a limit needs them
         :param coefficients: from :meth:`update_coefficients`
         :return: scalar loss with gradient, and its parts without
         """
@@ -52,7 +119,8 @@ class LossMixin(OnPolicyAlgorithm):
         advantages = self.advantages_of(minibatch, mask, c)
         log_ratio = new.log_prob - minibatch.old_log_prob
         ratio = th.exp(log_ratio)
-        policy_loss = -masked_mean(self.surrogate(ratio, advantages, c), mask)
+        kl, mean_kl = self._kl_of(new, old, mask)
+        policy_loss = -masked_mean(self.surrogate(ratio, advantages, kl, c), mask)
         value_range = c.get("clip_range_vf")
         errors = value_errors(
             new.values, minibatch.old_values, minibatch.returns, value_range, self.value_clipping, self.value_loss
@@ -60,18 +128,19 @@ class LossMixin(OnPolicyAlgorithm):
         value_loss = masked_mean(errors, mask)
         entropy_loss = -masked_mean(new.entropy, mask)
         loss = policy_loss + c["ent_coef"] * entropy_loss + c["vf_coef"] * value_loss
-        zero = th.zeros((), device=loss.device)
-        kl = zero
-        if old is not None:
-            with th.set_grad_enabled(self.penalizes_kl and th.is_grad_enabled()):
-                kl = masked_mean(directed_kl(new.family, old, new.parameters, self.kl_direction), mask)
-            if self.penalizes_kl:
-                loss = loss + self.kl_penalty(kl, c)
+        penalty = self.kl_penalty(mean_kl, c) if self.kl_in_loss else None
+        if penalty is not None:
+            loss = loss + penalty.value
+        extra = self.extra_loss(minibatch, new, c)
+        if extra is not None:
+            loss = loss + extra
 
         with th.no_grad():
+            zero = th.zeros((), device=loss.device)
             value_moves = zero
             if value_range is not None:
                 value_moves = masked_mean(((new.values - minibatch.old_values).abs() > value_range).float(), mask)
+            measured = self.extra_metrics(minibatch, new, c)
             metrics = MinibatchMetrics(
                 policy_loss=policy_loss.detach(),
                 value_loss=value_loss.detach(),
@@ -81,13 +150,81 @@ class LossMixin(OnPolicyAlgorithm):
                 clip_fraction=masked_mean(outside_clip_range(ratio, c["clip_range"], c["clip_range_upper"]), mask),
                 value_clip_fraction=value_moves,
                 ratio_max=(ratio if mask is None else ratio[mask]).max(),
-                kl_divergence=kl.detach(),
+                kl_divergence=mean_kl.detach(),
                 grad_norm=zero,
                 skipped=zero,
+                extra={name: measured[name] for name in self.extra_metric_names},
             )
         return loss, metrics
 
-    minibatch_loss.is_standard = True  # type: ignore[attr-defined]  # what written_gradient.py differentiates
+    def _kl_of(self, new: Evaluation, old: Parameters | None, mask: th.Tensor | None) -> tuple[Any, th.Tensor]:
+        """Compute the exact KL of each state, or None, and its mean; with gradient if the loss uses it."""
+        if old is None:
+            return None, th.zeros((), device=new.values.device)
+        with th.set_grad_enabled(self.kl_in_loss and th.is_grad_enabled()):
+            kl = new.distribution.directed_kl(old, new.parameters, self.kl_direction)
+            return kl, masked_mean(kl, mask)
+
+    def loss_slopes(
+        self,
+        minibatch: Any,
+        new: Evaluation,
+        old: Parameters | None,
+        coefficients: dict[str, Number],
+        mean_kl: th.Tensor,
+    ) -> Slopes:
+        """Differentiate :meth:`minibatch_loss` by what the policy says of each sample: see :meth:`derivative_obstacle`.
+
+        The clipped surrogate, asymmetric or dual, equals ``ratio * advantage`` or does not depend on the ratio; a
+        variant's own is differentiated by autograd, which then records nothing but that.
+
+        :param minibatch: the host's NamedTuple, without padding
+        :param new: the current policy's evaluation of it, without gradient
+        :param old: parameters of the distribution before the update, if the loss or a limit needs them
+        :param coefficients: of this epoch
+        :param mean_kl: exact KL of the minibatch, scalar
+        """
+        c, n = coefficients, len(new.values)
+        advantages = self.advantages_of(minibatch, None, c)
+        log_ratio = new.log_prob - minibatch.old_log_prob
+        kl_slope: Number | None = None
+        if type(self).surrogate is LossMixin.surrogate:
+            unclipped = advantages * th.exp(log_ratio)
+            slope = unclipped * (self.surrogate(th.exp(log_ratio), advantages, None, c) == unclipped)
+        else:
+            kl, _ = self._kl_of(new, old if self.kl_in_loss else None, None)
+            slope, kl_slope = _slopes_of(lambda r, d: self.surrogate(th.exp(r), advantages, d, c).sum(), log_ratio, kl)
+            kl_slope = None if kl_slope is None else kl_slope / -n
+        penalty = self._penalty_slope(mean_kl, c)
+        if penalty is not None:
+            kl_slope = penalty / n if kl_slope is None else kl_slope + penalty / n
+        by_value = value_slopes(
+            new.values,
+            minibatch.old_values,
+            minibatch.returns,
+            c.get("clip_range_vf"),
+            self.value_clipping,
+            self.value_loss,
+        )
+        return Slopes(slope / -n, c["ent_coef"] / -n, kl_slope, by_value * (c["vf_coef"] / n))
+
+    def _penalty_slope(self, mean_kl: th.Tensor, coefficients: dict[str, Number]) -> Number | None:
+        penalty = self.kl_penalty(mean_kl, coefficients) if self.kl_in_loss else None
+        if penalty is None or penalty.slope is not None:
+            return None if penalty is None else penalty.slope
+        with th.enable_grad():
+            leaf = mean_kl.detach().requires_grad_()
+            again = self.kl_penalty(leaf, coefficients)
+            assert again is not None  # it was a moment ago
+            (slope,) = th.autograd.grad(again.value, leaf)
+        return slope
+
+    def derivative_obstacle(self) -> str | None:
+        """Say why :meth:`loss_slopes` is not the derivative of this variant's loss; None if it is."""
+        for name in ("minibatch_loss", "loss_slopes", "extra_loss"):
+            if getattr(type(self), name) is not getattr(LossMixin, name) or name in vars(self):
+                return f"the variant has a {name}() of its own"
+        return "the KL in the loss is the reverse one" if self.kl_in_loss and self.kl_direction != "forward" else None
 
     def advantages_of(self, minibatch: Any, mask: th.Tensor | None, coefficients: dict[str, Number]) -> th.Tensor:
         """Return a minibatch's advantages, normalised as ``normalize_advantage`` says.
@@ -123,36 +260,6 @@ class LossMixin(OnPolicyAlgorithm):
             coefficients["advantage_std"] = float(advantages.std(ddof=1, dtype=np.float64))
         return coefficients
 
-    def surrogate(self, ratio: th.Tensor, advantages: th.Tensor, coefficients: dict[str, Number]) -> th.Tensor:
-        """Compute the objective of each sample, to be maximised: by default PPO's clipped one.
-
-        :param ratio: shape (n_batch,)
-        :param advantages: shape (n_batch,)
-        :param coefficients: of this epoch
-        :return: shape (n_batch,)
-        """
-        return clipped_surrogate(ratio, advantages, coefficients["clip_range"], coefficients["clip_range_upper"])
-
-    surrogate.clips = True  # type: ignore[attr-defined]  # it is ratio * advantage or does not depend on the ratio
-
-    def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> th.Tensor:
-        """Compute what is added to the loss for a KL divergence; called only if ``penalizes_kl``.
-
-        :param kl: exact KL of the minibatch, scalar with gradient
-        :param coefficients: of this epoch
-        :return: scalar
-        """
-        raise NotImplementedError
-
-    def kl_penalty_slope(self, kl: th.Tensor, coefficients: dict[str, Number]) -> Number:
-        """Differentiate :meth:`kl_penalty` by the KL, for the fast path; not needed if ``slope_is_known`` is not set.
-
-        :param kl: exact KL of the minibatch, scalar
-        :param coefficients: of this epoch
-        :return: scalar
-        """
-        raise NotImplementedError
-
     def scheduled(self, name: str, value: float | Schedule, lowest: float = 0.0, *, finite: bool = False) -> float:
         """Evaluate an argument that may be a schedule at the current progress.
 
@@ -170,3 +277,15 @@ class LossMixin(OnPolicyAlgorithm):
             rule = f"`{name}` must be {'finite and ' if finite else ''}>= {lowest:g}"
             raise ValueError(f"{rule}, got {number} at progress_remaining = {progress:.3f}; change its schedule")
         return number
+
+
+def _slopes_of(
+    function: Callable[[th.Tensor, th.Tensor | None], th.Tensor], log_ratio: th.Tensor, kl: th.Tensor | None
+) -> tuple[th.Tensor, th.Tensor | None]:
+    """Differentiate a sum over samples by log-ratio and KL of each."""
+    with th.enable_grad():
+        leaves = [x.detach().requires_grad_() for x in (log_ratio, kl) if x is not None]
+        total = function(leaves[0], leaves[1] if kl is not None else None)
+        slopes = th.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else [None] * len(leaves)
+    by_ratio = th.zeros_like(log_ratio) if slopes[0] is None else slopes[0]
+    return by_ratio, None if kl is None else slopes[1]

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -22,6 +21,7 @@ from sb3_ppo_variants.fast_path.acceleration import Acceleration, Update
 from sb3_ppo_variants.saving.loading import LoadingMixin
 from sb3_ppo_variants.update import nonfinite
 from sb3_ppo_variants.update.losses import Number, ValueClipping, ValueLoss
+from sb3_ppo_variants.update.rules import UpdateRules
 from sb3_ppo_variants.update.update_metrics import TraceRecorder, UpdateTrace
 
 
@@ -79,8 +79,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         checks.check_count("n_steps", n_steps, "2048 is usual")
         self.last_update = None
         self._acceleration: Acceleration | None = None
-        with checks.host_refusals():
-            super().__init__(**given, _init_setup_model=False)  # the host's own arguments
+        super().__init__(**given, _init_setup_model=False)  # the host's own arguments
         if _init_setup_model:
             self._setup_model()
 
@@ -88,8 +87,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         self.check_arguments()  # here, so that load() with changed arguments is checked too
         if self.clip_range is None:
             self.clip_range = math.inf  # no clipping; the attribute stays a schedule for life
-        with checks.host_refusals():
-            super()._setup_model()
+        super()._setup_model()
 
     def check_arguments(self) -> None:
         """Refuse bad input before any network is built.
@@ -112,11 +110,12 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         self.record_state()
         if self.on_nonfinite == "raise":
             nonfinite.check_rollout(self)
+        rules = self.update_rules()
         update = self._current_acceleration().new_update()
-        trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch())
+        trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch(), self.extra_metric_names)
         try:
             with nonfinite.explained(self, "updating the policy"):
-                coefficients = self._run_epochs(update, trace)
+                coefficients = self._run_epochs(update, rules, trace)
         finally:
             update.stepper.hand_back()
 
@@ -125,14 +124,14 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         self._log_update(self.last_update, coefficients)
         self.after_update(kl, trace.progress)
 
-    def _run_epochs(self, update: Update, trace: TraceRecorder) -> dict[str, Number]:
+    def _run_epochs(self, update: Update, rules: UpdateRules, trace: TraceRecorder) -> dict[str, Number]:
         """Take the steps; return the coefficients of the last epoch."""
         for _ in range(self.n_epochs):
             coefficients = self.update_coefficients()
             for minibatch in update.minibatches():
                 metrics, trace.stopped = update.step(minibatch, coefficients)
-                if trace.add_minibatches(metrics) and self.watches_kl():
-                    trace.stopped = self.passes_max_kl(trace.read_kl())
+                if trace.add_minibatches(metrics) and rules.watches_kl:
+                    trace.stopped = self._passes(rules.stop_limit, trace.read_kl())
                 if trace.stopped:
                     break
             self._n_updates += 1
@@ -140,41 +139,30 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
             nonfinite.check_steps(self, trace, update.stepper.count_skipped())
             if trace.finished:
                 break
-            if self.watches_kl():
+            if rules.watches_kl and trace.last_kl is not None:
                 self.after_epoch(trace.last_kl, trace.progress)
         return coefficients
 
+    def _passes(self, limit: float | None, kl: float | None) -> bool:
+        """Decide whether the update ends at a KL; NaN counts as too high, None as nothing measured."""
+        return limit is not None and kl is not None and not kl <= limit
+
     # -------------------------------------------------------------------------------------------- hooks of the variants
 
-    def passes_target_kl(self, approx_kl: th.Tensor) -> bool:
-        """Decide on stock PPO's early stop before a step: off here, as ``target_kl`` is a controller's set point.
-
-        :param approx_kl: of the minibatch, scalar
-        """
-        return False
-
-    def may_stop_within_epoch(self) -> bool:
-        """Say whether :meth:`passes_target_kl` reads a number of every minibatch back."""
-        return False
+    def update_rules(self) -> UpdateRules:
+        """Declare what this update uses the KL for, and what ends it; a variant replaces fields of ``super()``'s."""
+        return UpdateRules(kl_in_loss=self.kl_in_loss, kl_limit=self.kl_limit())
 
     def kl_limit(self) -> float | None:
-        """Return the exact KL beyond which the update ends, nats per state; None for no limit."""
+        """Return the exact KL beyond which the update must not go, nats per state; None for no limit."""
         assert not isinstance(self.max_kl, str)  # refused by check_arguments
         return self.max_kl
-
-    def decides_on_kl(self) -> bool:
-        """Say whether anything depends on the KL after the update: if not, a part of the rollout may do for it."""
-        return False
-
-    def watches_kl(self) -> bool:
-        """Say whether the exact KL is needed during the update: for a limit, or for :meth:`after_epoch`."""
-        return self.kl_limit() is not None
 
     def record_state(self) -> None:
         """Log what this update starts from; called before the first epoch."""
 
     def after_epoch(self, kl: float, progress: float) -> None:
-        """React to the exact KL after an epoch that another one follows; called only if :meth:`watches_kl`.
+        """React to the exact KL after an epoch that another one follows; called only if the rules ask for it.
 
         :param kl: over the last minibatches of the epoch, nats per state
         :param progress: share of the update's epochs that are done, in (0, 1)
@@ -188,18 +176,6 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         """
 
     # ---------------------------------------------------------------------------------------------------------- helpers
-
-    def passes_max_kl(self, kl: float) -> bool:
-        """Decide whether the update ends here.
-
-        :param kl: exact KL so far, nats per state; NaN counts as too high
-        """
-        limit = self.kl_limit()
-        return limit is not None and not kl <= limit
-
-    def needs_old_distribution(self) -> bool:
-        """Say whether every minibatch is compared with the old policy: for the penalty, or to watch the KL."""
-        return self.penalizes_kl or self.watches_kl()
 
     def acceleration_report(self) -> dict[str, str]:
         """Tell which pieces of the fast path are active, and for the others why not.
@@ -218,7 +194,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         **kwargs: Any,
     ) -> bool:
         """Collect as the host does, with a leaner forward pass of the policy and a leaner buffer where they apply."""
-        with self._current_acceleration().lean_collection(), nonfinite.explained(self, "collecting the rollout"):
+        with nonfinite.explained(self, "collecting the rollout"), self._current_acceleration().lean_collection():
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
 
     def _current_acceleration(self) -> Acceleration:
@@ -242,7 +218,6 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         record("train/policy_gradient_loss", update.mean("policy_loss"))
         record("train/value_loss", update.mean("value_loss"))
         record("train/approx_kl", update.mean("approx_kl"))
-        record("train/clip_fraction", update.mean("clip_fraction"))
         record("train/loss", update.mean("loss"))
         record("train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten()))
         if hasattr(self.policy, "log_std"):
@@ -256,22 +231,16 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
             record("train/skipped_minibatches", int((~update.taken).sum()))
         if coefficients["clip_range"] != math.inf:
             record("train/clip_range", coefficients["clip_range"])
+            record("train/clip_fraction", update.mean("clip_fraction"))
+        for name in self.extra_metric_names:
+            record(f"train/{name}", update.mean(name))
         if self.clip_range_vf is not None:
             record("train/clip_range_vf", coefficients["clip_range_vf"])
             record("train/value_clip_fraction", update.mean("value_clip_fraction"))
 
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 1,
-        tb_log_name: str | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        """Train as the host does, with all of its arguments; TensorBoard runs are named after the class by default."""
-        name = type(self).__name__ if tb_log_name is None else tb_log_name
-        return super().learn(total_timesteps, callback, log_interval, name, *args, **kwargs)
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made anew for the model as it is then: compiled functions have no pickle."""
+        return {**vars(self), "_acceleration": None}
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "last_update", "_acceleration"]

@@ -3,13 +3,13 @@
 import math
 from typing import Any
 
-import torch as th
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 from sb3_ppo_variants.arguments import checks
-from sb3_ppo_variants.update.losses import Number, clipped_surrogate
+from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.update.rules import StopRule, UpdateRules
 
 
 class ClipMixin(PolicyUpdateMixin):
@@ -45,26 +45,15 @@ class ClipMixin(PolicyUpdateMixin):
         coefficients = super().update_coefficients()
         if self.clip_range_upper is not None:
             coefficients["clip_range_upper"] = self.scheduled("clip_range_upper", self.clip_range_upper)
+        if self.dual_clip is not None:
+            coefficients["dual_clip"] = float(self.dual_clip)
         return coefficients
 
-    def surrogate(self, ratio: th.Tensor, advantages: th.Tensor, coefficients: dict[str, Number]) -> th.Tensor:
-        return clipped_surrogate(
-            ratio, advantages, coefficients["clip_range"], coefficients["clip_range_upper"], self.dual_clip
-        )
-
-    surrogate.clips = True  # type: ignore[attr-defined]  # see PolicyUpdateMixin.surrogate
-
-    def may_stop_within_epoch(self) -> bool:
-        return self.target_kl is not None
-
-    def passes_target_kl(self, approx_kl: th.Tensor) -> bool:
+    def update_rules(self) -> UpdateRules:
         if self.target_kl is None:
-            return False
-        limit = 1.5 * self.scheduled("target_kl", self.target_kl)
-        passed = bool(approx_kl.cpu().numpy() > limit)
-        if passed and self.verbose >= 1:
-            print(f"Early stopping due to reaching max kl: {approx_kl:.2f}")
-        return passed
+            return super().update_rules()
+        stop = StopRule("approx_kl", 1.5 * self.scheduled("target_kl", self.target_kl))
+        return super().update_rules()._replace(stop_before_step=stop)
 
 
 class PPOClip(ClipMixin, PPO):

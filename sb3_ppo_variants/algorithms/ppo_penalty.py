@@ -8,6 +8,7 @@ from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
+from sb3_ppo_variants.algorithms.minibatch_loss import Penalty
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.update.controllers import Adjustment, BandController
 from sb3_ppo_variants.update.kl_divergence import KLDirection
@@ -31,7 +32,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
 
     host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.01, "clip_range": None}
     live_state = ("beta",)
-    penalizes_kl = True
+    kl_in_loss = True
 
     def __init__(
         self,
@@ -75,19 +76,12 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     def update_coefficients(self) -> dict[str, Number]:
         return {**super().update_coefficients(), "beta": self.beta}
 
-    def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> th.Tensor:
-        penalty = coefficients["beta"] * kl
-        if self.hinge_coef > 0:
-            penalty = penalty + self.hinge_coef * th.relu(kl - 2 * coefficients["target_kl"]) ** 2
-        return penalty
-
-    kl_penalty.slope_is_known = True  # type: ignore[attr-defined]  # by the next method
-
-    def kl_penalty_slope(self, kl: th.Tensor, coefficients: dict[str, Number]) -> Number:
-        slope = coefficients["beta"]
-        if self.hinge_coef > 0:
-            slope = slope + 2 * self.hinge_coef * th.relu(kl - 2 * coefficients["target_kl"])
-        return slope
+    def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> Penalty:
+        beta = coefficients["beta"]
+        if self.hinge_coef == 0:
+            return Penalty(beta * kl, beta)
+        excess = th.relu(kl - 2 * coefficients["target_kl"])
+        return Penalty(beta * kl + self.hinge_coef * excess**2, beta + 2 * self.hinge_coef * excess)
 
     def adapts(self) -> bool:
         return self.adaptive_beta and super().adapts()

@@ -1,17 +1,10 @@
 """Clear errors for what users pass: rule, value given, way out."""
 
-from __future__ import annotations
-
 import math
 import numbers
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "value_clipping": ("pessimistic", "sb3"),
@@ -25,6 +18,10 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
+class InvalidArgumentError(ValueError, AssertionError):
+    """A value outside its range: a ValueError, and what programs written for SB3, which asserts, may catch."""
+
+
 def require(ok: bool, rule: str, value: Any, way_out: str) -> None:
     """Refuse a value in one form: rule, value given, way out.
 
@@ -32,10 +29,10 @@ def require(ok: bool, rule: str, value: Any, way_out: str) -> None:
     :param rule: what must hold, naming the argument
     :param value: what was given
     :param way_out: what to do instead
-    :raises ValueError: if it does not hold
+    :raises InvalidArgumentError: if it does not hold
     """
     if not ok:
-        raise ValueError(f"{rule}, got {value!r}; {way_out}")
+        raise InvalidArgumentError(f"{rule}, got {value!r}; {way_out}")
 
 
 def is_number(value: Any) -> bool:
@@ -47,7 +44,7 @@ def is_number(value: Any) -> bool:
     )
 
 
-def check_choices(model: PolicyUpdateMixin) -> None:
+def check_choices(model: Any) -> None:
     """Refuse an unknown string in any argument that names an alternative.
 
     :param model: whose attributes are checked
@@ -114,7 +111,7 @@ def check_controller(model: Any) -> None:
     )
 
 
-def check_shared(model: PolicyUpdateMixin) -> None:
+def check_shared(model: Any) -> None:
     """Check the arguments that all nine classes share.
 
     :param model: whose attributes are checked
@@ -154,7 +151,7 @@ def check_count(name: str, value: Any, way_out: str) -> None:
     require(is_count, f"`{name}` must be an integer >= 1", value, way_out)
 
 
-def check_host_numbers(model: PolicyUpdateMixin) -> None:
+def check_host_numbers(model: Any) -> None:
     """Check numbers of the host's own arguments that it would train with, whatever they are.
 
     :param model: whose attributes are checked
@@ -183,15 +180,3 @@ def check_batch_size(batch_size: Any, normalize_advantage: Any) -> None:
         "pass normalize_advantage=False or a larger batch",
     )
     require(batch_size > 1 or not normalize_advantage, rule, batch_size, way_out)
-
-
-@contextmanager
-def host_refusals() -> Iterator[None]:
-    """Turn the hosts' ways to refuse a space or a batch size into the one of this package.
-
-    :raises ValueError: instead of an AssertionError or a NotImplementedError
-    """
-    try:
-        yield
-    except (AssertionError, NotImplementedError) as error:
-        raise ValueError(str(error)) from error

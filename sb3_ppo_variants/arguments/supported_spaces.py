@@ -1,10 +1,8 @@
 """Spaces that the hosts cannot train on are refused while a model is made, not by an error in its first rollout."""
 
-from __future__ import annotations
-
 import inspect
 import numbers
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
@@ -12,9 +10,6 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 
 from sb3_ppo_variants.arguments.checks import require
-
-if TYPE_CHECKING:
-    from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 
 
 def check_action_space(space: spaces.Space[Any] | None) -> None:
@@ -30,7 +25,7 @@ def check_action_space(space: spaces.Space[Any] | None) -> None:
     require(not empty, "the `action_space` must not be empty", space, "give it a dimension, which may have no effect")
 
 
-def check_observation_space(model: PolicyUpdateMixin) -> None:
+def check_observation_space(model: Any) -> None:
     """Refuse observations on which SB3's networks fail while they are built or, worse, in the first rollout.
 
     :param model: whose space and policy are checked; without an environment there is nothing to check
@@ -55,7 +50,7 @@ def check_observation_space(model: PolicyUpdateMixin) -> None:
             require(not recurrent, rule, part, "encode it as a Box with a wrapper")
 
 
-def _features_extractor(model: PolicyUpdateMixin) -> Any:
+def _features_extractor(model: Any) -> Any:
     """Return the class that the policy is about to make: the one asked for, or the policy's default."""
     parameter = inspect.signature(model.policy_class).parameters.get("features_extractor_class")
     default = None if parameter is None else parameter.default

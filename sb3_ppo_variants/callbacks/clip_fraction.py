@@ -58,8 +58,10 @@ class ClipFractionCallback(UpdateCallback):
         warn_without_clip(self)
 
     def _on_update(self, logged: Mapping[str, Any]) -> None:
+        if math.isinf(current_clip_range(self.model)):
+            return
         fraction = self.read(logged, "train/clip_fraction")
-        if fraction is None or math.isinf(current_clip_range(self.model)):
+        if fraction is None:
             return
         side = int(fraction > self.high) - int(fraction < self.low)
         self.in_a_row = self.in_a_row + 1 if self.history and self.history[-1].side == side else 1

@@ -1,36 +1,32 @@
 """What the fast path replaces for a given model, and why not where it does not.
 
-Every piece falls back on its own, down to the reference path. An update gives the reference path's result to rounding;
-a rollout draws its actions from numpy's generator instead of torch's, so that a whole run is another sample of the same
-training, not the same numbers.
+Every piece falls back on its own, down to the reference path: where something about the model speaks against it (its
+obstacle), or where a check on the model's own first data found a difference from the ordinary code. An update gives the
+reference path's result to rounding, and a rollout takes the same random draws.
 """
 
-from __future__ import annotations
-
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch as th
+from stable_baselines3.common.utils import obs_as_tensor
 
-from sb3_ppo_variants.fast_path.closed_forms import closed_form
+from sb3_ppo_variants.fast_path import self_check
+from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
-from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, supports_flat_adam
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, flat_adam_obstacle
+from sb3_ppo_variants.fast_path.interception import fingerprint, parameter_obstacle, same_fingerprint
 from sb3_ppo_variants.fast_path.lean_buffer import lean_buffer
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, lean_forward, lean_forward_obstacle
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk, plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import SequenceUpdate, whole_sequences_obstacle
-from sb3_ppo_variants.fast_path.written_gradient import written_gradient_obstacle
+from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.losses import Number
-from sb3_ppo_variants.update.minibatches import can_be_staged
+from sb3_ppo_variants.update.minibatches import preserved_numpy_generator, staging_obstacle
 from sb3_ppo_variants.update.reference_update import OwnOptimizer, ReferenceUpdate, Stepper
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
-
-    from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 
 
 class Update(Protocol):
@@ -46,136 +42,246 @@ class Update(Protocol):
     def stepper(self) -> Stepper: ...
 
 
-@dataclass
+class Piece(NamedTuple):
+    """A part of the fast path.
+
+    :param name: key of the report
+    :param active: what it does
+    :param ordinary: what is done without it
+    :param needs: pieces that it builds upon
+    :param obstacle: what of the model speaks against it, or None
+    """
+
+    name: str
+    active: str
+    ordinary: str
+    needs: tuple[str, ...]
+    obstacle: Callable[[UpdatedAlgorithm], str | None]
+
+
+def _optimizer_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
+    sequences = whole_sequences_obstacle(algorithm.policy, algorithm.rollout_buffer)
+    rows = None if sequences is None else staging_obstacle(algorithm.rollout_buffer)
+    return rows or flat_adam_obstacle(algorithm.policy)
+
+
+def _backward_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
+    policy = algorithm.policy
+    return plain_mlp_obstacle(policy) or parameter_obstacle(policy) or algorithm.derivative_obstacle()
+
+
+def _graph_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
+    policy, buffer = algorithm.policy, algorithm.rollout_buffer
+    if algorithm.acceleration != "compile":
+        return "not asked for"
+    own_parameters = [p for module in policy.modules() for p in module.parameters(recurse=False)]
+    if len(own_parameters) > len(list(policy.parameters())):
+        return "layers share parameters"
+    if algorithm.update_rules().stop_before_step is not None:
+        return "early stopping on each minibatch reads one number back per step"
+    if algorithm.batch_size > buffer.buffer_size * algorithm.n_envs:
+        return "the rollout is smaller than one minibatch"
+    return parameter_obstacle(policy)
+
+
+PIECES = (
+    Piece(
+        "minibatches",
+        "staged on the device",
+        "rollout_buffer.get()",
+        (),
+        lambda algorithm: staging_obstacle(algorithm.rollout_buffer),
+    ),
+    Piece(
+        "sequences",
+        "run as wholes",
+        "step by step",
+        (),
+        lambda algorithm: whole_sequences_obstacle(algorithm.policy, algorithm.rollout_buffer),
+    ),
+    Piece(
+        "evaluation",
+        "closed form",
+        "policy.evaluate_actions()",
+        ("minibatches",),
+        lambda algorithm: evaluation_obstacle(algorithm.policy),
+    ),
+    Piece("optimizer", "Adam on one flat tensor", "policy.optimizer", (), _optimizer_obstacle),
+    Piece("backward", "written out", "autograd", ("evaluation", "optimizer"), _backward_obstacle),
+    Piece("graph", "torch.compile", "eager", ("evaluation", "optimizer"), _graph_obstacle),
+    Piece(
+        "rollout",
+        "numpy forward pass",
+        "policy.forward()",
+        (),
+        lambda algorithm: lean_forward_obstacle(algorithm.policy),
+    ),
+)
+
+
 class Acceleration:
     """The fast path of one model: what is active, and what is kept between updates.
 
     :param algorithm: the model
-    :param report: piece -> what is active, with the reason where it is the ordinary code
+    :param refused: pieces that a check has found wanting, and why; from an earlier one for the same model
     """
 
-    algorithm: PolicyUpdateMixin
-    report: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        algorithm, policy = self.algorithm, self.algorithm.policy
-        self.policy = policy
+    def __init__(self, algorithm: UpdatedAlgorithm):
+        self.algorithm = algorithm
+        self.policy = algorithm.policy
         self.made_for = _identity(algorithm)
-        wanted = algorithm.acceleration != "off"
-        self.staged = wanted and can_be_staged(algorithm.rollout_buffer)
-        self.sequences = wanted and whole_sequences_obstacle(policy, algorithm.rollout_buffer) is None
-        self.form = closed_form(policy) if self.staged else None
-        self.flat_obstacle = supports_flat_adam(policy)
-        self.flat = (self.staged or self.sequences) and self.flat_obstacle is None
-        self.rollout_obstacle = lean_forward_obstacle(policy)
-        self.lean = wanted and self.rollout_obstacle is None
-        self.compile_obstacle = self._find_compile_obstacle()
-        self.trunk_obstacle = self._find_trunk_obstacle()
+        self.obstacles: dict[str, str | None] = {}
+        self._refused: dict[str, str] = {}
+        self._checked: set[str] = set()
         self._adam: FlatAdam | None = None
         self._trunk: MlpTrunk | None = None
         self._compiled: CompiledStep | None = None
-        self._describe()
+        self._choose()
 
     def __str__(self) -> str:
         return "; ".join(f"{piece}: {what}" for piece, what in self.report.items())
 
-    def fits(self, algorithm: PolicyUpdateMixin) -> bool:
+    @property
+    def report(self) -> dict[str, str]:
+        """Piece -> what is active, with the reason where it is the ordinary code."""
+        found = {
+            piece.name: piece.active if self.uses(piece.name) else f"{piece.ordinary} ({self.obstacles[piece.name]})"
+            for piece in PIECES
+        }
+        if found["sequences"].startswith("step"):
+            del found["sequences"]
+        return found
+
+    def uses(self, name: str) -> bool:
+        """Tell whether a piece is active.
+
+        :param name: of the piece
+        """
+        return self.obstacles[name] is None
+
+    def fits(self, algorithm: UpdatedAlgorithm) -> bool:
         """Tell whether this was made for the model as it is now.
 
-        :param algorithm: whose policy, buffer or settings may have been replaced
+        :param algorithm: whose policy, buffer or settings may have been replaced or edited
         """
-        return self.made_for == _identity(algorithm)
+        return same_fingerprint(self.made_for, _identity(algorithm))
+
+    def adopt(self) -> None:
+        """Take the parameters over, before anything is computed with them: their place in memory is for life."""
+        if not self.uses("optimizer") or (self._adam is not None and self._adam.intact()):
+            return
+        self._adam, self._trunk, self._compiled = FlatAdam(self.policy), None, None
+        if "optimizer" not in self._checked:
+            self._checked.add("optimizer")
+            self._refuse("optimizer", self_check.step_difference(self._adam, float(self.algorithm.max_grad_norm)))
 
     def new_update(self) -> Update:
         """Begin an update on the fastest path that applies."""
-        algorithm = self.algorithm
-        if self.flat and (self._adam is None or not self._adam.intact()):
-            self._adam = FlatAdam(self.policy)
-            self._trunk = MlpTrunk(self.policy, self._adam) if self.trunk_obstacle is None else None
-            self._compiled = None
-        stepper = OwnOptimizer(self.policy) if self._adam is None else self._adam
-        if not self.staged:
-            return SequenceUpdate(algorithm, stepper) if self.sequences else ReferenceUpdate(algorithm, stepper)
-        if self.compile_obstacle is not None or self.form is None or self._adam is None:
-            return StagedUpdate(algorithm, self.form, stepper, self._trunk)
-        if self._compiled is None:
-            count = minibatches_per_graph(algorithm)
-            self._compiled = CompiledStep(algorithm, self.form, self._adam, count, self._give_up_compiling)
-        return CompiledUpdate(algorithm, self.form, self._adam, self._trunk, self._compiled)
+        self.adopt()
+        while True:
+            update = self._make_update()
+            if not self._finds_difference(update):
+                return update
 
     @contextmanager
     def lean_collection(self) -> Iterator[None]:
         """Let policy and buffer work lean, as far as they can, while the host collects the next rollout."""
+        self.adopt()
         with ExitStack() as stack:
+            forward = self._checked_forward() if self.uses("rollout") else None
             if self.algorithm.acceleration != "off":
-                stack.enter_context(lean_buffer(self.algorithm.rollout_buffer, plain=self.lean))
-            if self.lean:
-                stack.enter_context(lean_forward(LeanForward(self.policy)))
+                stack.enter_context(lean_buffer(self.algorithm.rollout_buffer, plain=forward is not None))
+            if forward is not None:
+                stack.enter_context(lean_forward(forward))
             yield
+
+    def _choose(self) -> None:
+        """Find what each piece has against it: it is switched off, was refused, lacks another piece, or the model."""
+        off = "acceleration='off'" if self.algorithm.acceleration == "off" else None
+        for piece in PIECES:
+            missing = next((self.obstacles[name] for name in piece.needs if not self.uses(name)), None)
+            known = off or self._refused.get(piece.name) or missing
+            self.obstacles[piece.name] = known or piece.obstacle(self.algorithm)
+
+    def _make_update(self) -> Update:
+        algorithm, adam = self.algorithm, self._adam if self.uses("optimizer") else None
+        stepper = OwnOptimizer(self.policy) if adam is None else adam
+        if not self.uses("minibatches"):
+            update = SequenceUpdate if self.uses("sequences") else ReferenceUpdate
+            return update(algorithm, stepper)
+        form = closed_form_of(self.policy) if self.uses("evaluation") else None
+        if self._trunk is None and adam is not None:
+            self._trunk = MlpTrunk(self.policy, adam) if self.uses("backward") else None
+        trunk = self._trunk if self.uses("backward") else None
+        if not self.uses("graph") or form is None or adam is None:
+            return StagedUpdate(algorithm, form, stepper, trunk)
+        if self._compiled is None:
+            count = minibatches_per_graph(algorithm)
+            self._compiled = CompiledStep(algorithm, form, adam, count, self._give_up_compiling)
+        return CompiledUpdate(algorithm, form, adam, trunk, self._compiled)
+
+    def _finds_difference(self, update: Update) -> bool:
+        """Check what the update uses for the first time; True if a piece was refused."""
+        checks: dict[str, Callable[[], str | None]] = {}
+        if isinstance(update, SequenceUpdate):
+            checks["sequences"] = lambda: self_check.sequence_difference(self.policy, self._first_of_buffer())
+        if isinstance(update, StagedUpdate) and update.form is not None:
+            checks["evaluation"] = lambda: self_check.evaluation_difference(update)
+        if isinstance(update, StagedUpdate) and update.trunk is not None:
+            coefficients = self.algorithm.update_coefficients
+            checks["backward"] = lambda: self_check.gradient_difference(update, coefficients())
+        for name, check in checks.items():
+            if name not in self._checked:
+                self._checked.add(name)
+                if self._refuse(name, check()):
+                    return True
+        return False
+
+    def _checked_forward(self) -> LeanForward | None:
+        forward = LeanForward(self.policy)
+        last_obs = self.algorithm._last_obs
+        if "rollout" not in self._checked and last_obs is not None:
+            self._checked.add("rollout")
+            self.policy.set_training_mode(False)  # as the host is about to
+            observations = obs_as_tensor(last_obs, self.policy.device)
+            if self._refuse("rollout", self_check.forward_difference(self.policy, forward, observations)):
+                return None
+        return forward
+
+    def _first_of_buffer(self) -> Any:
+        with preserved_numpy_generator():
+            return next(self.algorithm.rollout_buffer.get(int(self.algorithm.batch_size)))
+
+    def _refuse(self, name: str, difference: str | None) -> bool:
+        if difference is None:
+            return False
+        self._refused[name] = difference
+        self._choose()
+        warnings.warn(f"{name} of the fast path falls back to the ordinary code: {difference}", stacklevel=2)
+        return True
 
     def _give_up_compiling(self, error: Exception) -> None:
         """Go on without torch.compile: there is no C++ compiler, or the policy does something it cannot trace."""
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        self.compile_obstacle = f"compiling failed: {type(error).__name__}: {reason}"
-        self._describe()
+        self._refused["graph"] = f"compiling failed: {type(error).__name__}: {reason}"
+        self._choose()
         if self.algorithm.verbose >= 1:
             print(f"Acceleration: {self}")
-
-    def _find_trunk_obstacle(self) -> str | None:
-        if self.form is None:
-            return "the policy has no closed form"
-        if not self.flat:
-            return "it goes with Adam on one flat tensor"
-        return plain_mlp_obstacle(self.policy) or written_gradient_obstacle(self.algorithm)
-
-    def _find_compile_obstacle(self) -> str | None:
-        algorithm = self.algorithm
-        if algorithm.acceleration != "compile":
-            return "not asked for"
-        if self.form is None:
-            return "the policy has no closed form"
-        if not self.flat:
-            return self.flat_obstacle
-        own_parameters = [p for module in self.policy.modules() for p in module.parameters(recurse=False)]
-        if len(own_parameters) > len(list(self.policy.parameters())):
-            return "layers share parameters"
-        if algorithm.may_stop_within_epoch():
-            return "early stopping on each minibatch reads one number back per step"
-        if algorithm.batch_size > algorithm.rollout_buffer.buffer_size * algorithm.n_envs:
-            return "the rollout is smaller than one minibatch"
-        return None
-
-    def _describe(self) -> None:
-        off = "acceleration='off'" if self.algorithm.acceleration == "off" else None
-
-        def entry(active: str, ordinary: str, obstacle: str | None) -> str:
-            return active if obstacle is None else f"{ordinary} ({obstacle})"
-
-        staging = None if self.staged else "the buffer's minibatches are not rows of one rollout"
-        sequences = "policy.evaluate_actions() in whole sequences" if self.sequences else None
-        one_by_one = None if self.sequences else staging
-        form = None if self.form is not None else "the policy overrides its evaluation or has no closed form"
-        self.report.update(
-            minibatches=entry("staged on the device", "rollout_buffer.get()", off or staging),
-            evaluation=sequences or entry("closed form", "policy.evaluate_actions()", off or staging or form),
-            backward=entry("written out", "autograd", off or staging or self.trunk_obstacle),
-            optimizer=entry("Adam on one flat tensor", "policy.optimizer", off or one_by_one or self.flat_obstacle),
-            graph=entry("torch.compile", "eager", off or self.compile_obstacle),
-            rollout=entry("numpy forward pass", "policy.forward()", off or self.rollout_obstacle),
-        )
 
 
 # Constructor arguments that enter an update as numbers, or not at all: a new value needs no new fast path.
 _FREE_TO_CHANGE = {
     *("learning_rate", "ent_coef", "vf_coef", "target_kl", "clip_range", "clip_range_upper", "initial_beta"),
+    *("gamma", "gae_lambda", "kl_tolerance", "adaptation_factor", "beta_bounds", "clip_range_bounds", "max_kl"),
     *("n_epochs", "verbose", "seed", "tensorboard_log", "stats_window_size"),
 }
 
 
-def _identity(algorithm: PolicyUpdateMixin) -> tuple[object, ...]:
+def _identity(algorithm: UpdatedAlgorithm) -> list[Any]:
     """Everything that the choice of pieces, or a compiled graph, depends on: graphs themselves check nothing."""
     parameters: Iterable[str] = type(algorithm).__signature__.parameters  # type: ignore[attr-defined]  # set per class
     values = [getattr(algorithm, name, None) for name in parameters if name not in _FREE_TO_CHANGE]
     settings = [value for value in values if value is None or isinstance(value, (str, bool, int, float, tuple))]
-    objects = (algorithm.policy, algorithm.policy.optimizer, algorithm.rollout_buffer)
-    return (*map(id, objects), algorithm.may_stop_within_epoch(), algorithm.watches_kl(), *settings)
+    rules = algorithm.update_rules()
+    watched = (rules.stop_before_step is not None, rules.watches_kl)
+    return [algorithm.policy, algorithm.rollout_buffer, watched, *settings, *fingerprint(algorithm.policy)]

@@ -1,28 +1,25 @@
 """The whole minibatch step, forward to Adam, as one torch.compile graph over several minibatches."""
 
-from __future__ import annotations
-
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
-from sb3_ppo_variants.fast_path.closed_forms import ClosedForm, evaluate_closed_form, evaluate_features
+from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form, evaluate_features
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, traceable_adam_step
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
+from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
+from sb3_ppo_variants.update.distributions import ActionDistribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.policy_evaluation import Evaluation
 from sb3_ppo_variants.update.update_metrics import TraceRecorder
-
-if TYPE_CHECKING:
-    from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 
 _MOST_MINIBATCHES_PER_GRAPH = 4
 
@@ -34,7 +31,7 @@ class _Evaluator(nn.Module):
     done here, by the answer found once.
     """
 
-    def __init__(self, policy: Any, form: ClosedForm):
+    def __init__(self, policy: Any, form: ActionDistribution):
         super().__init__()
         self.policy = policy
         self.form = form
@@ -70,8 +67,8 @@ class CompiledStep:
 
     def __init__(
         self,
-        algorithm: PolicyUpdateMixin,
-        form: ClosedForm,
+        algorithm: UpdatedAlgorithm,
+        form: ActionDistribution,
         adam: FlatAdam,
         minibatches_per_graph: int,
         on_failure: Callable[[Exception], None],
@@ -95,7 +92,7 @@ class CompiledStep:
             values, log_prob, entropy, new = th.func.functional_call(
                 evaluator, parameters, arguments, tie_weights=False
             )
-            evaluation = Evaluation(values, log_prob, entropy, form.family, new)
+            evaluation = Evaluation(values, log_prob, entropy, form, new)
             loss, metrics = algorithm.minibatch_loss(minibatch, evaluation, old, c)
             return loss, metrics
 
@@ -110,7 +107,7 @@ class CompiledStep:
                 gradient, row = gradient_of(adam.flat, minibatch, _part(old, i, minibatches_per_graph), c)
                 with th.no_grad():
                     norm = traceable_adam_step(adam, gradient, algorithm.max_grad_norm, values[-1], row.loss)
-                    metrics.append(th.stack(row._replace(grad_norm=norm, skipped=adam.skipped)))
+                    metrics.append(row._replace(grad_norm=norm, skipped=adam.skipped).row())
             return th.stack(metrics)
 
         # A code object of its own: dynamo counts recompilations per code object, and every model compiles once.
@@ -155,8 +152,8 @@ class CompiledUpdate(StagedUpdate):
 
     def __init__(
         self,
-        algorithm: PolicyUpdateMixin,
-        form: ClosedForm,
+        algorithm: UpdatedAlgorithm,
+        form: ActionDistribution,
         adam: FlatAdam,
         trunk: MlpTrunk | None,
         compiled: CompiledStep,
@@ -166,7 +163,7 @@ class CompiledUpdate(StagedUpdate):
 
     def minibatches(self) -> Iterator[th.Tensor]:
         """Yield the rows of several full minibatches at a time, then of the remaining ones one by one."""
-        batch_size = self.algorithm.batch_size
+        batch_size = self.batch_size
         rows = self.rollout.shuffled_rows()
         together = batch_size * self.compiled.minibatches_per_graph
         whole = len(rows) // together * together
@@ -175,9 +172,9 @@ class CompiledUpdate(StagedUpdate):
             yield from rows[whole:].split(batch_size)
 
     def step(self, rows: th.Tensor, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
-        batch_size = self.algorithm.batch_size
+        batch_size = self.batch_size
         if self.compiled.usable and len(rows) == batch_size * self.compiled.minibatches_per_graph:
-            metrics = self.compiled(self.rollout.select(rows), self._old_parameters(rows), coefficients)
+            metrics = self.compiled(self.rollout.select(rows), self.old_parameters(rows), coefficients)
             if metrics is not None:
                 return metrics, False
         steps = [super(CompiledUpdate, self).step(part, coefficients)[0] for part in rows.split(batch_size)]
@@ -206,16 +203,16 @@ def _validation_kept() -> Iterator[None]:
         distribution.set_default_validate_args(validates)
 
 
-def minibatches_per_graph(algorithm: PolicyUpdateMixin) -> int:
+def minibatches_per_graph(algorithm: UpdatedAlgorithm) -> int:
     """Choose how many minibatches one graph takes: a divisor of an epoch's full minibatches, at most four.
 
     Where the KL is watched during the update, graphs are short enough for it to be checked about as often as elsewhere.
 
     :param algorithm: the model
     """
-    whole = algorithm.rollout_buffer.buffer_size * algorithm.n_envs // algorithm.batch_size
+    whole = algorithm.rollout_buffer.buffer_size * algorithm.n_envs // int(algorithm.batch_size)
     most = _MOST_MINIBATCHES_PER_GRAPH
-    if algorithm.watches_kl():
+    if algorithm.update_rules().watches_kl:
         most = max(1, min(most, whole // TraceRecorder.checks_per_epoch))
     return max(k for k in range(1, most + 1) if whole % k == 0)
 

@@ -3,14 +3,19 @@
 Clipping and Adam then work on one tensor instead of a list: for small networks most of their cost is per call. The
 policy's Parameter objects stay the same and its own optimiser keeps seeing the moments (they are views too), so that
 saving, loading and continuing with stock code work at any time between two updates.
-"""
 
-import math
-from collections.abc import Sequence
+Each parameter begins at a multiple of 64 bytes, as in a tensor of its own: the last bit of a matrix product may depend
+on that, and a resumed run must not depend on where memory was free.
+"""
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from torch.optim.adam import adam
+
+from sb3_ppo_variants.fast_path.interception import optimizer_obstacle
+from sb3_ppo_variants.update.nonfinite import StepGuard
+
+_ALIGNMENT = 16  # float32 numbers, 64 bytes
 
 
 class FlatAdam:
@@ -18,7 +23,9 @@ class FlatAdam:
 
     Formulas as in torch.optim.Adam (arXiv:1412.6980, algorithm 1), without weight decay and AMSGrad.
 
-    :param policy: whose optimiser :func:`supports_flat_adam` accepts; its parameters' storage is replaced
+    The parameters' ``grad`` are views of the flat gradient: after a step they hold what the step was taken with.
+
+    :param policy: whose optimiser :func:`flat_adam_obstacle` accepts; its parameters' storage is replaced
     """
 
     def __init__(self, policy: BasePolicy):
@@ -28,23 +35,26 @@ class FlatAdam:
         self.beta1, self.beta2 = group["betas"]
         self.eps: float = group["eps"]
         self.shapes = [p.shape for p in self.parameters]
-        self.sizes = [p.numel() for p in self.parameters]
+        self.padded_sizes = [-(-p.numel() // _ALIGNMENT) * _ALIGNMENT for p in self.parameters]
         state = [self.optimizer.state.get(p, {}) for p in self.parameters]
         self.steps = max((int(s["step"]) for s in state if "step" in s), default=0)
-        self.flat = th.cat([p.detach().flatten() for p in self.parameters])
-        self.gradient = th.zeros_like(self.flat)
+        device = self.parameters[0].device
+        self.flat, self.gradient, self.exp_avg, self.exp_avg_sq = (
+            th.zeros(sum(self.padded_sizes), device=device) for _ in range(4)
+        )
         self.step_count = th.tensor(float(self.steps), device=self.flat.device)
-        self.skip_one_by_one = False
+        self.guard = StepGuard()
         self.checks_on_device = self.flat.is_cuda  # on the CPU reading a number costs less than computing with it
-        self._halted = False
         self.skipped = th.zeros((), device=self.flat.device)  # 1 if the last step was not taken
         self.skip_count = th.zeros((), device=self.flat.device)  # steps of this update that were not taken
         self.poison = th.zeros((), device=self.flat.device)  # NaN from the first step of an update that is not finite
-        self.exp_avg = th.cat(self._flattened([s.get("exp_avg") for s in state]))
-        self.exp_avg_sq = th.cat(self._flattened([s.get("exp_avg_sq") for s in state]))
-        pieces = zip(self.parameters, *(self.views(t) for t in (self.flat, self.exp_avg, self.exp_avg_sq)))
-        for parameter, data, exp_avg, exp_avg_sq in pieces:
+        pieces = zip(self.parameters, state, *(self.views(t) for t in (self.flat, self.exp_avg, self.exp_avg_sq)))
+        for parameter, moments, data, exp_avg, exp_avg_sq in pieces:
+            data.copy_(parameter.detach())
             parameter.data = data
+            if "exp_avg" in moments:
+                exp_avg.copy_(moments["exp_avg"])
+                exp_avg_sq.copy_(moments["exp_avg_sq"])
             self.optimizer.state[parameter] = {
                 "step": th.tensor(float(self.steps)),
                 "exp_avg": exp_avg,
@@ -54,9 +64,10 @@ class FlatAdam:
     def views(self, flat: th.Tensor) -> list[th.Tensor]:
         """Cut a flat tensor into pieces of the parameters' shapes, sharing its memory.
 
-        :param flat: shape (n_parameters,)
+        :param flat: as long as ``self.flat``
         """
-        return [piece.view(shape) for piece, shape in zip(flat.split(self.sizes), self.shapes)]
+        pieces = zip(flat.split(self.padded_sizes), self.shapes)
+        return [piece[: shape.numel()].view(shape) for piece, shape in pieces]
 
     def intact(self) -> bool:
         """Tell whether parameters and moments are still ours: loading or moving a model replaces them."""
@@ -73,8 +84,8 @@ class FlatAdam:
 
         :param loss: scalar
         """
-        gradients = th.autograd.grad(loss, self.parameters, allow_unused=True)
-        th.cat(self._flattened(gradients), out=self.gradient)
+        self.gradient.zero_()
+        loss.backward()  # it adds to the parameters' grad in place
 
     def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Clip the norm of the flat gradient and take one Adam step in place, if loss and gradient are finite.
@@ -91,10 +102,17 @@ class FlatAdam:
             self.gradient.mul_(th.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
         else:
             length = norm.item()
-            if self._must_skip(length + loss.item()):
+            refused = self.guard.refuses(length + loss.item())
+            if refused or self.guard.count:
+                self.skipped.fill_(float(refused))
+            if refused:
                 return norm, self.skipped
             if length + 1e-6 > max_grad_norm:
                 self.gradient.mul_(max_grad_norm / (length + 1e-6))
+        self._adam_step()
+        return norm, self.skipped
+
+    def _adam_step(self) -> None:
         adam(
             [self.flat],
             [self.gradient],
@@ -112,42 +130,32 @@ class FlatAdam:
             maximize=False,
             found_inf=self.skipped if self.checks_on_device else None,
         )
-        return norm, self.skipped
 
     def begin(self, skip_one_by_one: bool) -> None:
         """Begin an update.
 
         :param skip_one_by_one: False: after a step that was skipped none is taken until the next update
         """
-        self.skip_one_by_one = skip_one_by_one
-        self._halted = False
+        self.guard = StepGuard(skip_one_by_one)
+        for parameter, gradient in zip(self.parameters, self.views(self.gradient)):
+            parameter.grad = gradient
         self.skipped.zero_()
         self.skip_count.zero_()
         self.poison.zero_()
 
     def count_skipped(self) -> int:
         """Count the steps of this update that were not taken; this waits for the device."""
-        return int(self.skip_count.item())
-
-    def _must_skip(self, both: float) -> bool:
-        """Do what :meth:`note_skip` does, from the sum of norm and loss."""
-        halted = not math.isfinite(both) or (self._halted and not self.skip_one_by_one)
-        if halted != self._halted:
-            self._halted = halted
-            self.skipped.fill_(float(halted))
-        if halted:
-            self.skip_count.add_(1)
-        return halted
+        return self.guard.count + int(self.skip_count.item())
 
     def note_skip(self, norm: th.Tensor, loss: th.Tensor) -> None:
-        """Set ``skipped`` to 1 for a step that must not be taken, else to 0.
+        """Do what ``StepGuard.refuses`` does on the device: set ``skipped`` to 1 for a step not to be taken, else to 0.
 
         :param norm: of the gradient, scalar
         :param loss: scalar
         """
         both = norm + loss
         poison = both - both  # 0, or NaN where one of them is not finite; fewer operations than isfinite
-        if not self.skip_one_by_one:
+        if not self.guard.one_by_one:
             poison = self.poison.add_(poison)
         th.ne(poison, 0, out=self.skipped)
         self.skip_count.add_(self.skipped)
@@ -158,10 +166,6 @@ class FlatAdam:
         for parameter in self.parameters:
             self.optimizer.state[parameter]["step"].fill_(float(self.steps))
 
-    def _flattened(self, pieces: Sequence[th.Tensor | None]) -> list[th.Tensor]:
-        """Flatten one tensor per parameter, zeros for a missing one."""
-        return [(th.zeros_like(p) if t is None else t).reshape(-1) for t, p in zip(pieces, self.parameters)]
-
 
 def traceable_adam_step(
     state: FlatAdam, gradient: th.Tensor, max_grad_norm: float, learning_rate: th.Tensor, loss: th.Tensor
@@ -169,7 +173,7 @@ def traceable_adam_step(
     """Do what :meth:`FlatAdam.step` does in plain operations that torch.compile fuses.
 
     :param state: parameters, moments and constants
-    :param gradient: shape (n_parameters,)
+    :param gradient: as long as ``state.flat``
     :param max_grad_norm: as in ``clip_grad_norm_``
     :param learning_rate: scalar
     :param loss: that the gradient belongs to, scalar
@@ -180,6 +184,7 @@ def traceable_adam_step(
     skipped = state.skipped.bool()
     state.step_count.add_(1 - state.skipped)
     gradient = gradient * th.clamp(max_grad_norm / (norm + 1e-6), max=1.0)
+    state.gradient.copy_(gradient)
     exp_avg = th.where(skipped, state.exp_avg, state.exp_avg.lerp(gradient, 1 - state.beta1))
     exp_avg_sq = (state.exp_avg_sq * state.beta2).addcmul(gradient, gradient, value=1 - state.beta2)
     exp_avg_sq = th.where(skipped, state.exp_avg_sq, exp_avg_sq)
@@ -191,7 +196,7 @@ def traceable_adam_step(
     return norm
 
 
-def supports_flat_adam(policy: BasePolicy) -> str | None:
+def flat_adam_obstacle(policy: BasePolicy) -> str | None:
     """Say why a policy's optimiser cannot be replaced by :class:`FlatAdam`.
 
     :param policy: any policy
@@ -200,6 +205,9 @@ def supports_flat_adam(policy: BasePolicy) -> str | None:
     optimizer = policy.optimizer
     if type(optimizer) is not th.optim.Adam:
         return f"the optimiser is {type(optimizer).__name__}, not Adam"
+    intercepted = optimizer_obstacle(optimizer)
+    if intercepted is not None:
+        return intercepted
     if len(optimizer.param_groups) != 1:
         return "the optimiser has several parameter groups"
     group = optimizer.param_groups[0]
@@ -213,6 +221,9 @@ def supports_flat_adam(policy: BasePolicy) -> str | None:
     parameters = list(policy.parameters())
     if {id(p) for p in parameters} != {id(p) for p in group["params"]}:
         return "the optimiser does not hold exactly the policy's parameters"
+    steps = {int(optimizer.state.get(p, {}).get("step", 0)) for p in parameters}
+    if len(steps) > 1:
+        return "some parameters have taken more steps than others"
     if any(p.dtype != th.float32 or p.device != parameters[0].device or not p.requires_grad for p in parameters):
         return "parameters differ in type or device, or are frozen"
     return None

@@ -20,16 +20,19 @@ def lean_buffer(buffer: RolloutBuffer, *, plain: bool) -> Iterator[None]:
     :param buffer: to be filled
     :param plain: whether observations are vectors, and values and log-probabilities on the CPU
     """
-    cls = type(buffer)
-    if plain and cls.add is RolloutBuffer.add:
-        buffer.add = partial(lean_add, buffer)  # type: ignore[method-assign]  # taken back below
-    if cls.compute_returns_and_advantage is RolloutBuffer.compute_returns_and_advantage:
-        buffer.compute_returns_and_advantage = partial(lean_advantages, buffer)  # type: ignore[method-assign]
+    lean: dict[str, Any] = {"compute_returns_and_advantage": lean_advantages, **({"add": lean_add} if plain else {})}
+    replaced = [
+        name
+        for name in lean
+        if getattr(type(buffer), name) is getattr(RolloutBuffer, name) and name not in vars(buffer)
+    ]
+    for name in replaced:
+        setattr(buffer, name, partial(lean[name], buffer))
     try:
         yield
     finally:
-        for name in ("add", "compute_returns_and_advantage"):
-            vars(buffer).pop(name, None)
+        for name in replaced:
+            delattr(buffer, name)
 
 
 def lean_add(

@@ -5,31 +5,21 @@ the policy's forward is replaced while it does, and what the buffer does (``lean
 """
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
-from stable_baselines3.common.distributions import (
-    BernoulliDistribution,
-    CategoricalDistribution,
-    DiagGaussianDistribution,
-    MultiCategoricalDistribution,
-)
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
-from sb3_ppo_variants.fast_path.closed_forms import closed_form
+from sb3_ppo_variants.fast_path.activations import Activation
+from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.mlp_trunk import linear_layers, plain_mlp_obstacle
 
 Array = npt.NDArray[np.float32]
-_HALF_LOG_2PI = np.float32(0.5 * np.log(2 * np.pi))
-_ACTIVATIONS: dict[type[nn.Module], Callable[..., Any]] = {
-    nn.Tanh: np.tanh,
-    nn.ReLU: lambda x, out: np.maximum(x, 0, out=out),
-}
 _MOST_WEIGHTS = 300_000  # numpy's lead is call overhead; above this the matrix products decide
 
 
@@ -38,7 +28,7 @@ class Layer(NamedTuple):
 
     weight: Array
     bias: Array
-    activation: Callable[..., Any] | None
+    activation: Activation | None
 
 
 class LeanForward:
@@ -53,9 +43,11 @@ class LeanForward:
         self.policy = policy
         self.actor = _layers(policy.mlp_extractor.policy_net, policy.action_net)
         self.critic = _layers(policy.mlp_extractor.value_net, policy.value_net)
-        self.log_std = policy.log_std.detach().numpy() if hasattr(policy, "log_std") else None
         self.action_shape: tuple[int, ...] = policy.action_space.shape or ()
-        self.sample = _SAMPLERS[type(policy.action_dist)]
+        form = closed_form_of(policy)
+        assert form is not None  # or there is an obstacle
+        self.form = form
+        self._scratch: list[list[Array]] = []
 
     def __call__(self, obs: th.Tensor, deterministic: bool = False) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """Sample actions as ``ActorCriticPolicy.forward`` does.
@@ -66,15 +58,14 @@ class LeanForward:
         """
         if deterministic:
             return ActorCriticPolicy.forward(self.policy, obs, deterministic=True)
-        inputs = obs.numpy()
-        if inputs.ndim != 2:
-            inputs = inputs.reshape(len(inputs), -1)
-        if inputs.dtype != np.float32:
-            inputs = inputs.astype(np.float32)
-        actions, log_prob = self.sample(self, _mlp(inputs, self.actor))
+        if not self._scratch or len(self._scratch[0][0]) != len(obs):
+            self._scratch = [_arrays(len(obs), layers) for layers in (self.actor, self.critic)]
+        flat = obs.numpy().reshape(len(obs), -1)
+        output, values = (_mlp(flat, layers, out) for layers, out in zip((self.actor, self.critic), self._scratch))
+        actions, log_prob = self.form.sample(self.policy, output)
         if actions.shape[1:] != self.action_shape:
             actions = actions.reshape((-1, *self.action_shape))
-        return th.from_numpy(actions), th.from_numpy(_mlp(inputs, self.critic)), th.from_numpy(log_prob)
+        return th.from_numpy(actions), th.from_numpy(values.copy()), th.from_numpy(log_prob)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return ordinary_forward(memo[id(self.policy)])
@@ -89,48 +80,6 @@ def ordinary_forward(policy: ActorCriticPolicy) -> Any:
     :param policy: any policy
     """
     return types.MethodType(type(policy).forward, policy)
-
-
-def _sample_gaussian(forward: LeanForward, mean: Array) -> tuple[npt.NDArray[Any], Array]:
-    noise = np.random.standard_normal(mean.shape).astype(np.float32)
-    log_std = forward.log_std
-    assert log_std is not None  # DiagGaussian policies have one
-    log_prob = -0.5 * (noise * noise).sum(axis=1) - (log_std.sum() + _HALF_LOG_2PI * len(log_std))
-    return mean + noise * np.exp(log_std), log_prob.astype(np.float32, copy=False)
-
-
-def _sample_categorical(forward: LeanForward, logits: Array) -> tuple[npt.NDArray[Any], Array]:
-    sizes = getattr(forward.policy.action_dist, "action_dims", None) or [logits.shape[1]]
-    actions = np.empty((len(logits), len(sizes)), dtype=np.int64)
-    log_prob = np.zeros(len(logits), dtype=np.float32)
-    rows = np.arange(len(logits))
-    start = 0
-    for column, size in enumerate(sizes):
-        part = logits[:, start : start + size]
-        start += size
-        shifted = part - part.max(axis=1, keepdims=True)
-        cumulative = np.exp(shifted).cumsum(axis=1)
-        total = cumulative[:, -1]
-        thresholds = np.random.random_sample(len(logits)) * total
-        chosen = np.minimum((cumulative <= thresholds[:, None]).sum(axis=1), size - 1)
-        actions[:, column] = chosen
-        log_prob += shifted[rows, chosen] - np.log(total)
-    return actions, log_prob
-
-
-def _sample_bernoulli(_: LeanForward, logits: Array) -> tuple[npt.NDArray[Any], Array]:
-    ones = np.random.random_sample(logits.shape) < 1 / (1 + np.exp(-logits))
-    signed = np.where(ones, logits, -logits)
-    log_prob = -np.logaddexp(np.float32(0), -signed).sum(axis=1)
-    return ones.astype(np.float32), log_prob.astype(np.float32, copy=False)
-
-
-_SAMPLERS: dict[type, Callable[[LeanForward, Array], tuple[npt.NDArray[Any], Array]]] = {
-    CategoricalDistribution: _sample_categorical,
-    MultiCategoricalDistribution: _sample_categorical,
-    BernoulliDistribution: _sample_bernoulli,
-    DiagGaussianDistribution: _sample_gaussian,
-}
 
 
 @contextmanager
@@ -153,8 +102,11 @@ def lean_forward_obstacle(policy: Any) -> str | None:
     :param policy: any policy
     :return: the reason, or None if it can
     """
-    if closed_form(policy) is None or type(policy).forward is not ActorCriticPolicy.forward:
-        return "the policy overrides its forward pass, or its distribution has no closed form"
+    obstacle = evaluation_obstacle(policy)
+    if obstacle is not None:
+        return obstacle
+    if type(policy).forward is not ActorCriticPolicy.forward:
+        return "the policy overrides its forward pass"
     if policy.device.type != "cpu":
         return "the policy is not on the CPU"
     obstacle = plain_mlp_obstacle(policy)
@@ -172,16 +124,23 @@ def _layers(hidden: nn.Sequential, last: nn.Module) -> list[Layer]:
         Layer(
             linear.weight.detach().numpy().T,
             linear.bias.detach().numpy(),
-            None if activation is None else _ACTIVATIONS[activation],
+            activation,
         )
         for linear, activation in linear_layers([*hidden, last])
     ]
 
 
-def _mlp(inputs: Array, layers: list[Layer]) -> Array:
-    for weight, bias, activation in layers:
-        inputs = np.dot(inputs, weight)
-        inputs += bias
+def _arrays(n_rows: int, layers: list[Layer]) -> list[Array]:
+    """Make the arrays that a forward pass writes to: torch's memory, which always begins at the same alignment."""
+    sizes = [layers[0].weight.shape[0], *(layer.weight.shape[1] for layer in layers)]
+    return [th.empty(n_rows, size).numpy() for size in sizes]
+
+
+def _mlp(inputs: npt.NDArray[Any], layers: list[Layer], out: list[Array]) -> Array:
+    out[0][...] = inputs
+    for i, (weight, bias, activation) in enumerate(layers):
+        np.dot(out[i], weight, out=out[i + 1])
+        out[i + 1] += bias
         if activation is not None:
-            activation(inputs, out=inputs)
-    return inputs
+            activation.in_numpy(out[i + 1], out=out[i + 1])
+    return out[-1]

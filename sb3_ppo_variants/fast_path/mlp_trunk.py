@@ -4,7 +4,7 @@ For small networks most of a backward pass is autograd's bookkeeping. A stack of
 matrix products per layer, written out here; what comes after the networks' outputs is in ``written_gradient``.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch as th
@@ -14,19 +14,13 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import nn
 
+from sb3_ppo_variants.fast_path.activations import ACTIVATIONS, Activation
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
-
-# activation -> its derivative, from the gradient of its output and the output itself
-_BACKWARD: dict[type[nn.Module], Callable[[th.Tensor, th.Tensor], th.Tensor]] = {
-    nn.Tanh: th.ops.aten.tanh_backward,
-    nn.ReLU: lambda gradient, output: th.ops.aten.threshold_backward(gradient, output, 0),
-}
-_FORWARD: dict[type[nn.Module], Callable[[th.Tensor], th.Tensor]] = {nn.Tanh: th.tanh, nn.ReLU: th.relu}
 
 
 class _Layer(NamedTuple):
     linear: nn.Linear
-    activation: type[nn.Module] | None
+    activation: Activation | None
     weight_gradient: th.Tensor
     bias_gradient: th.Tensor
 
@@ -97,8 +91,10 @@ def plain_mlp_obstacle(policy: ActorCriticPolicy) -> str | None:
         return "the network is not an MlpExtractor"
     heads = [policy.action_net, policy.value_net]
     modules = [*policy.mlp_extractor.policy_net, *policy.mlp_extractor.value_net, *heads]
-    if not all(type(module) is nn.Linear or type(module) in _FORWARD for module in modules):
+    if not all(type(module) is nn.Linear or type(module) in ACTIVATIONS for module in modules):
         return "the network uses other layers than Linear, Tanh and ReLU"
+    if any(isinstance(module, nn.Linear) and module.bias is None for module in modules):
+        return "a layer has no bias"
     known = sum(p.numel() for module in modules for p in module.parameters())
     known += policy.log_std.numel() if hasattr(policy, "log_std") else 0
     if known != sum(p.numel() for p in policy.parameters()):
@@ -106,17 +102,17 @@ def plain_mlp_obstacle(policy: ActorCriticPolicy) -> str | None:
     return None
 
 
-def linear_layers(modules: Iterable[nn.Module]) -> list[tuple[nn.Linear, type[nn.Module] | None]]:
+def linear_layers(modules: Iterable[nn.Module]) -> list[tuple[nn.Linear, Activation | None]]:
     """Pair every linear layer with the activation that follows it.
 
     :param modules: of a network for which :func:`plain_mlp_obstacle` finds nothing, from input to output
     """
-    layers: list[tuple[nn.Linear, type[nn.Module] | None]] = []
+    layers: list[tuple[nn.Linear, Activation | None]] = []
     for module in modules:
         if isinstance(module, nn.Linear):
             layers.append((module, None))
         else:
-            layers[-1] = (layers[-1][0], type(module))
+            layers[-1] = (layers[-1][0], ACTIVATIONS[type(module)])
     return layers
 
 
@@ -136,7 +132,7 @@ def _forward(inputs: th.Tensor, layers: list[_Layer]) -> list[th.Tensor]:
     for linear, activation, _, _ in layers:
         inputs = th.addmm(linear.bias, inputs, linear.weight.t())
         if activation is not None:
-            inputs = _FORWARD[activation](inputs)
+            inputs = activation.forward(inputs)
         activations.append(inputs)
     return activations
 
@@ -145,7 +141,7 @@ def _backward(gradient: th.Tensor, layers: list[_Layer], activations: list[th.Te
     for index in range(len(layers) - 1, -1, -1):
         linear, activation, weight_gradient, bias_gradient = layers[index]
         if activation is not None:
-            gradient = _BACKWARD[activation](gradient, activations[index + 1])
+            gradient = activation.backward(gradient, activations[index + 1])
         th.mm(gradient.t(), activations[index], out=weight_gradient)
         th.sum(gradient, dim=0, out=bias_gradient)
         if index > 0:

@@ -4,25 +4,21 @@ Same minibatches in the same order and the same loss as the reference path; only
 so that results agree to rounding. What an algorithm or policy does not support falls back piece by piece.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
 
-from sb3_ppo_variants.fast_path.closed_forms import ClosedForm, action_parameters, evaluate_closed_form, evaluate_output
+from sb3_ppo_variants.fast_path.closed_forms import action_parameters, evaluate_closed_form, evaluate_output
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
-from sb3_ppo_variants.fast_path.written_gradient import written_gradient
-from sb3_ppo_variants.update.kl_divergence import DistributionFamily, Parameters, directed_kl
+from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
+from sb3_ppo_variants.update.distributions import ActionDistribution
+from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import StagedRollout
 from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch
 from sb3_ppo_variants.update.reference_update import Stepper
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
-
-if TYPE_CHECKING:
-    from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 
 
 class StagedUpdate:
@@ -36,8 +32,8 @@ class StagedUpdate:
 
     def __init__(
         self,
-        algorithm: PolicyUpdateMixin,
-        form: ClosedForm | None,
+        algorithm: UpdatedAlgorithm,
+        form: ActionDistribution | None,
         stepper: Stepper,
         trunk: MlpTrunk | None = None,
     ):
@@ -47,17 +43,17 @@ class StagedUpdate:
         self.stepper = stepper
         self.trunk = trunk
         stepper.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
-        self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, algorithm.batch_size)
+        self.batch_size = int(algorithm.batch_size)
+        self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, self.batch_size)
         # A decision needs the whole rollout. Where the KL is only logged a sample will do: this matters for images.
-        self.needs_old = algorithm.needs_old_distribution()
-        whole = self.needs_old or algorithm.decides_on_kl()
-        self.measured_rows = self.rollout.size if whole else self.rollout.sample_size
-        self.family, old = self._measure()
+        self.rules = algorithm.update_rules()
+        self.measured_rows = self.rollout.size if self.rules.measures_everything else self.rollout.sample_size
+        self.distribution, old = self._measure()
         self.old = tuple(p.clone() for p in old)  # a Gaussian's log_std is a view of the live parameter
 
     def minibatches(self) -> Iterator[th.Tensor]:
         """Yield the rows of each minibatch of one epoch, in the order stock PPO would draw."""
-        yield from self.rollout.shuffled_rows().split(self.algorithm.batch_size)
+        yield from self.rollout.shuffled_rows().split(self.batch_size)
 
     def step(self, rows: th.Tensor, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
         """Take one optimiser step.
@@ -68,17 +64,19 @@ class StagedUpdate:
         """
         algorithm = self.algorithm
         minibatch = self.rollout.select(rows)
-        old = self._old_parameters(rows)
-        if self.trunk is not None and self.form is not None:
-            loss, metrics = None, self._written_step(minibatch, old, coefficients)
+        old = self.old_parameters(rows)
+        loss = None
+        if self.trunk is not None:
+            metrics = self.written_step(minibatch, old, coefficients)
         else:
-            loss, metrics = algorithm.minibatch_loss(minibatch, self._evaluate(minibatch), old, coefficients)
-        if algorithm.passes_target_kl(metrics.approx_kl):
-            return th.stack(metrics), True
+            loss, metrics = algorithm.minibatch_loss(minibatch, self.evaluate(minibatch), old, coefficients)
+        stop = self.rules.stop_before_step
+        if stop is not None and stop.passed(metrics):
+            return metrics.row(), True
         if loss is not None:
             self.stepper.backward(loss)
         norm, skipped = self.stepper.step(algorithm.max_grad_norm, metrics.loss)
-        return th.stack(metrics._replace(grad_norm=norm, skipped=skipped)), False
+        return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
 
     def kl_divergence(self) -> float:
         """Measure the exact KL between the policy before the update and now.
@@ -86,47 +84,63 @@ class StagedUpdate:
         :return: nats per state, over the whole rollout where anything is decided on it
         """
         _, new = self._measure()
-        kl = directed_kl(self.family, self.old, new, self.algorithm.kl_direction)
+        kl = self.distribution.directed_kl(self.old, new, self.algorithm.kl_direction)
         return kl.double().mean().item()
 
-    def _old_parameters(self, rows: th.Tensor) -> Parameters | None:
-        return tuple(p.index_select(0, rows) for p in self.old) if self.needs_old else None
+    def old_parameters(self, rows: th.Tensor) -> Parameters | None:
+        """Return the old policy's distributions at some rows, if the rules need them."""
+        return tuple(p.index_select(0, rows) for p in self.old) if self.rules.needs_old_distribution else None
 
-    def _evaluate(self, minibatch: Any) -> Evaluation:
+    def first_rows(self) -> th.Tensor:
+        """Return the rows of a minibatch for a check, drawing nothing."""
+        return th.arange(min(self.batch_size, self.rollout.size), device=self.policy.device)
+
+    def first_minibatch(self) -> Any:
+        """Return the minibatch of :meth:`first_rows`."""
+        return self.rollout.select(self.first_rows())
+
+    def evaluate(self, minibatch: Any, policy: Any = None) -> Evaluation:
+        """Evaluate a minibatch with gradient.
+
+        :param minibatch: of the host's NamedTuple
+        :param policy: None for the model's own
+        """
+        policy = self.policy if policy is None else policy
         if self.form is None:
-            return evaluate_minibatch(self.policy, minibatch)
-        return evaluate_closed_form(self.policy, self.form, minibatch.observations, minibatch.actions)
+            return evaluate_minibatch(policy, minibatch)
+        return evaluate_closed_form(policy, self.form, minibatch.observations, minibatch.actions)
 
-    def _written_step(self, minibatch: Any, old: Parameters | None, c: dict[str, Number]) -> MinibatchMetrics:
-        """Fill the flat gradient without autograd."""
+    def written_step(self, minibatch: Any, old: Parameters | None, c: dict[str, Number]) -> MinibatchMetrics:
+        """Fill the flat gradient without autograd; the loss's value still comes from the one place that defines it."""
         assert self.trunk is not None
         assert self.form is not None
         with th.no_grad():
             output, values = self.trunk.forward(minibatch.observations)
             new = evaluate_output(self.policy, self.form, output, values, minibatch.actions)
             _, metrics = self.algorithm.minibatch_loss(minibatch, new, old, c)
-            gradient = written_gradient(self.algorithm, minibatch, new, old, c, metrics.kl_divergence)
-        self.trunk.backward(*gradient)
+            slopes = self.algorithm.loss_slopes(minibatch, new, old, c, metrics.kl_divergence)
+            by_output, by_log_std = self.form.gradient(new.parameters, old, minibatch.actions, slopes)
+        self.trunk.backward(by_output, slopes.values, by_log_std)
         return metrics
 
-    def _measure(self) -> tuple[DistributionFamily, Parameters]:
+    def _measure(self) -> tuple[ActionDistribution, Parameters]:
         """Compute the action distributions of the measured rows under the current policy, without gradient."""
         pieces: list[Parameters] = []
         if self.trunk is None:  # a plain MLP does the same in both modes
             self.policy.set_training_mode(False)
         with th.no_grad():
             for piece in self.rollout.pieces(self.measured_rows):
-                family, parameters = self._action_parameters(piece)
+                form, parameters = self._action_parameters(piece)
                 pieces.append(parameters)
         if self.trunk is None:
             self.policy.set_training_mode(True)
-        return family, pieces[0] if len(pieces) == 1 else tuple(map(th.cat, zip(*pieces)))
+        return form, pieces[0] if len(pieces) == 1 else tuple(map(th.cat, zip(*pieces)))
 
-    def _action_parameters(self, piece: Any) -> tuple[DistributionFamily, Parameters]:
+    def _action_parameters(self, piece: Any) -> tuple[ActionDistribution, Parameters]:
         if self.form is None:
             evaluation = evaluate_minibatch(self.policy, piece)
-            return evaluation.family, evaluation.parameters
+            return evaluation.distribution, evaluation.parameters
         if self.trunk is not None:
             output = self.trunk.action_output(piece.observations)
-            return self.form.family, self.form.parameters(self.policy, output)
-        return self.form.family, action_parameters(self.policy, self.form, piece.observations)
+            return self.form, self.form.from_output(self.policy, output)
+        return self.form, action_parameters(self.policy, self.form, piece.observations)

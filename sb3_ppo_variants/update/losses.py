@@ -41,7 +41,7 @@ def normalize_advantages(advantages: th.Tensor, mask: th.Tensor | None = None) -
 
 
 def clipped_surrogate(
-    ratio: th.Tensor, advantages: th.Tensor, clip_low: Number, clip_high: Number, dual_clip: float | None = None
+    ratio: th.Tensor, advantages: th.Tensor, clip_low: Number, clip_high: Number, dual_clip: Number | None = None
 ) -> th.Tensor:
     """Pessimistic clipped objective L_CLIP of each sample, to be maximised.
 
@@ -107,6 +107,35 @@ def value_errors(
     return th.max(_error(values, returns, loss), errors) if clipping == "pessimistic" else errors
 
 
+def value_slopes(
+    values: th.Tensor,
+    old_values: th.Tensor,
+    returns: th.Tensor,
+    clip_range: Number | None = None,
+    clipping: ValueClipping = "pessimistic",
+    loss: ValueLoss = "mse",
+) -> th.Tensor:
+    """Differentiate :func:`value_errors` by the predictions.
+
+    :param values: as there, like the following
+    :param old_values: as there
+    :param returns: as there
+    :param clip_range: as there
+    :param clipping: as there
+    :param loss: as there
+    :return: shape (n_batch,)
+    """
+    slopes = _error_slope(values, returns, loss)
+    if clip_range is None:
+        return slopes
+    change = values - old_values
+    clipped = old_values + th.clamp(change, -clip_range, clip_range)  # type: ignore[arg-type]  # as above
+    of_clipped = _error_slope(clipped, returns, loss).masked_fill(change.abs() > clip_range, 0.0)
+    if clipping == "sb3":
+        return of_clipped
+    return th.where(_error(values, returns, loss) >= _error(clipped, returns, loss), slopes, of_clipped)
+
+
 def _unbounded(*bounds: Number) -> bool:
     """Tell whether there is no clipping, as in the pure penalty: then nothing need be computed for it."""
     return all(isinstance(bound, float) and bound == math.inf for bound in bounds)
@@ -116,3 +145,8 @@ def _error(values: th.Tensor, returns: th.Tensor, loss: ValueLoss) -> th.Tensor:
     if loss == "huber":
         return F.huber_loss(values, returns, reduction="none")
     return (returns - values) ** 2
+
+
+def _error_slope(values: th.Tensor, returns: th.Tensor, loss: ValueLoss) -> th.Tensor:
+    difference = values - returns
+    return difference.clamp(-1, 1) if loss == "huber" else 2 * difference

@@ -58,23 +58,28 @@ def measurement_batches(buffer: RolloutBuffer, batch_size: int) -> Iterator[Any]
         yield from buffer.get(measurement_size(buffer, batch_size))
 
 
-def can_be_staged(buffer: RolloutBuffer) -> bool:
-    """Tell whether minibatches may be taken as rows of the whole rollout.
+def staging_obstacle(buffer: RolloutBuffer) -> str | None:
+    """Say why minibatches may not be taken as rows of the whole rollout.
 
-    Not so for recurrent buffers, whose padding differs from minibatch to minibatch, and for a subclass that changes
-    how samples are read.
+    Not so for recurrent buffers, whose padding differs from minibatch to minibatch, and for one that changes how
+    samples are read.
+
+    :param buffer: of the model
+    :return: the reason, or None if they may
     """
-    return any(
-        isinstance(buffer, known)
-        and all(getattr(type(buffer), name) is getattr(known, name) for name in ("get", "_get_samples"))
+    steps = ("get", "_get_samples")
+    plain = any(
+        isinstance(buffer, known) and all(getattr(type(buffer), step) is getattr(known, step) for step in steps)
         for known in _STAGEABLE
     )
+    patched = any(step in vars(buffer) for step in steps)
+    return None if plain and not patched else "the buffer's minibatches are not rows of one rollout"
 
 
 class StagedRollout:
     """A whole rollout as tensors on the device, read once through the buffer's own code.
 
-    :param buffer: a full buffer that :func:`can_be_staged`
+    :param buffer: a full buffer for which :func:`staging_obstacle` finds nothing
     :param action_space: Discrete actions are turned into indices here, once
     :param batch_size: the training batch size
     """

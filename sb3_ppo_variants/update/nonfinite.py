@@ -1,19 +1,16 @@
 """NaN and infinity: where they came from, said before any parameter is harmed."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
 
-from sb3_ppo_variants.update.update_metrics import MinibatchMetrics, TraceRecorder
-
-if TYPE_CHECKING:
-    from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
+from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
+from sb3_ppo_variants.update.update_metrics import TraceRecorder
 
 _ROLLOUT_CAUSES = (
     "the environment returns it (wrap it in stable_baselines3's VecCheckNan to find the step that does); rewards or "
@@ -36,7 +33,29 @@ class NonFiniteUpdateError(FloatingPointError):
     """
 
 
-def check_rollout(model: PolicyUpdateMixin) -> None:
+class StepGuard:
+    """Decides which optimiser steps of an update are not taken, and counts them.
+
+    :param one_by_one: False: after one step that is not finite none is taken until the next update
+    """
+
+    def __init__(self, one_by_one: bool = False):
+        self.one_by_one = one_by_one
+        self.halted = False
+        self.count = 0
+
+    def refuses(self, loss_and_norm: float) -> bool:
+        """Decide about a step.
+
+        :param loss_and_norm: sum of the loss and the gradient's norm, which is finite if both are
+        """
+        refused = self.halted or not math.isfinite(loss_and_norm)
+        self.halted = refused and not self.one_by_one
+        self.count += refused
+        return refused
+
+
+def check_rollout(model: UpdatedAlgorithm) -> None:
     """Refuse a rollout with NaN or infinity in it, before the update begins.
 
     :param model: whose rollout buffer is full
@@ -61,7 +80,7 @@ def check_rollout(model: PolicyUpdateMixin) -> None:
             )
 
 
-def check_steps(model: PolicyUpdateMixin, trace: TraceRecorder, skipped: int) -> None:
+def check_steps(model: UpdatedAlgorithm, trace: TraceRecorder, skipped: int) -> None:
     """Look at the minibatches so far, once per epoch.
 
     :param model: being updated
@@ -74,9 +93,7 @@ def check_steps(model: PolicyUpdateMixin, trace: TraceRecorder, skipped: int) ->
     if skipped <= (_MOST_SKIPPED * trace.n_epochs * trace.minibatches_per_epoch if one_by_one else 0):
         return
     index, epoch, row = trace.first_skipped()
-    what = ", ".join(
-        f"{name} = {value}" for name, value in zip(MinibatchMetrics._fields, row) if not np.isfinite(value)
-    )
+    what = ", ".join(f"{name} = {value}" for name, value in zip(trace.names, row) if not np.isfinite(value))
     skipping = f"; {skipped} minibatches of this update were skipped" if one_by_one else ""
     raise NonFiniteUpdateError(
         f"{what or 'a gradient that is not finite'} in minibatch {index} of epoch {epoch} of the update at timestep "
@@ -86,7 +103,7 @@ def check_steps(model: PolicyUpdateMixin, trace: TraceRecorder, skipped: int) ->
 
 
 @contextmanager
-def explained(model: PolicyUpdateMixin, doing: str) -> Iterator[None]:
+def explained(model: UpdatedAlgorithm, doing: str) -> Iterator[None]:
     """Say what is not finite when something fails because of it: torch's distributions refuse NaN, simulators crash.
 
     :param model: collecting or updating
@@ -109,7 +126,7 @@ def explained(model: PolicyUpdateMixin, doing: str) -> Iterator[None]:
         ) from error
 
 
-def _bad_state(model: PolicyUpdateMixin) -> str | None:
+def _bad_state(model: UpdatedAlgorithm) -> str | None:
     observations = model._last_obs if isinstance(model._last_obs, dict) else {"observation": model._last_obs}
     for name, array in observations.items():
         bad = None if array is None else _first_bad(np.asarray(array))
@@ -128,7 +145,7 @@ def _first_bad(array: npt.NDArray[Any]) -> tuple[int, ...] | None:
     return tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
 
 
-def _step_and_env(model: PolicyUpdateMixin, array: npt.NDArray[Any], index: tuple[int, ...]) -> tuple[int, int]:
+def _step_and_env(model: UpdatedAlgorithm, array: npt.NDArray[Any], index: tuple[int, ...]) -> tuple[int, int]:
     n_steps = model.rollout_buffer.buffer_size
     if array.shape[:2] == (n_steps, model.n_envs):
         return index[0], index[1]

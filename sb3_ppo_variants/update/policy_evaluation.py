@@ -8,7 +8,8 @@ from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from sb3_ppo_variants.update.kl_divergence import DistributionFamily, Parameters, distribution_family
+from sb3_ppo_variants.update.distributions import ActionDistribution, action_distribution
+from sb3_ppo_variants.update.kl_divergence import Parameters
 
 
 class Evaluation(NamedTuple):
@@ -17,14 +18,14 @@ class Evaluation(NamedTuple):
     :param values: predicted returns, shape (n_batch,)
     :param log_prob: log-probability of the actions taken, shape (n_batch,)
     :param entropy: of the action distribution, nats, shape (n_batch,); ``-log_prob`` where no closed form exists
-    :param family: how the distribution's parameters are compared
+    :param distribution: how its parameters are compared
     :param parameters: of the action distribution
     """
 
     values: th.Tensor
     log_prob: th.Tensor
     entropy: th.Tensor
-    family: DistributionFamily
+    distribution: ActionDistribution
     parameters: Parameters
 
 
@@ -60,9 +61,9 @@ def evaluate_minibatch(policy: ActorCriticPolicy, minibatch: Any) -> Evaluation:
             f"{type(policy).__name__}.evaluate_actions() must leave the distribution it evaluated in `action_dist`, as "
             "SB3's policies do: the trust region is measured on it"
         )
-    family = distribution_family(distribution)
+    form = action_distribution(distribution)
     entropy = -log_prob if entropy is None else entropy
-    return Evaluation(values.flatten(), log_prob, entropy, family, family.parameters(distribution))
+    return Evaluation(values.flatten(), log_prob, entropy, form, form.parameters(distribution))
 
 
 def valid_steps(minibatch: Any) -> th.Tensor | None:

@@ -1,21 +1,17 @@
 """The reference path (``acceleration="off"``): stock order and arithmetic, bit-identical to the host's own train()."""
 
-from __future__ import annotations
-
-import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_ppo_variants.update.kl_divergence import Parameters, directed_kl
+from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
+from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import measurement_batches
+from sb3_ppo_variants.update.nonfinite import StepGuard
 from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, snapshot_policy, valid_steps
-
-if TYPE_CHECKING:
-    from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 
 
 class Stepper(Protocol):
@@ -56,9 +52,7 @@ class OwnOptimizer:
         self.begin(skip_one_by_one=False)
 
     def begin(self, skip_one_by_one: bool) -> None:
-        self.skip_one_by_one = skip_one_by_one
-        self.halted = False
-        self.skipped_steps = 0
+        self.guard = StepGuard(skip_one_by_one)
 
     def backward(self, loss: th.Tensor) -> None:
         self.policy.optimizer.zero_grad()
@@ -66,15 +60,13 @@ class OwnOptimizer:
 
     def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), max_grad_norm)
-        skip = self.halted or not math.isfinite((norm + loss).item())
-        self.halted = skip and not self.skip_one_by_one
-        self.skipped_steps += skip
-        if not skip:
+        refused = self.guard.refuses((norm + loss).item())  # waits for the device: SB3's optimiser cannot be told
+        if not refused:
             self.policy.optimizer.step()
-        return norm, norm.new_tensor(float(skip))
+        return norm, norm.new_tensor(float(refused))
 
     def count_skipped(self) -> int:
-        return self.skipped_steps
+        return self.guard.count
 
     def hand_back(self) -> None:
         """Nothing to do: it was used in place."""
@@ -87,17 +79,17 @@ class ReferenceUpdate:
     :param stepper: takes the steps
     """
 
-    def __init__(self, algorithm: PolicyUpdateMixin, stepper: Stepper):
+    def __init__(self, algorithm: UpdatedAlgorithm, stepper: Stepper):
         self.algorithm = algorithm
         self.policy = algorithm.policy
         self.old_policy = snapshot_policy(self.policy)
-        self.needs_old = algorithm.needs_old_distribution()
+        self.rules = algorithm.update_rules()
         self.stepper = stepper
         stepper.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
 
     def minibatches(self) -> Iterator[Any]:
         """Yield the minibatches of one epoch in the order stock PPO would draw."""
-        yield from self.algorithm.rollout_buffer.get(self.algorithm.batch_size)
+        yield from self.algorithm.rollout_buffer.get(int(self.algorithm.batch_size))
 
     def step(self, minibatch: Any, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
         """Take one optimiser step.
@@ -108,13 +100,14 @@ class ReferenceUpdate:
         """
         algorithm = self.algorithm
         new = evaluate_minibatch(self.policy, minibatch)
-        old = self._old_parameters(minibatch) if self.needs_old else None
+        old = self._old_parameters(minibatch) if self.rules.needs_old_distribution else None
         loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
-        if algorithm.passes_target_kl(metrics.approx_kl):
-            return th.stack(metrics), True
+        stop = self.rules.stop_before_step
+        if stop is not None and stop.passed(metrics):
+            return metrics.row(), True
         self.stepper.backward(loss)
         norm, skipped = self.stepper.step(algorithm.max_grad_norm, loss.detach())
-        return th.stack(metrics._replace(grad_norm=norm, skipped=skipped)), False
+        return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
 
     def kl_divergence(self) -> float:
         """Measure the exact KL between the policy before the update and now, over the whole rollout.
@@ -125,9 +118,11 @@ class ReferenceUpdate:
         total, count = 0.0, 0
         self.policy.set_training_mode(False)
         with th.no_grad():
-            for minibatch in measurement_batches(algorithm.rollout_buffer, algorithm.batch_size):
+            for minibatch in measurement_batches(algorithm.rollout_buffer, int(algorithm.batch_size)):
                 new = evaluate_minibatch(self.policy, minibatch)
-                kl = directed_kl(new.family, self._old_parameters(minibatch), new.parameters, algorithm.kl_direction)
+                kl = new.distribution.directed_kl(
+                    self._old_parameters(minibatch), new.parameters, algorithm.kl_direction
+                )
                 mask = valid_steps(minibatch)
                 kl = kl if mask is None else kl[mask]
                 total += kl.double().sum().item()

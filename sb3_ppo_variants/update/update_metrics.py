@@ -1,8 +1,8 @@
 """What an update measures: one row per minibatch on the device, read back once at the end."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ class MinibatchMetrics(NamedTuple):
     :param kl_divergence: exact KL on the minibatch's states before its step; 0 where neither loss nor limit needs it
     :param grad_norm: gradient norm before clipping; 0 for a minibatch at which the update stopped
     :param skipped: 1 if the step was not taken because loss or gradient was not finite, else 0
+    :param extra: what the variant's ``extra_metrics`` returned
     """
 
     policy_loss: th.Tensor
@@ -41,21 +42,33 @@ class MinibatchMetrics(NamedTuple):
     kl_divergence: th.Tensor
     grad_norm: th.Tensor
     skipped: th.Tensor
+    extra: Mapping[str, th.Tensor] = MappingProxyType({})
+
+    def named(self, name: str) -> th.Tensor:
+        """Return one metric by name, the variant's own included."""
+        value: th.Tensor = self.extra[name] if name in self.extra else getattr(self, name)
+        return value
+
+    def row(self) -> th.Tensor:
+        """Return all metrics in the order of ``METRICS``, the variant's own after them."""
+        return th.stack([*self[:-1], *self.extra.values()])
 
 
-_KL, _SKIPPED = (MinibatchMetrics._fields.index(name) for name in ("kl_divergence", "skipped"))
+METRICS = MinibatchMetrics._fields[:-1]
+_KL, _SKIPPED = METRICS.index("kl_divergence"), METRICS.index("skipped")
 
 
 @dataclass(frozen=True)
 class UpdateTrace:
     """Course of one update, as ``model.last_update``.
 
-    :param minibatches: one row per minibatch in the order of ``MinibatchMetrics``, shape (n_minibatches, n_metrics)
+    :param minibatches: one row per minibatch in the order of ``names``, shape (n_minibatches, n_metrics)
     :param epoch: epoch of each row, shape (n_minibatches,)
     :param kl_divergence: exact KL after the last step, over the whole rollout (PPOClip without ``max_kl``: of images,
         over 128 states of it), nats per state
     :param epochs_done: epochs that were done, with the fraction of one that was broken off
     :param coefficients: what each epoch went by: ``clip_range``, ``ent_coef``, ``beta`` ..., one entry per epoch
+    :param names: of the metrics: ``METRICS``, and the variant's own
     :param stopped: True if ``target_kl`` (PPOClip) or ``max_kl`` ended the update early
     """
 
@@ -65,20 +78,21 @@ class UpdateTrace:
     epochs_done: float
     stopped: bool
     coefficients: tuple[Mapping[str, Number], ...]
+    names: tuple[str, ...] = METRICS
 
     def column(self, name: str) -> FloatArray:
         """Return one metric of every minibatch.
 
-        :param name: a field of ``MinibatchMetrics``
+        :param name: one of ``names``
         :return: shape (n_minibatches,)
         """
-        column: FloatArray = self.minibatches[:, MinibatchMetrics._fields.index(name)]
+        column: FloatArray = self.minibatches[:, self.names.index(name)]
         return column
 
     def per_epoch(self, name: str) -> FloatArray:
         """Average one metric over the minibatches of each epoch that were not skipped.
 
-        :param name: a field of ``MinibatchMetrics``
+        :param name: one of ``names``
         :return: shape (n_epochs,)
         """
         column, taken = self.column(name), self.taken
@@ -88,7 +102,7 @@ class UpdateTrace:
     def mean(self, name: str) -> float:
         """Average one metric over all minibatches of the update that were not skipped.
 
-        :param name: a field of ``MinibatchMetrics``
+        :param name: one of ``names``
         """
         return float(self.column(name)[self.taken].mean(dtype=np.float64))
 
@@ -104,15 +118,17 @@ class TraceRecorder:
 
     :param n_epochs: epochs the update is meant to take
     :param minibatches_per_epoch: optimiser steps in each
+    :param extra_names: of the variant's own metrics
     """
 
     checks_per_epoch = 16
 
-    def __init__(self, n_epochs: int, minibatches_per_epoch: int):
+    def __init__(self, n_epochs: int, minibatches_per_epoch: int, extra_names: Sequence[str] = ()):
         self.n_epochs = n_epochs
         self.minibatches_per_epoch = minibatches_per_epoch
         self.stopped = False
-        self.last_kl = math.nan
+        self.names = (*METRICS, *extra_names)
+        self.last_kl: float | None = None
         self._rows: list[th.Tensor] = []
         self._rows_read = 0
         self._epochs: list[int] = []
@@ -137,7 +153,7 @@ class TraceRecorder:
         :param metrics: of the step or steps just taken
         :return: True if the KL is to be checked here: up to 16 times per epoch, its end included
         """
-        rows = metrics.reshape(-1, len(MinibatchMetrics._fields))
+        rows = metrics.reshape(-1, len(self.names))
         self._rows.append(rows)
         self._epochs += [self._epoch] * len(rows)
         if self.stopped:  # before this step was taken
@@ -147,16 +163,18 @@ class TraceRecorder:
         checks = [self.checks_per_epoch * done // self.minibatches_per_epoch for done in (before, self._in_epoch)]
         return checks[0] < checks[1]
 
-    def read_kl(self) -> float:
+    def read_kl(self) -> float | None:
         """Average the exact KL of the minibatches since the last call; this waits for the device.
 
-        :return: nats per state
+        :return: nats per state; None if all of them were skipped, so that nothing was learned of it
         """
         new = self._rows[self._rows_read :]
         self._rows_read = len(self._rows)
         rows = (new[0] if len(new) == 1 else th.cat(new)).tolist()  # a few rows: not worth numpy's calls
         taken = [row[_KL] for row in rows if row[_SKIPPED] == 0]
-        self.last_kl = sum(taken) / len(taken) if taken else math.nan
+        if not taken:
+            return None
+        self.last_kl = sum(taken) / len(taken)
         return self.last_kl
 
     def first_skipped(self) -> tuple[int, int, FloatArray]:
@@ -189,4 +207,5 @@ class TraceRecorder:
             epochs_done=self._steps / self.minibatches_per_epoch,
             stopped=self.stopped,
             coefficients=tuple(self._coefficients),
+            names=self.names,
         )

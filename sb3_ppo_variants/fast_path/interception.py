@@ -1,0 +1,95 @@
+"""What somebody has hung onto a policy or its optimiser: hooks, patched methods, other options.
+
+The fast path leaves out calls that hooks and patches wait for, so that each is an obstacle for the pieces that would
+skip it; and what it was made for may be edited between two updates, which the fingerprint shows.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch as th
+from torch import nn
+
+_MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+_OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")
+_PATCHABLE = ("forward", "evaluate_actions", "extract_features", "predict_values", "_get_action_dist_from_latent")
+
+
+def module_obstacle(policy: nn.Module) -> str | None:
+    """Say what on a policy's modules waits for calls that the fast path does not make; None for nothing.
+
+    :param policy: any policy
+    """
+    if any(getattr(nn.modules.module, name) for name in _GLOBAL_HOOKS):
+        return "there is a hook on all modules"
+    for name, module in policy.named_modules():
+        where = name or "the policy"
+        if any(getattr(module, hooks) for hooks in _MODULE_HOOKS):
+            return f"there is a hook on {where}"
+        patched = [method for method in _PATCHABLE if method in vars(module)]
+        if patched:
+            return f"{patched[0]}() of {where} is replaced"
+    return None
+
+
+def parameter_obstacle(policy: nn.Module) -> str | None:
+    """Say which parameter's hook waits for autograd; None for none.
+
+    :param policy: any policy
+    """
+    for name, parameter in policy.named_parameters():
+        if any(getattr(parameter, hooks, None) for hooks in _PARAMETER_HOOKS):
+            return f"there is a hook on {name}"
+    return None
+
+
+def optimizer_obstacle(optimizer: th.optim.Optimizer) -> str | None:
+    """Say what waits for a call of the optimiser; None for nothing.
+
+    :param optimizer: of a policy
+    """
+    if any(getattr(optimizer, hooks, None) for hooks in _OPTIMIZER_HOOKS):
+        return "there is a hook on the optimiser"
+    return "step() of the optimiser is wrapped, as schedulers do" if "step" in vars(optimizer) else None
+
+
+def fingerprint(policy: Any) -> list[Any]:
+    """List everything whose change makes the pieces be chosen and checked anew.
+
+    Objects stand for themselves: as long as the list is kept, no new object can have the place of one in it.
+
+    :param policy: any policy
+    """
+    optimizer = policy.optimizer
+    found: list[Any] = [optimizer, type(optimizer), "step" in vars(optimizer), _counts(optimizer, _OPTIMIZER_HOOKS)]
+    for group in optimizer.param_groups:
+        found += [len(group["params"]), *((k, v) for k, v in group.items() if k not in ("params", "lr", "initial_lr"))]
+    for module in policy.modules():
+        patched = tuple(name for name in _PATCHABLE if name in vars(module))
+        found += [module, type(module), patched, _counts(module, _MODULE_HOOKS)]
+    for parameter in policy.parameters():
+        found += [parameter, parameter.requires_grad, parameter.dtype, _counts(parameter, _PARAMETER_HOOKS)]
+    found.append([len(getattr(nn.modules.module, name)) for name in _GLOBAL_HOOKS])
+    return found
+
+
+def same_fingerprint(a: list[Any], b: list[Any]) -> bool:
+    """Compare two fingerprints: parameters and modules by identity, everything else by value.
+
+    :param a: of a policy
+    :param b: of a policy
+    """
+    return len(a) == len(b) and all(x is y or _equal(x, y) for x, y in zip(a, b))
+
+
+def _equal(x: Any, y: Any) -> bool:
+    return not isinstance(x, (th.Tensor, nn.Module)) and type(x) is type(y) and bool(x == y)
+
+
+def _counts(owner: object, names: Iterable[str]) -> tuple[int, ...]:
+    return tuple(len(getattr(owner, name, None) or ()) for name in names)
+
+
+__all__ = ["fingerprint", "module_obstacle", "optimizer_obstacle", "parameter_obstacle", "same_fingerprint"]

@@ -1,0 +1,185 @@
+"""Before a fast piece serves a model it is compared with the ordinary code, on that model's own first data.
+
+What a policy nobody here has seen does cannot be told from its class alone. Each check returns what differs, or None;
+none leaves a trace in parameters, buffers, the optimiser or a random generator.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch as th
+
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
+from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
+from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences
+from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.update.minibatches import preserved_numpy_generator
+from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, snapshot_policy
+
+_TOLERANCE = 1e-4  # of the largest number; rounding of float32 is a hundredth of it
+_LARGEST = 1e30
+_SMALLEST = 1e-3  # numbers below it are compared with it: differences of tiny ones are rounding
+
+
+def forward_difference(policy: Any, forward: LeanForward, observations: Any) -> str | None:
+    """Compare the numpy forward pass of a rollout with ``policy.forward``, with the same draws.
+
+    :param policy: in evaluation mode
+    :param forward: its stand-in
+    :param observations: shape (n_envs, *observation shape)
+    """
+    with th.no_grad(), _same_draws() as again:
+        expected = policy.forward(observations)
+        again()
+        found = forward(observations)
+    names = ("actions", "values", "log-probabilities")
+    return _first_difference(zip(names, found, expected), "policy.forward()")
+
+
+def evaluation_difference(update: StagedUpdate) -> str | None:
+    """Compare the closed form with ``policy.evaluate_actions``.
+
+    :param update: that uses it, about to begin
+    """
+    minibatch = update.first_minibatch()
+    ordinary, fast = (_untouched(update.policy) for _ in range(2))
+    with th.no_grad(), _same_draws() as again:
+        expected = evaluate_minibatch(ordinary, minibatch)
+        again()
+        found = update.evaluate(minibatch, fast)
+    return _evaluations_differ(found, expected)
+
+
+def gradient_difference(update: StagedUpdate, coefficients: dict[str, Number]) -> str | None:
+    """Compare the written gradient with autograd's.
+
+    :param update: that uses it, about to begin
+    :param coefficients: of its first epoch
+    """
+    adam = update.stepper
+    assert isinstance(adam, FlatAdam)
+    minibatch, old = _moved(update.first_minibatch()), update.old_parameters(update.first_rows())
+    old = None if old is None else tuple(p.roll(1, dims=0) for p in old)  # of other states, so that the KL is not 0
+    loss, _ = update.algorithm.minibatch_loss(minibatch, update.evaluate(minibatch), old, coefficients)
+    by_autograd = th.autograd.grad(loss, adam.parameters, allow_unused=True)
+    expected = th.cat([(th.zeros_like(p) if g is None else g).flatten() for g, p in zip(by_autograd, adam.parameters)])
+    update.written_step(minibatch, old, coefficients)
+    found = th.cat([view.flatten() for view in adam.views(adam.gradient)])
+    return _first_difference([("the gradient", found, expected)], "autograd")
+
+
+def step_difference(adam: FlatAdam, max_grad_norm: float) -> str | None:
+    """Compare one step of Adam on the flat tensor with one of the policy's own optimiser.
+
+    :param adam: just made
+    :param max_grad_norm: of the model
+    """
+    state = (adam.flat, adam.exp_avg, adam.exp_avg_sq)
+    before = [tensor.clone() for tensor in state]
+    steps = adam.optimizer.state[adam.parameters[0]]["step"].item()
+    gradients = [p.grad for p in adam.parameters]
+    results = []
+    for take_step in (_flat_step, _own_step):
+        adam.begin(skip_one_by_one=False)
+        adam.gradient.copy_(th.linspace(-1, 1, len(adam.gradient), device=adam.gradient.device))
+        take_step(adam, max_grad_norm)
+        results.append([p.detach().clone().flatten() for p in adam.parameters])
+        for tensor, value in zip(state, before):
+            tensor.copy_(value)
+        adam.step_count.fill_(steps)
+        adam.hand_back()
+    adam.gradient.zero_()
+    for parameter, gradient in zip(adam.parameters, gradients):
+        parameter.grad = gradient
+    found, expected = (th.cat(result) for result in results)
+    return _first_difference([("a step", found, expected)], f"{type(adam.optimizer).__name__}.step()")
+
+
+def sequence_difference(policy: Any, minibatch: Any) -> str | None:
+    """Compare whole sequences with contrib's step-by-step loop.
+
+    :param policy: with LSTMs
+    :param minibatch: of its recurrent buffer
+    """
+    ordinary, fast = (_untouched(policy) for _ in range(2))
+    with th.no_grad(), _same_draws() as again:
+        expected = evaluate_minibatch(ordinary, minibatch)
+        again()
+        with whole_sequences([fast]):
+            found = evaluate_minibatch(fast, minibatch)
+    return _evaluations_differ(found, expected)
+
+
+def _moved(minibatch: Any) -> Any:
+    """Pretend that the policy has moved since the rollout, so that samples are clipped on both sides."""
+    shift = th.linspace(-0.5, 0.5, len(minibatch.advantages), device=minibatch.advantages.device)
+    return minibatch._replace(
+        old_log_prob=minibatch.old_log_prob + shift, old_values=minibatch.old_values + shift.flip(0)
+    )
+
+
+def _flat_step(adam: FlatAdam, max_grad_norm: float) -> None:
+    adam.step(max_grad_norm, th.zeros((), device=adam.flat.device))
+
+
+def _own_step(adam: FlatAdam, max_grad_norm: float) -> None:
+    th.nn.utils.clip_grad_norm_(adam.parameters, max_grad_norm)
+    adam.optimizer.step()
+
+
+def _untouched(policy: Any) -> Any:
+    """Return a policy that may be evaluated as in training: a copy, if it keeps running statistics."""
+    if not any(True for _ in policy.buffers()):
+        return policy
+    copied = snapshot_policy(policy)
+    copied.set_training_mode(policy.training)
+    return copied
+
+
+@contextmanager
+def _same_draws() -> Iterator[Callable[[], None]]:
+    """Leave all generators as they were; the function given sets torch's back to where it began."""
+    devices = list(range(th.cuda.device_count())) if th.cuda.is_available() and th.cuda.is_initialized() else []
+    with preserved_numpy_generator(), th.random.fork_rng(devices=devices):
+        cpu, gpus = th.get_rng_state(), [th.cuda.get_rng_state(device) for device in devices]
+
+        def again() -> None:
+            th.set_rng_state(cpu)
+            for device, state in zip(devices, gpus):
+                th.cuda.set_rng_state(state, device)
+
+        yield again
+
+
+def _evaluations_differ(found: Evaluation, expected: Evaluation) -> str | None:
+    pairs: list[Any] = [(name, getattr(found, name), getattr(expected, name)) for name in _EVALUATED]
+    pairs += [("the distribution", f, e) for f, e in zip(found.parameters, expected.parameters)]
+    return _first_difference(pairs, "policy.evaluate_actions()")
+
+
+_EVALUATED = ("values", "log_prob", "entropy")
+
+
+def _first_difference(pairs: Any, ordinary: str) -> str | None:
+    for name, found, expected in pairs:
+        if found.shape != expected.shape:
+            return f"{name} of shape {tuple(found.shape)} where {ordinary} gives {tuple(expected.shape)}"
+        found, expected = found.detach().double(), expected.detach().double()
+        usual = [x.abs() < _LARGEST for x in (found, expected)]  # not so NaN, infinity, and what stands for them
+        unlike, both = usual[0] != usual[1], usual[0] & usual[1]
+        scale = max(float(expected[both].abs().max()) if both.any() else 0.0, _SMALLEST)
+        worst = float((found - expected)[both].abs().max()) if both.any() else 0.0
+        if unlike.any() or worst > _TOLERANCE * scale:
+            return f"{name} differed from {ordinary} by {worst:.1e} in a check on the first data"
+    return None
+
+
+__all__ = [
+    "evaluation_difference",
+    "forward_difference",
+    "gradient_difference",
+    "sequence_difference",
+    "step_difference",
+]

@@ -1,0 +1,88 @@
+"""What the package must know of an action distribution."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.distributions import Distribution
+
+from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters
+from sb3_ppo_variants.update.losses import Number
+
+Array = npt.NDArray[np.float32]
+OutputGradient = tuple[th.Tensor, th.Tensor | None]
+
+
+class Slopes(NamedTuple):
+    """Derivative of a minibatch's loss by what the policy says of each sample.
+
+    :param log_prob: by the log-probability, shape (n_batch,)
+    :param entropy: by the entropy, the same for every sample
+    :param kl: by the KL divergence, of shape (n_batch,) or the same for every sample; None where it has no part
+    :param values: by the value, shape (n_batch,)
+    """
+
+    log_prob: th.Tensor
+    entropy: Number
+    kl: Number | None
+    values: th.Tensor
+
+
+class ActionDistribution:
+    """One kind of action distribution, as pure functions of its parameters: tensors with n_batch rows."""
+
+    closed_form: ClassVar[bool] = False
+    """Whether the functions below ``kl`` exist."""
+
+    def parameters(self, distribution: Distribution) -> Parameters:
+        """Read the parameters of an evaluated SB3 distribution."""
+        raise NotImplementedError
+
+    def kl(self, p: Parameters, q: Parameters) -> th.Tensor:
+        """Compute KL(p || q) of the joint action, shape (n_batch,), nats."""
+        raise NotImplementedError
+
+    def directed_kl(self, old: Parameters, new: Parameters, direction: KLDirection) -> th.Tensor:
+        """Compute KL(old || new), or KL(new || old) for ``"reverse"``, shape (n_batch,), nats."""
+        return self.kl(old, new) if direction == "forward" else self.kl(new, old)
+
+    def for_policy(self, policy: Any) -> "ActionDistribution":
+        """Return the form with what is fixed for a policy, such as the number of choices."""
+        return self
+
+    def from_output(self, policy: Any, output: th.Tensor) -> Parameters:
+        """Compute the parameters from the output of the policy's ``action_net``, shape (n_batch, n_outputs)."""
+        raise NotImplementedError
+
+    def log_prob(self, parameters: Parameters, actions: th.Tensor) -> th.Tensor:
+        """Compute log-probabilities, shape (n_batch,), of actions of shape (n_batch,) (Discrete) or (n_batch, n)."""
+        raise NotImplementedError
+
+    def entropy(self, parameters: Parameters) -> th.Tensor:
+        """Compute the entropy, shape (n_batch,), nats."""
+        raise NotImplementedError
+
+    def gradient(self, new: Parameters, old: Parameters | None, actions: th.Tensor, slopes: Slopes) -> OutputGradient:
+        """Differentiate the loss by the output of the action net, shape (n_batch, n_outputs), and by ``log_std``.
+
+        :param new: parameters now
+        :param old: before the update, for KL(old || new)
+        :param actions: as in :meth:`log_prob`
+        :param slopes: of the loss
+        """
+        raise NotImplementedError
+
+    def sample(self, policy: Any, output: Array) -> tuple[npt.NDArray[Any], Array]:
+        """Draw actions as SB3 does, with the same numbers from torch's generator.
+
+        :param policy: whose distribution it is, on the CPU
+        :param output: of its ``action_net``, shape (n_envs, n_outputs)
+        :return: actions of shape (n_envs, n), log-probabilities of shape (n_envs,)
+        """
+        raise NotImplementedError
+
+
+def as_column(slope: Number) -> Number:
+    """Shape a slope of each sample for the product with (n_batch, n); one for all samples stays a number."""
+    return slope.unsqueeze(1) if isinstance(slope, th.Tensor) and slope.dim() == 1 else slope

@@ -1,0 +1,66 @@
+"""Diagonal Gaussians."""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.distributions import Distribution
+
+from sb3_ppo_variants.update.distributions.base import ActionDistribution, Array, OutputGradient, Slopes, as_column
+from sb3_ppo_variants.update.kl_divergence import Parameters, gaussian_kl
+
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Gaussian(ActionDistribution):
+    """A diagonal Gaussian, whose KL a bijection such as tanh leaves as it is.
+
+    Parameters: mean and log standard deviation, shape (n_batch, n_dimensions) each. This class reads SB3's squashed and
+    state-dependent ones too.
+    """
+
+    def parameters(self, distribution: Distribution) -> Parameters:
+        held: Any = distribution.distribution
+        return held.mean, held.scale.log()
+
+    def kl(self, p: Parameters, q: Parameters) -> th.Tensor:
+        return gaussian_kl(p, q)
+
+
+class DiagonalGaussian(Gaussian):
+    """A diagonal Gaussian whose standard deviation is the policy's parameter ``log_std``."""
+
+    closed_form = True
+
+    def from_output(self, policy: Any, output: th.Tensor) -> Parameters:
+        return output, policy.log_std.expand_as(output)
+
+    def log_prob(self, parameters: Parameters, actions: th.Tensor) -> th.Tensor:
+        mean, log_std = parameters
+        standardized = (actions - mean) * th.exp(-log_std)
+        return (-0.5 * standardized**2 - log_std - _HALF_LOG_2PI).sum(dim=-1)
+
+    def entropy(self, parameters: Parameters) -> th.Tensor:
+        return (parameters[1] + 0.5 + _HALF_LOG_2PI).sum(dim=-1)
+
+    def gradient(self, new: Parameters, old: Parameters | None, actions: th.Tensor, slopes: Slopes) -> OutputGradient:
+        mean, log_std = new
+        inverse = th.exp(-log_std)
+        standardized = (actions - mean) * inverse
+        weight = slopes.log_prob.unsqueeze(1)
+        weighted = weight * standardized
+        by_mean = weighted * inverse
+        by_log_std = weighted * standardized - weight + slopes.entropy
+        if slopes.kl is not None and old is not None:
+            kl, distance = as_column(slopes.kl), (mean - old[0]) * inverse
+            by_mean = by_mean + kl * distance * inverse
+            by_log_std = by_log_std - kl * (th.expm1(2 * (old[1] - log_std)) + distance**2)
+        return by_mean, by_log_std.sum(dim=0)
+
+    def sample(self, policy: Any, output: Array) -> tuple[npt.NDArray[Any], Array]:
+        noise = th.empty(output.shape).normal_().numpy()
+        log_std = policy.log_std.detach().numpy()
+        log_prob = -0.5 * (noise * noise).sum(axis=1) - (log_std.sum() + np.float32(_HALF_LOG_2PI) * len(log_std))
+        return output + noise * np.exp(log_std), log_prob.astype(np.float32, copy=False)

@@ -1,0 +1,71 @@
+"""What an update must measure and obey, declared by the algorithm once per update."""
+
+from typing import Literal, NamedTuple
+
+from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
+
+
+class StopRule(NamedTuple):
+    """The update ends before a step whose minibatch has a metric above a limit, as with stock PPO's ``target_kl``.
+
+    :param metric: a field of ``MinibatchMetrics``, or one of the variant's ``extra_metrics``
+    :param limit: in the metric's unit; NaN is not above it, as in stock PPO
+    """
+
+    metric: str
+    limit: float
+
+    def passed(self, metrics: MinibatchMetrics) -> bool:
+        """Compare a minibatch with the limit; this waits for the device.
+
+        :param metrics: of the minibatch
+        """
+        return bool(metrics.named(self.metric).cpu().numpy() > self.limit)
+
+
+class UpdateRules(NamedTuple):
+    """What the exact KL divergence of an update is used for, and what ends the update.
+
+    :param kl_in_loss: the loss of a minibatch needs the KL, with gradient
+    :param kl_every_epoch: ``after_epoch`` reacts to it
+    :param kl_decides: something depends on it after the update, so that it is measured over the whole rollout
+    :param kl_limit: the update must not leave the policy further away than this, nats per state; None for no limit
+    :param on_max_kl: ``"stop"`` ends the update where the limit is passed; ``"project"`` runs all epochs and then takes
+        the policy back to the limit
+    :param stop_before_step: ends the update by a metric of the minibatch; None for no such rule
+    """
+
+    kl_in_loss: bool = False
+    kl_every_epoch: bool = False
+    kl_decides: bool = False
+    kl_limit: float | None = None
+    on_max_kl: Literal["stop", "project"] = "stop"
+    stop_before_step: StopRule | None = None
+
+    @property
+    def stop_limit(self) -> float | None:
+        """KL beyond which no further step is taken; None if all are."""
+        return self.kl_limit if self.on_max_kl == "stop" else None
+
+    @property
+    def projection_limit(self) -> float | None:
+        """KL to which the policy is taken back after the last step; None if it never is."""
+        return self.kl_limit if self.on_max_kl == "project" else None
+
+    @property
+    def watches_kl(self) -> bool:
+        """True if the KL is looked at during the update."""
+        return self.kl_every_epoch or self.stop_limit is not None
+
+    @property
+    def needs_old_distribution(self) -> bool:
+        """True if every minibatch is compared with the old policy."""
+        return self.kl_in_loss or self.watches_kl
+
+    @property
+    def measures_everything(self) -> bool:
+        """True if the KL after the update has to be that of the whole rollout: anywhere else a sample will do."""
+        return self.needs_old_distribution or self.kl_decides or self.kl_limit is not None
+
+
+__all__ = ["StopRule", "UpdateRules"]
