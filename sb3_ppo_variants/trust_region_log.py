@@ -18,7 +18,7 @@ import numpy.typing as npt
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_ppo_variants.arguments.checks import require
-from sb3_ppo_variants.update.update_metrics import MinibatchMetrics, UpdateTrace
+from sb3_ppo_variants.update.update_metrics import METRICS, UpdateTrace
 
 Row = dict[str, float]
 Table = dict[str, npt.NDArray[np.float64]]
@@ -39,7 +39,7 @@ COLUMNS = (*_PLACE, *_EPISODES, *_LOGGED, "stopped")
 
 _COEFFICIENTS = ("target_kl", "beta", "clip_range", "clip_range_vf")
 _RENAMED = {"policy_loss": "policy_gradient_loss", "skipped": "skipped_minibatches"}
-_COLUMN_OF = {name: _RENAMED.get(name, name) for name in MinibatchMetrics._fields}
+_COLUMN_OF = {name: _RENAMED.get(name, name) for name in METRICS}
 
 
 class TrustRegionLog(NamedTuple):

@@ -130,6 +130,8 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
             coefficients = self.update_coefficients()
             for minibatch in update.minibatches():
                 metrics, trace.stopped = update.step(minibatch, coefficients)
+                if trace.stopped and self.verbose >= 1:
+                    print(f"Early stopping in epoch {trace.epoch}: {rules.stop_before_step}")
                 if trace.add_minibatches(metrics) and rules.watches_kl:
                     trace.stopped = self._passes(rules.stop_limit, trace.read_kl())
                 if trace.stopped:

@@ -99,7 +99,7 @@ class FlatAdam:
         norm: th.Tensor = th.linalg.vector_norm(self.gradient)
         if self.checks_on_device:
             self.note_skip(norm, loss)
-            self.gradient.mul_(th.clamp(max_grad_norm / (norm + 1e-6), max=1.0))
+            self.gradient.mul_(_clipping_factor(norm, max_grad_norm))
         else:
             length = norm.item()
             refused = self.guard.refuses(length + loss.item())
@@ -183,7 +183,7 @@ def traceable_adam_step(
     state.note_skip(norm, loss)
     skipped = state.skipped.bool()
     state.step_count.add_(1 - state.skipped)
-    gradient = gradient * th.clamp(max_grad_norm / (norm + 1e-6), max=1.0)
+    gradient = gradient * _clipping_factor(norm, max_grad_norm)
     state.gradient.copy_(gradient)
     exp_avg = th.where(skipped, state.exp_avg, state.exp_avg.lerp(gradient, 1 - state.beta1))
     exp_avg_sq = (state.exp_avg_sq * state.beta2).addcmul(gradient, gradient, value=1 - state.beta2)
@@ -194,6 +194,11 @@ def traceable_adam_step(
     state.exp_avg.copy_(exp_avg)
     state.exp_avg_sq.copy_(exp_avg_sq)
     return norm
+
+
+def _clipping_factor(norm: th.Tensor, max_grad_norm: float) -> th.Tensor:
+    """Return what a gradient is multiplied by; for a norm of NaN 0, so that the gaps between the parameters stay 0."""
+    return th.clamp(max_grad_norm / (norm + 1e-6), max=1.0).nan_to_num(nan=0.0)
 
 
 def flat_adam_obstacle(policy: BasePolicy) -> str | None:

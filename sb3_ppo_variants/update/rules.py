@@ -15,6 +15,9 @@ class StopRule(NamedTuple):
     metric: str
     limit: float
 
+    def __str__(self) -> str:
+        return f"{self.metric} is above {self.limit:.3g}"
+
     def passed(self, metrics: MinibatchMetrics) -> bool:
         """Compare a minibatch with the limit; this waits for the device.
 

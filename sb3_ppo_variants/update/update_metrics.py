@@ -147,6 +147,11 @@ class TraceRecorder:
         """Share of the update's optimiser steps that were taken, in [0, 1]."""
         return self._steps / (self.n_epochs * self.minibatches_per_epoch)
 
+    @property
+    def epoch(self) -> int:
+        """The epoch being done, from 0."""
+        return self._epoch
+
     def add_minibatches(self, metrics: th.Tensor) -> bool:
         """Append one row, shape (n_metrics,), or several, shape (n, n_metrics).
 

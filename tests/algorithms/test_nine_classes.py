@@ -18,7 +18,7 @@ from test_equivalence import UpdateLog, identical
 
 import sb3_ppo_variants
 from sb3_ppo_variants.update import policy_evaluation
-from sb3_ppo_variants.update.kl_divergence import directed_kl, kl_divergence
+from sb3_ppo_variants.update.distributions import kl_divergence
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You have specified a mini-batch size"),
@@ -199,7 +199,7 @@ def test_the_measured_kl_is_that_of_the_whole_rollout(cls: type[Any], monkeypatc
     mask = policy_evaluation.valid_steps(batch)
     with th.no_grad():
         before, after = (policy_evaluation.evaluate_minibatch(policy, batch) for policy in (old, model.policy))
-        kl = directed_kl(before.family, before.parameters, after.parameters, "forward")
+        kl = before.distribution.directed_kl(before.parameters, after.parameters, "forward")
     kl = kl if mask is None else kl[mask]
     assert len(kl) == ROLLOUT
     assert kl.mean().item() > 1e-4

@@ -25,11 +25,11 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 from torch import nn
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
-from sb3_ppo_variants.algorithms import minibatch_loss
-from sb3_ppo_variants.update.kl_divergence import CATEGORICAL
+from sb3_ppo_variants.algorithms.minibatch_loss import Penalty
+from sb3_ppo_variants.update.distributions import ActionDistribution, Categorical
 from sb3_ppo_variants.update.policy_evaluation import Evaluation
 from sb3_ppo_variants.update.reference_update import OwnOptimizer, ReferenceUpdate
-from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
+from sb3_ppo_variants.update.update_metrics import METRICS
 
 CLASSES = [PPOClip, PPOPenalty, PPOAdaptiveClip]
 N_STEPS, BATCH_SIZE, N_EPOCHS = 20, 16, 2
@@ -88,7 +88,7 @@ def script_kl(
     if during is not None:
         minibatches = iter(during)
         monkeypatch.setattr(
-            minibatch_loss, "directed_kl", lambda family, old, new, how: th.full((1,), next(minibatches))
+            ActionDistribution, "directed_kl", lambda self, old, new, how: th.full((1,), next(minibatches))
         )
 
 
@@ -246,7 +246,7 @@ def test_a_policy_that_does_not_use_action_dist_is_refused_before_any_step(cls: 
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_runs_are_named_after_the_class_unless_told_otherwise(cls: type[PPO], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_named_as_the_host_s_unless_told_otherwise(cls: type[PPO], monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
     configure = utils.configure_logger
 
@@ -257,7 +257,7 @@ def test_runs_are_named_after_the_class_unless_told_otherwise(cls: type[PPO], mo
     monkeypatch.setattr(utils, "configure_logger", spy)
     model = make(cls).learn(ROLLOUT)
     model.learn(ROLLOUT, tb_log_name="mine")
-    assert names == [cls.__name__, "mine"]
+    assert names == ["PPO", "mine"]
 
 
 # --------------------------------------------------------------------------------------------- the measured KL
@@ -352,7 +352,7 @@ def test_last_update_has_one_row_per_minibatch_and_agrees_with_the_logger(cls: t
     logged = update(model)
     trace = model.last_update
 
-    assert trace.minibatches.shape == (3 * MINIBATCHES, len(MinibatchMetrics._fields))
+    assert trace.minibatches.shape == (3 * MINIBATCHES, len(METRICS))
     assert trace.epoch.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert (trace.epochs_done, trace.stopped) == (3, False)
     assert trace.kl_divergence == logged["kl_divergence"] > 0
@@ -370,7 +370,7 @@ def test_last_update_has_one_row_per_minibatch_and_agrees_with_the_logger(cls: t
     assert [trace.mean(field) for field in names] == pytest.approx([logged[key] for key in names.values()])
     assert logged["ratio_max"] == trace.column("ratio_max").max()
     assert logged["value_clip_fraction"] > 0
-    for field in MinibatchMetrics._fields:
+    for field in METRICS:
         assert trace.per_epoch(field).shape == (3,)
         assert trace.per_epoch(field).mean() == pytest.approx(trace.mean(field), rel=1e-4, abs=1e-7)
     assert trace.per_epoch("value_loss")[1] == pytest.approx(trace.column("value_loss")[3:6].mean())
@@ -429,7 +429,7 @@ def test_max_kl_ends_the_update_and_leaves_the_steps_before_alone(cls: type[PPO]
     free = make(cls, **arguments)
     update(free)
     assert not free.last_update.stopped
-    for field in set(MinibatchMetrics._fields) - {"kl_divergence"}:
+    for field in set(METRICS) - {"kl_divergence"}:
         np.testing.assert_array_equal(trace.column(field), free.last_update.column(field)[: len(kl)])
 
 
@@ -525,9 +525,9 @@ def betas_in_use(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record the beta of every minibatch, and keep the scripted KL out of its loss."""
     used: list[float] = []
 
-    def spy(self: Any, kl: th.Tensor, coefficients: dict[str, Any]) -> th.Tensor:
+    def spy(self: Any, kl: th.Tensor, coefficients: dict[str, Any]) -> Penalty:
         used.append(coefficients["beta"])
-        return th.zeros(())
+        return Penalty(th.zeros(()))
 
     monkeypatch.setattr(type(model), "kl_penalty", spy)
     return used
@@ -600,10 +600,10 @@ def test_hinge_is_added_beyond_twice_the_target(kl: float, penalty: float, slope
     model = make(PPOPenalty, hinge_coef=50.0, target_kl=0.01)
     measured = th.tensor(kl, requires_grad=True)
     value = model.kl_penalty(measured, {"beta": 2.0, "target_kl": 0.01})
-    value.backward()
-    assert value.item() == pytest.approx(penalty)
+    value.value.backward()
+    assert value.value.item() == pytest.approx(penalty)
     assert measured.grad is not None
-    assert measured.grad.item() == pytest.approx(slope, abs=1e-5)
+    assert measured.grad.item() == float(value.slope) == pytest.approx(slope, abs=1e-5)
 
 
 def test_a_larger_fixed_beta_keeps_the_policy_closer() -> None:
@@ -641,10 +641,10 @@ def test_clip_range_moves_after_every_epoch_against_the_ramped_target(monkeypatc
     used: list[float] = []
     surrogate = PPOAdaptiveClip.surrogate
 
-    def spy(self: Any, ratio: th.Tensor, advantages: th.Tensor, coefficients: dict[str, Any]) -> th.Tensor:
+    def spy(self: Any, ratio: th.Tensor, advantages: th.Tensor, kl: Any, coefficients: dict[str, Any]) -> th.Tensor:
         used.append(coefficients["clip_range"])
         assert coefficients["clip_range_upper"] == coefficients["clip_range"]
-        return surrogate(self, ratio, advantages, coefficients)
+        return surrogate(self, ratio, advantages, kl, coefficients)
 
     monkeypatch.setattr(PPOAdaptiveClip, "surrogate", spy)
     update(model)
@@ -713,7 +713,7 @@ def test_the_loss_of_one_minibatch_by_hand() -> None:
         values=th.tensor([0.05, 0.15, -0.25, 0.35]),
         log_prob=ratio.log(),
         entropy=th.tensor([1.0, 2.0, 3.0, 4.0]),
-        family=CATEGORICAL,
+        distribution=Categorical(),
         parameters=(),
     )
     loss, metrics = model.minibatch_loss(minibatch, new, None, model.update_coefficients())

@@ -29,7 +29,8 @@ from sb3_ppo_variants import MaskablePPOPenalty, PPOClip, PPOPenalty
 from sb3_ppo_variants.callbacks import TrustRegionRecorder
 from sb3_ppo_variants.plots import plot_update
 from sb3_ppo_variants.trust_region_log import COLUMNS, HEADER, read_trust_region
-from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
+from sb3_ppo_variants.update.rules import UpdateRules
+from sb3_ppo_variants.update.update_metrics import METRICS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You have specified a mini-batch size"),
@@ -129,7 +130,7 @@ def test_the_course_of_an_update_can_be_read_back(cls: type[Any], tmp_path: Path
     model = build(cls, clip_range_vf=0.2, max_kl=1e-4)
     model.learn(2 * ROLLOUT, callback=TrustRegionRecorder(tmp_path / "run.csv", minibatches=True))
     trace, kept = read_trust_region(tmp_path / "run.csv").update_trace(), model.last_update
-    assert trace.minibatches.shape == (len(kept.epoch), len(MinibatchMetrics._fields))
+    assert trace.minibatches.shape == (len(kept.epoch), len(METRICS))
     np.testing.assert_array_equal(trace.minibatches, kept.minibatches)
     np.testing.assert_array_equal(trace.epoch, kept.epoch)
     assert (trace.kl_divergence, trace.epochs_done, trace.stopped) == (kept.kl_divergence, kept.epochs_done, True)
@@ -334,7 +335,7 @@ def test_an_update_that_was_broken_off_gives_no_row(tmp_path: Path, monkeypatch:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(model, "after_epoch", interrupt)
-    monkeypatch.setattr(model, "watches_kl", lambda: True)
+    monkeypatch.setattr(model, "update_rules", lambda: UpdateRules(kl_every_epoch=True))
     with pytest.raises(KeyboardInterrupt):
         model.learn(ROLLOUT, callback=recorder, log_interval=None, reset_num_timesteps=False)
     recorder.on_training_end()

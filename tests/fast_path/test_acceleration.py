@@ -348,22 +348,23 @@ def test_written_gradient_equals_autograd(cls: type[Any], kwargs: dict[str, Any]
         for parameter in model.policy.parameters():
             parameter.add_(0.05 * th.randn_like(parameter))
     rows = next(iter(update.minibatches()))
-    minibatch, old, c = update.rollout.select(rows), update._old_parameters(rows), model.update_coefficients()
-    loss, metrics = model.minibatch_loss(minibatch, update._evaluate(minibatch), old, c)
+    minibatch, old, c = update.rollout.select(rows), update.old_parameters(rows), model.update_coefficients()
+    loss, metrics = model.minibatch_loss(minibatch, update.evaluate(minibatch), old, c)
     if cls is not PPOPenalty:
         assert 0 < metrics.clip_fraction < 1
     expected = th.cat([g.flatten() for g in th.autograd.grad(loss, list(model.policy.parameters()))])
-    update._written_step(minibatch, old, c)
-    th.testing.assert_close(update.stepper.gradient, expected, rtol=1e-4, atol=2e-6 * float(expected.abs().max()))
+    update.written_step(minibatch, old, c)
+    found = th.cat([p.grad.flatten() for p in model.policy.parameters()])
+    th.testing.assert_close(found, expected, rtol=1e-4, atol=2e-6 * float(expected.abs().max()))
 
 
 def test_setting_changed_during_a_run_changes_the_path() -> None:
-    """The written gradient knows the squared error only: another value loss must not be ignored."""
-    model = make_model(PPOClip, "box", acceleration="eager")
+    """The written gradient knows the forward KL only: another direction must not be ignored."""
+    model = make_model(PPOPenalty, "box", acceleration="eager")
     model.learn(64)
     assert model.acceleration_report()["backward"] == "written out"
-    model.value_loss = "huber"
-    assert "not the squared error" in model.acceleration_report()["backward"]
+    model.kl_direction = "reverse"
+    assert "reverse" in model.acceleration_report()["backward"]
 
 
 class TiedFeatures(BaseFeaturesExtractor):

@@ -30,16 +30,14 @@ from stable_baselines3.common.distributions import (
 )
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from sb3_ppo_variants.update import kl_divergence as kl_module
-from sb3_ppo_variants.update.kl_divergence import (
-    DistributionFamily,
-    KLDirection,
-    Parameters,
-    directed_kl,
-    distribution_family,
+from sb3_ppo_variants.update import distributions
+from sb3_ppo_variants.update.distributions import (
+    ActionDistribution,
+    action_distribution,
     kl_divergence,
     register_distribution,
 )
+from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters
 
 N_BATCH = 5
 N_FEATURES = 3
@@ -582,20 +580,26 @@ class ChildOfBeta(BetaDistribution):
     """Covered by what is registered for its parent."""
 
 
-def beta_kl(p: Parameters, q: Parameters) -> th.Tensor:
-    return td.kl_divergence(td.Beta(*p), td.Beta(*q)).sum(dim=-1)
+class Beta(ActionDistribution):
+    def parameters(self, distribution: Any) -> Parameters:
+        return distribution.distribution.concentration1, distribution.distribution.concentration0
+
+    def kl(self, p: Parameters, q: Parameters) -> th.Tensor:
+        return td.kl_divergence(td.Beta(*p), td.Beta(*q)).sum(dim=-1)
 
 
-BETA = DistributionFamily(
-    lambda dist: (dist.distribution.concentration1, dist.distribution.concentration0),  # type: ignore[union-attr]
-    beta_kl,
-)
+class Constant(ActionDistribution):
+    def parameters(self, distribution: Any) -> Parameters:
+        return ()
+
+    def kl(self, p: Parameters, q: Parameters) -> th.Tensor:
+        return th.tensor([42.0])
 
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of the registry that is thrown away after the test."""
-    monkeypatch.setattr(kl_module, "_families", dict(kl_module._families))
+    monkeypatch.setattr(distributions, "_known", dict(distributions._known))
 
 
 def two_betas(cls: type[BetaDistribution] = BetaDistribution) -> tuple[BetaDistribution, BetaDistribution]:
@@ -624,7 +628,7 @@ def test_unknown_distribution_raises_and_names_the_supported_ones() -> None:
 @pytest.mark.parametrize("cls", [BetaDistribution, ChildOfBeta])
 @pytest.mark.usefixtures("registry")
 def test_registered_custom_distribution_has_a_kl(cls: type[BetaDistribution]) -> None:
-    register_distribution(BetaDistribution, BETA)
+    register_distribution(BetaDistribution, Beta())
     old, new = two_betas(cls)
     # scipy integrates p log(p / q) over each of the two dimensions
     pairs = [(stats.beta(2.0, 4.0), stats.beta(2.5, 3.0)), (stats.beta(3.0, 2.5), stats.beta(2.0, 3.5))]
@@ -639,8 +643,7 @@ def test_registered_custom_distribution_has_a_kl(cls: type[BetaDistribution]) ->
 
 @pytest.mark.usefixtures("registry")
 def test_registering_a_subclass_takes_precedence_over_its_base() -> None:
-    constant = DistributionFamily(lambda dist: (), lambda p, q: th.tensor([42.0]))
-    register_distribution(SquashedDiagGaussianDistribution, constant)
+    register_distribution(SquashedDiagGaussianDistribution, Constant())
     raws = [CASES["diag_gaussian"].draw(2, generator(seed)) for seed in (1, 2)]
     assert kl_divergence(*(CASES["squashed_diag_gaussian"].build(raw) for raw in raws)).item() == 42
     assert (kl_divergence(*(CASES["diag_gaussian"].build(raw) for raw in raws)) != 42).all()
@@ -648,7 +651,7 @@ def test_registering_a_subclass_takes_precedence_over_its_base() -> None:
 
 def test_registry_is_as_before_after_the_tests_above() -> None:
     with pytest.raises(TypeError):
-        distribution_family(BetaDistribution())
+        action_distribution(BetaDistribution())
 
 
 def test_distributions_of_different_classes_raise() -> None:
@@ -673,8 +676,8 @@ def test_policy_shares_its_distribution_so_that_only_parameters_survive_an_updat
     observations = th.randn(N_BATCH, 4)
 
     before = policy.get_distribution(observations)
-    family = distribution_family(before)
-    kept = family.parameters(before)
+    form = action_distribution(before)
+    kept = form.parameters(before)
     with th.no_grad():
         for parameter in policy.action_net.parameters():
             parameter += 0.5 * th.randn_like(parameter)
@@ -682,4 +685,4 @@ def test_policy_shares_its_distribution_so_that_only_parameters_survive_an_updat
 
     assert before is after
     assert th.equal(kl_divergence(before, after), th.zeros(N_BATCH))
-    assert (directed_kl(family, kept, family.parameters(after), "forward") > 1e-3).all()
+    assert (form.directed_kl(kept, form.parameters(after), "forward") > 1e-3).all()
