@@ -8,6 +8,8 @@ from typing import Any
 
 import stable_baselines3.common.on_policy_algorithm as sb3
 
+_PASSED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
 
 def host_parameters(cls: type, mixin: type) -> dict[str, inspect.Parameter]:
     """Return the constructor parameters of the host under a variant, in order and without ``self``.
@@ -17,8 +19,26 @@ def host_parameters(cls: type, mixin: type) -> dict[str, inspect.Parameter]:
     """
     for base in cls.__mro__:
         if not issubclass(base, mixin) and issubclass(base, sb3.OnPolicyAlgorithm):
-            return {name: p for name, p in inspect.signature(base.__init__).parameters.items() if name != "self"}
+            return _through_keywords(base)
     raise TypeError(f"{cls.__name__} has no host under {mixin.__name__}")
+
+
+def _through_keywords(host: type) -> dict[str, inspect.Parameter]:
+    """Collect the parameters of a constructor that passes ``*args`` and ``**kwargs`` on to its base's."""
+    found: list[dict[str, inspect.Parameter]] = []
+    for base in host.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        own = dict(inspect.signature(base.__init__).parameters)
+        own.pop("self", None)
+        kinds = {p.kind for p in own.values()}
+        found.append({name: p for name, p in own.items() if p.kind not in _PASSED_ON})
+        if not kinds & _PASSED_ON:
+            break
+    merged: dict[str, inspect.Parameter] = {}
+    for own in reversed(found):
+        merged.update(own)
+    return dict(sorted(merged.items(), key=lambda item: item[1].kind))  # the order is kept within a kind
 
 
 def merged_signature(cls: type, mixin: type) -> inspect.Signature:

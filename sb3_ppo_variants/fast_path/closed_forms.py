@@ -10,7 +10,11 @@ from sb3_ppo_variants.update.distributions import ActionDistribution, closed_for
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.policy_evaluation import Evaluation
 
-_STEPS = ("evaluate_actions", "extract_features", "_get_action_dist_from_latent")
+# As SB3 has them when this module is imported: a class patched later is not SB3's any more.
+_STEPS = {
+    name: getattr(ActorCriticPolicy, name)
+    for name in ("evaluate_actions", "extract_features", "_get_action_dist_from_latent")
+}
 
 
 def closed_form_of(policy: BasePolicy) -> ActionDistribution | None:
@@ -33,7 +37,7 @@ def evaluation_obstacle(policy: BasePolicy) -> str | None:
     """
     if not isinstance(policy, ActorCriticPolicy):
         return "the policy is none of SB3's actor-critic ones"
-    own = [step for step in _STEPS if getattr(type(policy), step) is not getattr(ActorCriticPolicy, step)]
+    own = [name for name, step in _STEPS.items() if getattr(type(policy), name) is not step]
     if own:
         return f"the policy overrides its evaluation: {own[0]}()"
     if closed_form(policy.action_dist) is None:

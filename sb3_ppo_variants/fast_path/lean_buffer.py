@@ -11,6 +11,7 @@ import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 
 _Array = npt.NDArray[Any]
+_OF_SB3 = {name: getattr(RolloutBuffer, name) for name in ("add", "compute_returns_and_advantage")}
 
 
 @contextmanager
@@ -21,11 +22,7 @@ def lean_buffer(buffer: RolloutBuffer, *, plain: bool) -> Iterator[None]:
     :param plain: whether observations are vectors, and values and log-probabilities on the CPU
     """
     lean: dict[str, Any] = {"compute_returns_and_advantage": lean_advantages, **({"add": lean_add} if plain else {})}
-    replaced = [
-        name
-        for name in lean
-        if getattr(type(buffer), name) is getattr(RolloutBuffer, name) and name not in vars(buffer)
-    ]
+    replaced = [name for name in lean if getattr(type(buffer), name) is _OF_SB3[name] and name not in vars(buffer)]
     for name in replaced:
         setattr(buffer, name, partial(lean[name], buffer))
     try:

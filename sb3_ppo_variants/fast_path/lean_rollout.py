@@ -20,6 +20,7 @@ from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_o
 from sb3_ppo_variants.fast_path.mlp_trunk import linear_layers, plain_mlp_obstacle
 
 Array = npt.NDArray[np.float32]
+_FORWARD = ActorCriticPolicy.forward
 _MOST_WEIGHTS = 300_000  # numpy's lead is call overhead; above this the matrix products decide
 
 
@@ -105,7 +106,7 @@ def lean_forward_obstacle(policy: Any) -> str | None:
     obstacle = evaluation_obstacle(policy)
     if obstacle is not None:
         return obstacle
-    if type(policy).forward is not ActorCriticPolicy.forward:
+    if type(policy).forward is not _FORWARD:
         return "the policy overrides its forward pass"
     if policy.device.type != "cpu":
         return "the policy is not on the CPU"
