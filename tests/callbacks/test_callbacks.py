@@ -257,7 +257,7 @@ def test_the_bounds_hold_and_are_logged(script: Script) -> None:
 def test_a_schedule_and_an_upper_range_keep_their_shape(script: Script) -> None:
     script(PPOClip, "train/clip_fraction", [0.9, 0.0, 0.0, 0.2])
     model = build(PPOClip, clip_range=lambda left: 0.4 * (0.5 + left), clip_range_upper=0.3)
-    used: list[dict[str, Any]] = []
+    used: list[dict[str, Any]] = []  # the first is for the check of the fast path
     coefficients = model.update_coefficients
     model.update_coefficients = lambda: used.append(coefficients()) or used[-1]
     model.learn(4 * ROLLOUT, callback=ClipRangeFromClipFraction(**STEER))
