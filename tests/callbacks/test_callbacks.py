@@ -257,18 +257,15 @@ def test_the_bounds_hold_and_are_logged(script: Script) -> None:
 def test_a_schedule_and_an_upper_range_keep_their_shape(script: Script) -> None:
     script(PPOClip, "train/clip_fraction", [0.9, 0.0, 0.0, 0.2])
     model = build(PPOClip, clip_range=lambda left: 0.4 * (0.5 + left), clip_range_upper=0.3)
-    used: list[dict[str, Any]] = []  # the first is for the check of the fast path
+    used: list[dict[str, Any]] = []
     coefficients = model.update_coefficients
     model.update_coefficients = lambda: used.append(coefficients()) or used[-1]
     model.learn(4 * ROLLOUT, callback=ClipRangeFromClipFraction(**STEER))
     base = [0.4 * (0.5 + left) for left in (0.75, 0.5, 0.25, 0.0)]
     scales = [1, 2, 1, 0.5]
-    assert [
-        c["clip_range"] for c in used[1::3]
-    ]  # the first is for the check of the fast path == pytest.approx([b * s for b, s in zip(base, scales)])
-    assert [
-        c["clip_range_upper"] for c in used[1::3]
-    ]  # the first is for the check of the fast path == pytest.approx([0.3 * s for s in scales])
+    firsts = used[1::3]  # of three epochs each; one is for the check of the fast path
+    assert [c["clip_range"] for c in firsts] == pytest.approx([b * s for b, s in zip(base, scales)])
+    assert [c["clip_range_upper"] for c in firsts] == pytest.approx([0.3 * s for s in scales])
     assert model.clip_range_upper == 0.3
 
 
