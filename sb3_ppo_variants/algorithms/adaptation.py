@@ -23,8 +23,8 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
     ``adapt_after="update", max_kl=None, adaptation_factor=2.0``.
 
     :param kl_tolerance: half-width of the band around ``target_kl`` as a factor, > 1; infinity: never adapt
-    :param max_kl: end the update once the exact KL, checked up to 16 times per epoch, is larger; ``"target"`` for
-        ``target_kl``, None for no stop
+    :param max_kl: largest exact KL of an update, nats per state; ``"target"`` for ``target_kl``, None for no limit; see
+        ``on_max_kl``
     :param adapt_after: ``"update"``: one step after the last epoch, as in the paper; ``"epoch"``: a step after every
         epoch e of E, against the target ramped to ``target_kl * e / E``
     """

@@ -21,6 +21,7 @@ from sb3_ppo_variants.fast_path.acceleration import Acceleration, Update
 from sb3_ppo_variants.saving.loading import LoadingMixin
 from sb3_ppo_variants.update import nonfinite
 from sb3_ppo_variants.update.losses import Number, ValueClipping, ValueLoss
+from sb3_ppo_variants.update.projection import Projection
 from sb3_ppo_variants.update.rules import UpdateRules
 from sb3_ppo_variants.update.update_metrics import TraceRecorder, UpdateTrace
 
@@ -33,8 +34,10 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
     :param value_clip_scale: ``"absolute"``: ``clip_range_vf`` is in return units; ``"return_std"``: in standard
         deviations of the rollout's returns, so that it does not depend on the reward's scale
     :param value_loss: ``"mse"`` or ``"huber"`` (torch's, delta = 1)
-    :param max_kl: end the update once the exact KL, checked up to 16 times per epoch on the minibatches since the last
-        check, is larger; nats per state; None runs all epochs
+    :param max_kl: largest exact KL of an update, > 0, nats per state; None for no limit
+    :param on_max_kl: ``"project"``: run all epochs, then take the policy back on the straight line to the old one until
+        the KL over the rollout is within ``max_kl``, exactly; ``"stop"``: end the update once the KL, checked up to 16
+        times per epoch on the minibatches since the last check, is larger: the value function loses steps, too
     :param acceleration: ``"off"``: stock order and arithmetic, bit-identical to the host; ``"eager"``: the fast path;
         ``"compile"``: the fast path as torch.compile graphs. :meth:`acceleration_report` says what is active
     :param on_nonfinite: ``"raise"``: NaN or infinity in the rollout, a loss or a gradient ends the update before a
@@ -61,6 +64,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         value_clip_scale: Literal["absolute", "return_std"] = "absolute",
         value_loss: ValueLoss = "mse",
         max_kl: float | str | None = None,
+        on_max_kl: Literal["project", "stop"] = "project",
         acceleration: Literal["off", "eager", "compile"] = "eager",
         on_nonfinite: Literal["raise", "skip"] = "raise",
         _init_setup_model: bool = True,
@@ -71,6 +75,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         self.value_clip_scale = value_clip_scale
         self.value_loss = value_loss
         self.max_kl = max_kl
+        self.on_max_kl = on_max_kl
         self.acceleration = acceleration
         self.on_nonfinite = on_nonfinite
         names = ("batch_size", "normalize_advantage", "n_steps")
@@ -112,6 +117,8 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
             nonfinite.check_rollout(self)
         rules = self.update_rules()
         update = self._current_acceleration().new_update()
+        limit = rules.projection_limit
+        line = None if limit is None else self._current_acceleration().policy_line(update)
         trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch(), self.extra_metric_names)
         try:
             with nonfinite.explained(self, "updating the policy"):
@@ -119,10 +126,16 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         finally:
             update.stepper.hand_back()
 
-        kl = update.kl_divergence()
-        self.last_update = trace.freeze(kl)
+        if line is None or limit is None:
+            kl = update.kl_divergence()
+            projection = Projection(kl, kl, 1.0)
+        else:
+            projection = line.project(update.kl_divergence, limit)
+            self.logger.record("train/kl_before_projection", projection.kl_before)
+            self.logger.record("train/projection", projection.share)
+        self.last_update = trace.freeze(projection)
         self._log_update(self.last_update, coefficients)
-        self.after_update(kl, trace.progress)
+        self.after_update(projection.kl_before, trace.progress)
 
     def _run_epochs(self, update: Update, rules: UpdateRules, trace: TraceRecorder) -> dict[str, Number]:
         """Take the steps; return the coefficients of the last epoch."""
@@ -153,7 +166,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
 
     def update_rules(self) -> UpdateRules:
         """Declare what this update uses the KL for, and what ends it; a variant replaces fields of ``super()``'s."""
-        return UpdateRules(kl_in_loss=self.kl_in_loss, kl_limit=self.kl_limit())
+        return UpdateRules(kl_in_loss=self.kl_in_loss, kl_limit=self.kl_limit(), on_max_kl=self.on_max_kl)
 
     def kl_limit(self) -> float | None:
         """Return the exact KL beyond which the update must not go, nats per state; None for no limit."""
@@ -171,7 +184,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         """
 
     def after_update(self, kl: float, progress: float) -> None:
-        """React to the exact KL after the last step of the update.
+        """React to the exact KL after the last step of the update, before any projection.
 
         :param kl: over the whole rollout, nats per state
         :param progress: share of the epochs that were done, less than 1 after an early stop

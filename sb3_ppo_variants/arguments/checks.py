@@ -13,6 +13,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "normalize_advantage": (True, False, "rollout"),
     "acceleration": ("off", "eager", "compile"),
     "on_nonfinite": ("raise", "skip"),
+    "on_max_kl": ("project", "stop"),
     "adapt_after": ("update", "epoch"),
     "kl_direction": ("forward", "reverse"),
 }

@@ -29,7 +29,7 @@ def _through_keywords(host: type) -> dict[str, inspect.Parameter]:
     for base in host.__mro__:
         if "__init__" not in vars(base):
             continue
-        own = dict(inspect.signature(base.__init__).parameters)
+        own = dict(inspect.signature(vars(base)["__init__"]).parameters)
         own.pop("self", None)
         kinds = {p.kind for p in own.values()}
         found.append({name: p for name, p in own.items() if p.kind not in _PASSED_ON})

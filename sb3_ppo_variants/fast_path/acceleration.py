@@ -25,7 +25,8 @@ from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import SequenceUpdate, whole_sequences_obstacle
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.losses import Number
-from sb3_ppo_variants.update.minibatches import preserved_numpy_generator, staging_obstacle
+from sb3_ppo_variants.update.minibatches import staging_obstacle
+from sb3_ppo_variants.update.projection import PolicyLine, find_moving
 from sb3_ppo_variants.update.reference_update import OwnOptimizer, ReferenceUpdate, Stepper
 
 
@@ -35,6 +36,8 @@ class Update(Protocol):
     def minibatches(self) -> Iterator[Any]: ...
 
     def step(self, minibatch: Any, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]: ...
+
+    def first_minibatch(self) -> Any: ...
 
     def kl_divergence(self) -> float: ...
 
@@ -133,6 +136,7 @@ class Acceleration:
         self.obstacles: dict[str, str | None] = {}
         self._refused: dict[str, str] = {}
         self._checked: set[str] = set()
+        self._moving: list[th.Tensor] | None = None
         self._adam: FlatAdam | None = None
         self._trunk: MlpTrunk | None = None
         self._compiled: CompiledStep | None = None
@@ -183,6 +187,15 @@ class Acceleration:
             if not self._finds_difference(update):
                 return update
 
+    def policy_line(self, update: Update) -> PolicyLine:
+        """Remember where the policy is, to take it back towards there after the update.
+
+        :param update: about to begin
+        """
+        if self._moving is None:
+            self._moving = find_moving(self.policy, update.first_minibatch())
+        return PolicyLine(self._moving)
+
     @contextmanager
     def lean_collection(self) -> Iterator[None]:
         """Let policy and buffer work lean, as far as they can, while the host collects the next rollout."""
@@ -224,7 +237,7 @@ class Acceleration:
         """Check what the update uses for the first time; True if a piece was refused."""
         checks: dict[str, Callable[[], str | None]] = {}
         if isinstance(update, SequenceUpdate):
-            checks["sequences"] = lambda: self_check.sequence_difference(self.policy, self._first_of_buffer())
+            checks["sequences"] = lambda: self_check.sequence_difference(self.policy, update.first_minibatch())
         if isinstance(update, StagedUpdate) and update.form is not None:
             checks["evaluation"] = lambda: self_check.evaluation_difference(update)
         if isinstance(update, StagedUpdate) and update.trunk is not None:
@@ -247,10 +260,6 @@ class Acceleration:
             if self._refuse("rollout", self_check.forward_difference(self.policy, forward, observations)):
                 return None
         return forward
-
-    def _first_of_buffer(self) -> Any:
-        with preserved_numpy_generator():
-            return next(self.algorithm.rollout_buffer.get(int(self.algorithm.batch_size)))
 
     def _refuse(self, name: str, difference: str | None) -> bool:
         if difference is None:

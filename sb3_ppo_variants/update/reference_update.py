@@ -9,7 +9,7 @@ from stable_baselines3.common.policies import BasePolicy
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
-from sb3_ppo_variants.update.minibatches import measurement_batches
+from sb3_ppo_variants.update.minibatches import measurement_batches, preserved_numpy_generator
 from sb3_ppo_variants.update.nonfinite import StepGuard
 from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, snapshot_policy, valid_steps
 
@@ -108,6 +108,11 @@ class ReferenceUpdate:
         self.stepper.backward(loss)
         norm, skipped = self.stepper.step(algorithm.max_grad_norm, loss.detach())
         return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
+
+    def first_minibatch(self) -> Any:
+        """Return a minibatch, drawing nothing."""
+        with preserved_numpy_generator():
+            return next(self.algorithm.rollout_buffer.get(int(self.algorithm.batch_size)))
 
     def kl_divergence(self) -> float:
         """Measure the exact KL between the policy before the update and now, over the whole rollout.

@@ -1,5 +1,6 @@
 """What an update measures: one row per minibatch on the device, read back once at the end."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch as th
 
 from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.update.projection import Projection
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -69,6 +71,8 @@ class UpdateTrace:
     :param epochs_done: epochs that were done, with the fraction of one that was broken off
     :param coefficients: what each epoch went by: ``clip_range``, ``ent_coef``, ``beta`` ..., one entry per epoch
     :param names: of the metrics: ``METRICS``, and the variant's own
+    :param kl_before_projection: exact KL after the last step, before the policy was taken back to ``max_kl``
+    :param projection: share of the policy's step that was kept, in [0, 1]
     :param stopped: True if ``target_kl`` (PPOClip) or ``max_kl`` ended the update early
     """
 
@@ -79,6 +83,8 @@ class UpdateTrace:
     stopped: bool
     coefficients: tuple[Mapping[str, Number], ...]
     names: tuple[str, ...] = METRICS
+    kl_before_projection: float = math.nan
+    projection: float = 1.0
 
     def column(self, name: str) -> FloatArray:
         """Return one metric of every minibatch.
@@ -200,15 +206,17 @@ class TraceRecorder:
         self._epoch += 1
         self._in_epoch = 0
 
-    def freeze(self, kl: float) -> UpdateTrace:
+    def freeze(self, projection: Projection) -> UpdateTrace:
         """Read everything back from the device, once.
 
-        :param kl: exact KL after the last step, nats per state
+        :param projection: what became of the policy after the last step
         """
         return UpdateTrace(
             minibatches=th.cat(self._rows).cpu().numpy(),
             epoch=np.array(self._epochs),
-            kl_divergence=kl,
+            kl_divergence=projection.kl,
+            kl_before_projection=projection.kl_before,
+            projection=projection.share,
             epochs_done=self._steps / self.minibatches_per_epoch,
             stopped=self.stopped,
             coefficients=tuple(self._coefficients),

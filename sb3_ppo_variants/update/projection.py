@@ -1,0 +1,95 @@
+"""Back to the trust region: after the last step the policy returns on the straight line to where it came from.
+
+TRPO's line search (arXiv:1502.05477, appendix C) after PPO's epochs. All epochs run, so that the value function keeps
+its steps, and the KL divergence of the update is at or below the limit, whatever the loss did.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch as th
+
+from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch
+
+_PRECISION = 0.02  # of the limit, from below
+_MOST_TRIALS = 12
+
+
+class Projection(NamedTuple):
+    """Outcome of a projection.
+
+    :param kl_before: KL divergence of the update without it, nats per state
+    :param kl: KL divergence now, at most the limit, nats per state
+    :param share: of the policy's step that was kept, in [0, 1]; 1 for no projection
+    """
+
+    kl_before: float
+    kl: float
+    share: float
+
+
+class PolicyLine:
+    """The straight line from a policy as it is now to what it will be.
+
+    :param moving: what the action distribution depends on, see :func:`find_moving`; before the update
+    """
+
+    def __init__(self, moving: list[th.Tensor]):
+        self.moving = moving
+        self.start = [tensor.detach().clone() for tensor in self.moving]
+
+    def project(self, measure: Callable[[], float], limit: float) -> Projection:
+        """Go back until the KL divergence is within 2 % of the limit, from below.
+
+        :param measure: exact KL between the policy before the update and now, nats per state
+        :param limit: nats per state, > 0
+        """
+        kl_before = kl = measure()
+        if kl <= limit:
+            return Projection(kl_before, kl, 1.0)
+        end = [tensor.detach().clone() for tensor in self.moving]
+        inside, outside, at_inside = 0.0, 1.0, 0.0
+        share = 1.0
+        for _ in range(_MOST_TRIALS):
+            # The KL grows about with the square of the step; where that leaves the bracket, halve it.
+            share *= math.sqrt((1 - _PRECISION / 2) * limit / kl) if math.isfinite(kl) and kl > 0 else 0.0
+            if not inside < share < outside:
+                share = (inside + outside) / 2
+            self._go_to(share, end)
+            kl = measure()
+            if kl <= limit:
+                inside, at_inside = share, kl
+                if kl >= (1 - _PRECISION) * limit:
+                    return Projection(kl_before, kl, share)
+            else:  # NaN too
+                outside = share
+        self._go_to(inside, end)
+        return Projection(kl_before, at_inside, inside)
+
+    def _go_to(self, share: float, end: list[th.Tensor]) -> None:
+        with th.no_grad():
+            for tensor, a, b in zip(self.moving, self.start, end):
+                tensor.copy_(a if share == 0 else th.lerp(a, b, share))
+
+
+def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
+    """Find what the action distribution depends on: parameters by what autograd reaches, and running statistics.
+
+    Not by name: shared layers, an LSTM, ``log_std`` and the matrices of gSDE are among them. A value network of its own
+    is not, and keeps its steps.
+
+    :param policy: in training mode
+    :param minibatch: a few states of the rollout, the host's NamedTuple
+    """
+    parameters = [p for p in policy.parameters() if p.requires_grad]
+    policy.set_training_mode(False)  # so that nothing is drawn, and no running statistics move
+    with th.enable_grad():
+        outputs = [tensor.sum() for tensor in evaluate_minibatch(policy, minibatch).parameters]
+        gradients = th.autograd.grad(outputs, parameters, allow_unused=True)
+    policy.set_training_mode(True)
+    reached: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is not None]
+    return [*reached, *(buffer for buffer in policy.buffers() if buffer.is_floating_point())]
+
+
+__all__ = ["PolicyLine", "Projection", "find_moving"]

@@ -1,0 +1,155 @@
+"""The policy goes back on the line to the old one until the exact KL is within the limit; the value function stays."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from environments import make_vec_env
+from hosts import VARIANTS, build, nine_classes
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from sb3_ppo_variants import PPOClip, PPOPenalty
+from sb3_ppo_variants.update.projection import PolicyLine
+
+LIMIT = 0.003
+FAR: dict[str, Any] = {"learning_rate": 0.02, "max_kl": LIMIT, "on_max_kl": "project"}
+
+
+def test_the_share_kept_is_the_largest_within_the_limit() -> None:
+    """KL = (step / 2)^2 of a step of 1: at the limit 0.04 the share is 0.4."""
+    parameter = nn.Parameter(th.zeros(1))
+    line = PolicyLine([parameter])
+    with th.no_grad():
+        parameter.fill_(1.0)
+    found = line.project(lambda: float(parameter.item() / 2) ** 2, 0.04)
+    assert found.kl_before == 0.25
+    assert 0.98 * 0.04 <= found.kl <= 0.04
+    assert parameter.item() == pytest.approx(found.share) == pytest.approx(0.4, rel=0.01)
+
+
+def test_a_step_within_the_limit_is_kept_whole() -> None:
+    parameter = nn.Parameter(th.zeros(1))
+    line = PolicyLine([parameter])
+    with th.no_grad():
+        parameter.fill_(1.0)
+    assert line.project(lambda: 0.01, 0.01) == (0.01, 0.01, 1.0)
+    assert parameter.item() == 1.0
+
+
+@given(st.floats(0.2, 8.0), st.floats(1e-6, 10.0), st.floats(0.01, 1e6))
+def test_the_limit_holds_for_any_growth_of_the_kl(power: float, limit: float, kl_at_the_end: float) -> None:
+    parameter = nn.Parameter(th.zeros(1, dtype=th.float64))
+    line = PolicyLine([parameter])
+    with th.no_grad():
+        parameter.fill_(1.0)
+    measure = lambda: kl_at_the_end * parameter.item() ** power  # noqa: E731
+    found = line.project(measure, limit)
+    assert found.kl <= limit
+    assert measure() <= limit
+    assert 0 <= found.share <= 1
+
+
+def test_a_policy_that_is_not_finite_goes_back_to_the_old_one() -> None:
+    parameter = nn.Parameter(th.ones(2))
+    line = PolicyLine([parameter])
+    with th.no_grad():
+        parameter.fill_(math.nan)
+    found = line.project(lambda: 0.0 if th.isfinite(parameter).all() else math.nan, 0.01)
+    assert (found.kl, found.share) == (0.0, 0.0)
+    assert th.equal(parameter.detach(), th.ones(2))
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@nine_classes
+def test_every_update_of_every_class_is_within_the_limit(cls: type[Any], acceleration: str) -> None:
+    model = build(cls, acceleration=acceleration, **FAR)
+    for _ in range(3):
+        model.learn(50, reset_num_timesteps=False)
+        trace = model.last_update
+        assert trace.epochs_done == model.n_epochs
+        assert trace.kl_before_projection > LIMIT
+        assert 0 < trace.kl_divergence <= LIMIT
+        assert trace.kl_divergence > 0.9 * LIMIT
+        assert 0 < trace.projection < 1
+        logged = model.logger.name_to_value
+        assert logged["train/kl_divergence"] == trace.kl_divergence
+        assert logged["train/kl_before_projection"] == trace.kl_before_projection
+        assert logged["train/projection"] == trace.projection
+
+
+@pytest.mark.parametrize(
+    ("action", "kwargs"),
+    [
+        ("box", {}),
+        ("box", {"use_sde": True}),
+        ("multi_discrete", {}),
+        ("multi_binary", {"policy_kwargs": {"share_features_extractor": False}}),
+    ],
+)
+def test_the_bound_holds_for_every_distribution(action: str, kwargs: dict[str, Any]) -> None:
+    arguments = {"n_steps": 32, "batch_size": 16, "n_epochs": 3, "seed": 0, "device": "cpu", **FAR, **kwargs}
+    model = PPOClip("MlpPolicy", make_vec_env(action), **arguments).learn(64 * 2)
+    assert 0.9 * LIMIT < model.last_update.kl_divergence <= LIMIT < model.last_update.kl_before_projection
+
+
+def test_images_are_measured_over_the_whole_rollout() -> None:
+    model = PPOClip(
+        "CnnPolicy", make_vec_env("discrete", "image"), n_steps=8, batch_size=8, device="cpu", seed=0, **FAR
+    )
+    model.learn(16)
+    assert model.last_update.kl_divergence <= LIMIT < model.last_update.kl_before_projection
+
+
+def test_the_value_function_keeps_its_steps() -> None:
+    """With and without a limit the value networks are equal; the policies are not."""
+    held, free = (
+        build(PPOClip, learning_rate=0.02, max_kl=limit, on_max_kl="project").learn(50) for limit in (LIMIT, None)
+    )
+    for name, value in held.policy.state_dict().items():
+        of_value = "value" in name
+        assert th.equal(value, free.policy.state_dict()[name]) == of_value, name
+    assert free.last_update.kl_divergence == held.last_update.kl_before_projection
+
+
+def test_the_controller_sees_the_kl_before_the_projection(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(PPOPenalty, "after_update", lambda self, kl, progress: seen.append(kl))
+    model = build(PPOPenalty, **FAR).learn(50)
+    assert seen == [model.last_update.kl_before_projection]
+
+
+def test_a_frozen_layer_and_running_statistics_are_left_where_they_belong() -> None:
+
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+
+    class Features(BaseFeaturesExtractor):
+        def __init__(self, space: Any):
+            super().__init__(space, 4)
+            self.norm = nn.BatchNorm1d(4)
+
+        def forward(self, observations: th.Tensor) -> th.Tensor:
+            return self.norm(observations)
+
+    model = build(PPOClip, policy_kwargs={"features_extractor_class": Features}, **FAR)
+    model.policy.action_net.weight.requires_grad_(False)
+    frozen = model.policy.action_net.weight.clone()
+    model.learn(100)
+    assert th.equal(model.policy.action_net.weight, frozen)
+    assert model.last_update.kl_divergence <= LIMIT
+
+
+def test_projecting_draws_nothing() -> None:
+    states = []
+    for limit in (LIMIT, 1e6):
+        build(PPOClip, learning_rate=0.02, max_kl=limit, on_max_kl="project").learn(50)
+        states.append((th.get_rng_state(), np.random.get_state()[1]))
+    assert th.equal(states[0][0], states[1][0])
+    np.testing.assert_array_equal(states[0][1], states[1][1])
+
+
+def test_the_classes_above_are_all_there_are() -> None:
+    assert len(VARIANTS) == 9
