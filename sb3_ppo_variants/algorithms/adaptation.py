@@ -55,6 +55,23 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         """
         raise NotImplementedError
 
+    def limits_kl(self, kl: float) -> bool:
+        """Say whether the coefficient is what limits the KL: if not, loosening it would only wind it up.
+
+        That is so where the step size limits the KL, as when the learning rate decays to 0.
+
+        :param kl: measured, nats per state
+        """
+        return True
+
+    def epoch_mean(self, name: str) -> float:
+        """Average a metric of the update being made over its latest epoch.
+
+        :param name: a field of ``MinibatchMetrics``
+        """
+        assert self._trace is not None  # an update is being made
+        return self._trace.mean_of_last_epoch(name)
+
     def check_arguments(self) -> None:
         super().check_arguments()
         checks.check_controller(self)
@@ -108,5 +125,9 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         target = self.current_target_kl()
         if self.adapt_after == "epoch":
             target *= max(progress, 0.01)
-        adjustment = self.adjust(BandController(self.kl_tolerance, self.adaptation_factor), kl, target)
+        controller = BandController(self.kl_tolerance, self.adaptation_factor)
+        if controller.verdict(kl, target) == "below" and not self.limits_kl(kl):
+            self.logger.record("train/saturated", 1.0)
+            return
+        adjustment = self.adjust(controller, kl, target)
         self.logger.record("train/saturated", float(adjustment.saturated))

@@ -83,6 +83,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         checks.check_batch_size(batch_size, normalize_advantage)
         checks.check_count("n_steps", n_steps, "2048 is usual")
         self.last_update = None
+        self._trace: TraceRecorder | None = None  # of the update being made
         self._acceleration: Acceleration | None = None
         super().__init__(**given, _init_setup_model=False)  # the host's own arguments
         if _init_setup_model:
@@ -119,7 +120,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         update = self._current_acceleration().new_update()
         limit = rules.projection_limit
         line = None if limit is None else self._current_acceleration().policy_line(update)
-        trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch(), self.extra_metric_names)
+        self._trace = trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch(), self.extra_metric_names)
         try:
             with nonfinite.explained(self, "updating the policy"):
                 coefficients = self._run_epochs(update, rules, trace)
@@ -136,6 +137,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         self.last_update = trace.freeze(projection)
         self._log_update(self.last_update, coefficients)
         self.after_update(projection.kl_before, trace.progress)
+        self._trace = None
 
     def _run_epochs(self, update: Update, rules: UpdateRules, trace: TraceRecorder) -> dict[str, Number]:
         """Take the steps; return the coefficients of the last epoch."""
@@ -255,7 +257,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made anew for the model as it is then: compiled functions have no pickle."""
-        return {**vars(self), "_acceleration": None}
+        return {**vars(self), "_acceleration": None, "_trace": None}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "last_update", "_acceleration"]
+        return [*super()._excluded_save_params(), "last_update", "_acceleration", "_trace"]

@@ -60,6 +60,9 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
         self.clip_scale = adjustment.value
         return adjustment
 
+    def limits_kl(self, kl: float) -> bool:
+        return self.epoch_mean("clip_fraction") >= 0.01  # else nothing is clipped, and a wider range changes nothing
+
     def record_state(self) -> None:
         super().record_state()
         self.logger.record("train/clip_scale", self.clip_scale)

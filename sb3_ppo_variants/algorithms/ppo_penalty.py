@@ -91,6 +91,12 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
         self.beta = adjustment.value
         return adjustment
 
+    def limits_kl(self, kl: float) -> bool:
+        # To second order in the step, the pulls of penalty and surrogate are as 2 beta KL to the gain of the surrogate:
+        # below a tenth it is not the penalty that holds the policy back.
+        gain = -self.epoch_mean("policy_loss")
+        return gain > 0 and 2 * self.beta * kl >= 0.1 * gain
+
     def record_state(self) -> None:
         super().record_state()
         self.logger.record("train/beta", self.beta)

@@ -188,6 +188,15 @@ class TraceRecorder:
         self.last_kl = sum(taken) / len(taken)
         return self.last_kl
 
+    def mean_of_last_epoch(self, name: str) -> float:
+        """Average one metric over the latest epoch's minibatches that were not skipped; this waits for the device.
+
+        :param name: one of ``names``
+        """
+        rows = th.cat(self._rows)[self._epochs.index(self._epochs[-1]) :].cpu().numpy()
+        taken = rows[rows[:, _SKIPPED] == 0]
+        return float(taken[:, self.names.index(name)].mean(dtype=np.float64)) if len(taken) else math.nan
+
     def first_skipped(self) -> tuple[int, int, FloatArray]:
         """Find the first step that was not taken.
 

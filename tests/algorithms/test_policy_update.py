@@ -57,7 +57,7 @@ def make(
     """Build a tiny model on the reference path, with the paper's plain rule unless told otherwise."""
     names = {"vector": "MlpPolicy", "image": "CnnPolicy", "dict": "MultiInputPolicy"}
     settings: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": BATCH_SIZE, "n_epochs": N_EPOCHS, "seed": 2}
-    settings |= {"learning_rate": 3e-3, "device": "cpu", "acceleration": "off", "max_kl": None}
+    settings |= {"learning_rate": 3e-3, "device": "cpu", "acceleration": "off", "max_kl": None, "on_max_kl": "stop"}
     settings |= PLAIN_RULE[cls] | arguments
     settings["policy_kwargs"] = {"net_arch": [8], **arguments.get("policy_kwargs", {})}
     return cls(policy or names[observation], env or make_vec_env(action, observation), **settings)
@@ -82,6 +82,8 @@ def script_kl(
     :param after: KL over the rollout at the end of each update
     :param during: KL of each minibatch
     """
+    for cls in (PPOPenalty, PPOAdaptiveClip):
+        monkeypatch.setattr(cls, "limits_kl", lambda self, kl: True)  # whatever the losses really are
     if after is not None:
         at_the_end = iter(after)
         monkeypatch.setattr(ReferenceUpdate, "kl_divergence", lambda self: next(at_the_end))
@@ -804,3 +806,23 @@ def test_a_negative_entropy_coefficient_is_allowed_as_in_stock() -> None:
     runs = [make(PPOClip, "box", ent_coef=value, learning_rate=0.01) for value in (lambda _: -0.5, 0.0)]
     narrower, usual = (run.learn(3 * ROLLOUT).logger.name_to_value["train/std"] for run in runs)
     assert narrower < usual
+
+
+# --------------------------------------------------------------------------------------------------- no wind-up
+
+
+@pytest.mark.parametrize(("cls", "state"), [(PPOPenalty, "beta"), (PPOAdaptiveClip, "clip_scale")])
+def test_a_learning_rate_that_decays_to_zero_does_not_wind_the_coefficient_up(cls: type[PPO], state: str) -> None:
+    """Without the rule beta ends at its lower bound and clip_scale at its upper one, and the next run begins there."""
+    arguments: dict[str, Any] = {"adapt_after": "epoch", "target_kl": 0.01, "learning_rate": lambda left: 1e-5 * left}
+    model = make(cls, **arguments, adaptation_factor=1.3, max_kl="target", n_epochs=4)
+    model.learn(20 * ROLLOUT)
+    assert model.last_update.kl_before_projection < 0.001  # far below the band
+    assert getattr(model, state) == pytest.approx(1.0, rel=0.5)
+    assert model.logger.name_to_value["train/saturated"] == 1
+
+
+def test_a_penalty_that_holds_the_policy_back_is_loosened() -> None:
+    model = make(PPOPenalty, initial_beta=100.0, adapt_after="epoch", learning_rate=1e-3, target_kl=0.05, n_epochs=4)
+    model.learn(10 * ROLLOUT)
+    assert model.beta < 50
