@@ -1,14 +1,13 @@
 """The command line: ``sb3-ppo-variants`` or ``python -m sb3_ppo_variants.zoo``."""
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.zoo import ALGORITHMS, register
 
 
@@ -75,9 +74,9 @@ def main() -> None:
         print(usage())
         return
     if name not in COMMANDS:
-        problem = f"unknown command {name!r}{_closest(name, COMMANDS)}" if name else "a command is missing"
+        problem = f"unknown command {name!r}{did_you_mean(name, COMMANDS)}" if name else "a command is missing"
         print(f"{usage()}\n", file=sys.stderr)
-        _refuse(f"{problem}; choose from {', '.join(COMMANDS)}")
+        _refuse(f"{problem} (choose from {', '.join(COMMANDS)})")
     command = COMMANDS[name]
     # As with `python -m`, so that the zoo finds custom_envs.py, packages of environments and --conf-file modules there.
     if not {"", os.getcwd()} & set(sys.path):
@@ -105,7 +104,7 @@ def _check_algorithm(arguments: list[str]) -> None:
     parser.add_argument("--algo")
     algo = parser.parse_known_args(arguments)[0].algo
     if algo is not None and algo not in ALGOS:
-        _refuse(f"unknown algorithm {algo!r}{_closest(algo, ALGOS)}; choose from {', '.join(ALGOS)}")
+        _refuse(f"unknown algorithm {algo!r}{did_you_mean(algo, ALGOS)} (choose from {', '.join(ALGOS)})")
 
 
 def _check_train(arguments: list[str]) -> None:
@@ -145,11 +144,6 @@ def _check_value(text: str) -> None:
 def _refuse(problem: str) -> NoReturn:
     print(f"error: {problem}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def _closest(name: str, names: Iterable[str]) -> str:
-    match = difflib.get_close_matches(name, names, n=1)
-    return f", did you mean {match[0]!r}?" if match else ""
 
 
 if __name__ == "__main__":

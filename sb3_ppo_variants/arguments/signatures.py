@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
 import stable_baselines3.common.on_policy_algorithm as sb3
+
+from sb3_ppo_variants.arguments.hints import did_you_mean
 
 
 def host_parameters(cls: type, mixin: type) -> dict[str, inspect.Parameter]:
@@ -61,8 +62,7 @@ def bind_host_arguments(cls: type, mixin: type, args: tuple[Any, ...], kwargs: d
         if name in given:
             raise TypeError(f"{cls.__name__}() got two values for `{name}`")
         if name not in known:
-            close = difflib.get_close_matches(name, inspect.signature(cls).parameters, n=1)
-            hint = f"; did you mean `{close[0]}`?" if close else f"; see help({cls.__name__})"
+            hint = did_you_mean(name, inspect.signature(cls).parameters, "`", f"see help({cls.__name__})")
             raise TypeError(f"{cls.__name__}() got an unknown argument `{name}`{hint}")
         given[name] = value
     defaults: dict[str, Any] = {}

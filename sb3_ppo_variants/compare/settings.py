@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import io
 import json
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import yaml
 
+from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.compare.arms import Arm
 
 PRESET_FILES = Path(__file__).parent / "conf"
@@ -80,9 +80,7 @@ def resolve(arm: Arm, env: str) -> ResolvedSettings:
 
 def _require_known(name: str, known: Iterable[str], what: str) -> None:
     if name not in (names := list(known)):
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown {what} {name!r}{hint}")
+        raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, names)}")
 
 
 def _entry(config: Path, env: str) -> str:

@@ -215,9 +215,9 @@ def test_page_lists_every_command_and_algorithm() -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["trian"], "unknown command 'trian', did you mean 'train'?; choose from train, enjoy"),
-        (["xyz"], "unknown command 'xyz'; choose from train, enjoy"),
-        ([], "a command is missing; choose from train"),
+        (["trian"], "unknown command 'trian'; did you mean 'train'? (choose from train, enjoy"),
+        (["xyz"], "unknown command 'xyz' (choose from train, enjoy"),
+        ([], "a command is missing (choose from train"),
     ],
 )
 def test_unknown_command_lists_the_commands(

@@ -139,7 +139,7 @@ def test_unknown_algorithm_gets_the_closest_one(algo: str, capsys: pytest.Captur
         train(algo, "CartPole-v1")
     assert error.value.code == 2
     closest = {"ppo_penalyt": "ppo_penalty", "pop": "ppo"}[algo]
-    assert f"unknown algorithm {algo!r}, did you mean {closest!r}?" in capsys.readouterr().err
+    assert f"unknown algorithm {algo!r}; did you mean {closest!r}?" in capsys.readouterr().err
 
 
 def test_unknown_environment_gets_the_closest_one() -> None:
