@@ -3,12 +3,9 @@
 Without the option the zoo's ``train`` is as it is. Its ``-i`` begins a new run with the networks of an older one.
 """
 
-import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-import rl_zoo3.train
 from rl_zoo3.utils import ALGOS, get_latest_run_id
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
@@ -16,24 +13,6 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, newest_checkpoint
 from sb3_ppo_variants.checkpoints.resumable import Checkpoint, ResumableCheckpointCallback, read_checkpoint
 from sb3_ppo_variants.zoo.experiment_manager import VariantExperimentManager
-
-_HELP = """\
-write checkpoints into the run's folder and, if the latest run of this algorithm and environment has some, go on with
-that run from its newest intact one instead of beginning another; every --save-freq steps, by default a hundredth of the
-training"""
-
-
-def train() -> None:
-    """Run the zoo's command; ``--resume`` is taken out of its arguments."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
-    parser.add_argument("--resume", action="store_true", help=_HELP)
-    own, others = parser.parse_known_args()
-    if {"-h", "--help"} & set(others):
-        print(f"{parser.format_help()}\nand the zoo's:\n")
-    sys.argv[1:] = others
-    if own.resume:
-        vars(rl_zoo3.train)["ExperimentManager"] = ResumingExperimentManager
-    rl_zoo3.train.train()
 
 
 class ResumingExperimentManager(VariantExperimentManager):
@@ -89,4 +68,4 @@ class _Continued:
         self._model.learn(total_timesteps, reset_num_timesteps=False, **kwargs)
 
 
-__all__ = ["ResumingExperimentManager", "train"]
+__all__ = ["ResumingExperimentManager"]

@@ -24,7 +24,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_units_in_a_process_of_their_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["zoo_units.py", "zoo_refusals.py"])
+def test_units_in_a_process_of_their_own(tmp_path: Path, file: str) -> None:
     done = subprocess.run(
         [
             sys.executable,
@@ -34,7 +35,7 @@ def test_units_in_a_process_of_their_own(tmp_path: Path) -> None:
             "-p",
             "no:cacheprovider",
             f"--basetemp={tmp_path}",
-            "tests/zoo/zoo_units.py",
+            f"tests/zoo/{file}",
         ],
         cwd=ROOT,
         capture_output=True,
