@@ -21,6 +21,7 @@ from sb3_ppo_variants.zoo import ALGORITHMS, is_maskable, is_recurrent
 from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source, our_schedules, recurrent_policy
 from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
 from sb3_ppo_variants.zoo.studies import check_storage, check_study, create_tables
+from sb3_ppo_variants.zoo.termination import TERMINATION
 
 _NO_BEST_TRIAL = ("No trials are completed yet.", "Record does not exist.")
 """What Optuna's storages say, without a class of error for it, where all trials were pruned or interrupted."""
@@ -58,10 +59,14 @@ class VariantExperimentManager(StockExperimentManager):
     def learn(self, model: BaseAlgorithm) -> None:
         try:
             super().learn(model)
+        except (KeyboardInterrupt, EOFError, ConnectionError):  # the last two: of environments that were ended first
+            if not TERMINATION.arrives():
+                raise
         except Exception:
             if model.num_timesteps == 0:
                 self._remove_folder()
             raise
+        TERMINATION.saves = True
 
     def _remove_folder(self) -> None:
         """Leave no folder of a run in which nothing was trained, as the next one would be numbered after it."""

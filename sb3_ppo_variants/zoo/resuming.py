@@ -15,6 +15,7 @@ from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, newe
 from sb3_ppo_variants.checkpoints.resumable import Checkpoint, ResumableCheckpointCallback, read_checkpoint
 from sb3_ppo_variants.zoo.experiment_manager import VariantExperimentManager
 from sb3_ppo_variants.zoo.run_identity import RunIdentity
+from sb3_ppo_variants.zoo.termination import TERMINATION
 
 
 class ResumingExperimentManager(VariantExperimentManager):
@@ -78,7 +79,7 @@ class ResumingExperimentManager(VariantExperimentManager):
 
     def create_callbacks(self) -> None:
         super().create_callbacks()
-        self._writer = ResumableCheckpointCallback(
+        self._writer = _StoppingWriter(
             self._freq if self._freq > 0 else max(1, int(self.n_timesteps) // 100), Path(self.save_path, "checkpoints")
         )
         self.callbacks.append(self._writer)
@@ -93,11 +94,23 @@ class ResumingExperimentManager(VariantExperimentManager):
         return model
 
     def learn(self, model: BaseAlgorithm) -> None:
+        TERMINATION.waits_for_update = True
         if self._checkpoint is None:
             super().learn(model)
             return
         self.n_timesteps = max(0, int(self.n_timesteps) - model.num_timesteps)
         super().learn(_Continued(model))  # type: ignore[arg-type]  # which it stands for
+
+
+class _StoppingWriter(ResumableCheckpointCallback):
+    """It writes a checkpoint where one can be written, and then ends the training, if the process is told to stop."""
+
+    def _on_rollout_start(self) -> None:
+        super()._on_rollout_start()
+        if TERMINATION.requested:
+            if self.model.num_timesteps > self._saved_at:
+                self._save(at_end=False)
+            TERMINATION.interrupt()
 
 
 class _Continued:

@@ -1,12 +1,15 @@
-"""The command ``train``: rl-zoo3's own, with ``--resume``."""
+"""The command ``train``: rl-zoo3's own, with ``--resume``, and an end in good order if the process is told to stop."""
 
 import argparse
+import contextlib
 import functools
 import sys
+from collections.abc import Iterator
 
 import rl_zoo3.train
 
 from sb3_ppo_variants.zoo.resuming import ResumingExperimentManager
+from sb3_ppo_variants.zoo.termination import TERMINATION
 from sb3_ppo_variants.zoo.train_arguments import check_train_arguments
 
 _HELP = """\
@@ -18,7 +21,7 @@ hundredth of the training"""
 def train() -> None:
     """Run the zoo's command; ``--resume`` is taken out of its arguments.
 
-    :raises SystemExit: with status 2 for arguments that it would misread
+    :raises SystemExit: with status 2 for arguments that it would misread, 143 after SIGTERM
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
     parser.add_argument("--resume", action="store_true", help=_HELP)
@@ -28,14 +31,23 @@ def train() -> None:
     else:
         check_train_arguments(others)
     sys.argv[1:] = others
-    if own.resume:
-        seed = argparse.ArgumentParser(add_help=False)
-        seed.add_argument(
-            "--seed", type=int, default=-1
-        )  # the zoo draws one in place of -1 before it makes its manager
-        given = seed.parse_known_args(others)[0].seed
-        vars(rl_zoo3.train)["ExperimentManager"] = functools.partial(ResumingExperimentManager, given_seed=given)
-    rl_zoo3.train.train()
+    with TERMINATION.in_good_order(), _resuming(others) if own.resume else contextlib.nullcontext():
+        rl_zoo3.train.train()
+
+
+@contextlib.contextmanager
+def _resuming(arguments: list[str]) -> Iterator[None]:
+    """Let the zoo's function make our manager: it offers no hook."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--seed", type=int, default=-1)  # the zoo draws one in place of -1 before it makes the manager
+    given = parser.parse_known_args(arguments)[0].seed
+    zoo = vars(rl_zoo3.train)
+    usual = zoo["ExperimentManager"]
+    zoo["ExperimentManager"] = functools.partial(ResumingExperimentManager, given_seed=given)
+    try:
+        yield
+    finally:
+        zoo["ExperimentManager"] = usual
 
 
 __all__ = ["train"]

@@ -24,7 +24,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("file", ["zoo_units.py", "zoo_refusals.py", "zoo_resuming.py"])
+@pytest.mark.parametrize("file", ["zoo_units.py", "zoo_refusals.py", "zoo_resuming.py", "zoo_termination.py"])
 def test_units_in_a_process_of_their_own(tmp_path: Path, file: str) -> None:
     done = subprocess.run(
         [
