@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import inspect
 import io
 import json
 from collections.abc import Iterable
@@ -78,6 +79,24 @@ def resolve(arm: Arm, env: str) -> ResolvedSettings:
     return ResolvedSettings(plain, _name(config, arm.conf_file), key, _kind(arm, env, config, key), arm.overrides)
 
 
+def smallest_budget(algo: str, hyperparameters: dict[str, Any]) -> int:
+    """Return the least number of steps with which an algorithm makes an update, as a run ends at its last step.
+
+    :param algo: its name in rl-zoo3
+    :param hyperparameters: in rl-zoo3's sense; what they leave out has the class's default
+    """
+    from rl_zoo3 import ALGOS
+
+    parameters = inspect.signature(ALGOS[algo]).parameters
+
+    def given(name: str) -> int:
+        return int(hyperparameters.get(name, parameters[name].default))
+
+    if "n_steps" in parameters and "learning_starts" not in parameters:  # there n_steps is of the returns
+        return given("n_steps") * int(hyperparameters.get("n_envs", 1)) + 1
+    return given("learning_starts") + 1 if "learning_starts" in parameters else 1
+
+
 def _require_known(name: str, known: Iterable[str], what: str) -> None:
     if name not in (names := list(known)):
         raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, names)}")
@@ -107,4 +126,4 @@ def _name(config: Path, given: str | None) -> str:
     return f"{package}/hyperparams/{config.name}"
 
 
-__all__ = ["PRESET_FILES", "ResolvedSettings", "check_names", "resolve"]
+__all__ = ["PRESET_FILES", "ResolvedSettings", "check_names", "resolve", "smallest_budget"]
