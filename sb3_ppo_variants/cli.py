@@ -1,10 +1,11 @@
-"""The command line: ``sb3-ppo-variants`` or ``python -m sb3_ppo_variants.zoo``."""
+"""The command line: ``sb3-ppo-variants`` or ``python -m sb3_ppo_variants``."""
 
 import argparse
 import contextlib
 import importlib
 import os
 import sys
+import textwrap
 from typing import NamedTuple
 
 from sb3_ppo_variants.arguments.hints import did_you_mean
@@ -58,15 +59,18 @@ COMMANDS = {
 def usage() -> str:
     """Return what the program prints for ``--help``."""
     commands = "\n".join(f"  {name:16} {command.help}" for name, command in COMMANDS.items())
+    algorithms = textwrap.fill(f"rl-zoo3 with the algorithms {', '.join(ALGORITHMS)}.", 80)
     return f"""\
 usage: sb3-ppo-variants COMMAND [ARGUMENTS]
+       python -m sb3_ppo_variants COMMAND [ARGUMENTS]
 
-rl-zoo3 with the algorithms {", ".join(ALGORITHMS)}.
+{algorithms}
 
 commands:
 {commands}
 
-`sb3-ppo-variants COMMAND --help` lists the arguments of a command; those of the zoo's commands are its own."""
+`sb3-ppo-variants COMMAND --help` lists the arguments of a command; those of the
+zoo's commands are its own."""
 
 
 def main() -> None:

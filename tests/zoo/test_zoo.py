@@ -204,6 +204,15 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("rl_zoo3", "o
         assert name in output
 
 
+@pytest.mark.parametrize("module", ["sb3_ppo_variants", "sb3_ppo_variants.zoo"])
+def test_package_is_the_command_line(tmp_path: Path, module: str) -> None:
+    done = run_python(tmp_path, "-m", module, "--help")
+    assert done.stdout.startswith("usage: sb3-ppo-variants COMMAND")
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    done = run_python(tmp_path, "-m", module, "trian", status=2)
+    assert "error: unknown command 'trian'; did you mean 'train'?" in done.stderr
+
+
 def test_page_lists_every_command_and_algorithm() -> None:
     page = (ROOT / "docs/zoo.md").read_text()
     table = page.split("## Commands")[1].split("\n## ")[0]
