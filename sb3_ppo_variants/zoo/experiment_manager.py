@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,9 @@ class VariantExperimentManager(StockExperimentManager):
         except NonFiniteUpdateError as error:  # the zoo prunes a trial with NaN too, but knows other exceptions
             print(error)
             raise optuna.TrialPruned from error
+        except KeyboardInterrupt:
+            trial.study.stop()
+            return math.nan  # a failed trial; Optuna would log the interruption with its traceback
 
     @contextlib.contextmanager
     def _masked_evaluations(self) -> Iterator[None]:

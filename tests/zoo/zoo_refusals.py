@@ -1,5 +1,6 @@
 """What a user mistypes is answered in one line: test_zoo.py runs this file in a process of its own."""
 
+import logging
 import re
 import sys
 from pathlib import Path
@@ -9,12 +10,12 @@ import gymnasium as gym
 import optuna
 import pytest
 import rl_zoo3
-import rl_zoo3.exp_manager
 from gymnasium.envs.classic_control import CartPoleEnv
 from zoo_in_process import command, refusal, refused, train
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 from sb3_ppo_variants.zoo import register
+from sb3_ppo_variants.zoo.experiment_manager import StockExperimentManager
 from sb3_ppo_variants.zoo.mistakes import SHOW_TRACEBACK, one_line_errors
 from sb3_ppo_variants.zoo.studies import check_storage
 
@@ -179,7 +180,7 @@ def test_ctrl_c_before_training_ends_with_a_word(monkeypatch: pytest.MonkeyPatch
     def interrupt(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rl_zoo3.exp_manager.ExperimentManager, "create_envs", interrupt)
+    monkeypatch.setattr(StockExperimentManager, "create_envs", interrupt)
     with pytest.raises(SystemExit) as error:
         train("ppo", "CartPole-v1")
     assert error.value.code == 130
@@ -229,13 +230,19 @@ def test_unknown_study_or_trial_is_refused_with_what_there_is(storage: str, caps
     assert problem("cartpole", "--trial-id", "-1").endswith("got -1; there are 0 to 0")
 
 
-def test_ctrl_c_in_the_first_trial_says_that_none_was_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_in_the_first_trial_says_that_none_was_completed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("optuna"), "propagate", True)
+
     def interrupt(*args: Any) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rl_zoo3.exp_manager.ExperimentManager, "objective", interrupt)
+    monkeypatch.setattr(StockExperimentManager, "objective", interrupt)
     with pytest.raises(SystemExit, match="No trial was completed, so that none is the best"):
         train("ppo_penalty", "CartPole-v1", "-optimize", "--no-optim-plots")
+    assert [record for record in caplog.records if "Trial" in record.message]
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 # ------------------------------------------------------------------------------------------------------- other commands
