@@ -1,15 +1,16 @@
-"""The command line: ``sb3-ppo-variants`` or ``python -m sb3_ppo_variants.zoo``."""
+"""The command line: ``sb3-ppo-variants`` or ``python -m sb3_ppo_variants``."""
 
 import argparse
-import difflib
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple, NoReturn
+import textwrap
+from typing import NamedTuple
 
+from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.zoo import ALGORITHMS, register
+from sb3_ppo_variants.zoo.mistakes import one_line_errors, refuse
 
 
 class Command(NamedTuple):
@@ -25,13 +26,18 @@ class Command(NamedTuple):
     registers: bool = True
     needs: str = ""
 
+    @property
+    def is_zoos(self) -> bool:
+        """Say whether it runs code of rl-zoo3, which knows no errors but tracebacks."""
+        return self.module.startswith(("rl_zoo3.", f"{__package__}.zoo."))
+
 
 _SCRIPTS = "sb3_ppo_variants.zoo.scripts"
 _HUB = "sb3_ppo_variants.zoo.hub"
 _PLOTS = "rl_zoo3[plots]"
 
 COMMANDS = {
-    "train": Command("sb3_ppo_variants.zoo.resuming", "train", "train an agent, resume a run or tune hyperparameters"),
+    "train": Command("sb3_ppo_variants.zoo.training", "train", "train an agent, resume a run or tune hyperparameters"),
     "enjoy": Command("rl_zoo3.enjoy", "enjoy", "watch a trained agent"),
     "evaluate": Command("sb3_ppo_variants.zoo.evaluate", "evaluate", "mean return of a trained agent over n episodes"),
     "compare": Command("sb3_ppo_variants.compare.command", "compare", "compare algorithms over environments and seeds"),
@@ -53,31 +59,34 @@ COMMANDS = {
 def usage() -> str:
     """Return what the program prints for ``--help``."""
     commands = "\n".join(f"  {name:16} {command.help}" for name, command in COMMANDS.items())
+    algorithms = textwrap.fill(f"rl-zoo3 with the algorithms {', '.join(ALGORITHMS)}.", 80)
     return f"""\
 usage: sb3-ppo-variants COMMAND [ARGUMENTS]
+       python -m sb3_ppo_variants COMMAND [ARGUMENTS]
 
-rl-zoo3 with the algorithms {", ".join(ALGORITHMS)}.
+{algorithms}
 
 commands:
 {commands}
 
-`sb3-ppo-variants COMMAND --help` lists the arguments of a command; those of the zoo's commands are its own."""
+`sb3-ppo-variants COMMAND --help` lists the arguments of a command; those of the
+zoo's commands are its own."""
 
 
 def main() -> None:
     """Run the sub-command that ``sys.argv`` names.
 
-    :raises SystemExit: with status 2 if there is none, or it or the algorithm is unknown; with status 1 if something
-        must be installed first
+    :raises SystemExit: with status 2 and one line for a mistake of the user; with status 1 if something must be
+        installed first
     """
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in ("-h", "--help"):
         print(usage())
         return
     if name not in COMMANDS:
-        problem = f"unknown command {name!r}{_closest(name, COMMANDS)}" if name else "a command is missing"
+        problem = f"unknown command {name!r}{did_you_mean(name, COMMANDS)}" if name else "a command is missing"
         print(f"{usage()}\n", file=sys.stderr)
-        _refuse(f"{problem}; choose from {', '.join(COMMANDS)}")
+        refuse(f"{problem} (choose from {', '.join(COMMANDS)})")
     command = COMMANDS[name]
     # As with `python -m`, so that the zoo finds custom_envs.py, packages of environments and --conf-file modules there.
     if not {"", os.getcwd()} & set(sys.path):
@@ -87,8 +96,11 @@ def main() -> None:
     if command.registers:
         register()
         _check_algorithm(sys.argv[1:])
-    if name == "train":
-        _check_train(sys.argv[1:])
+    with one_line_errors() if command.is_zoos else contextlib.nullcontext():
+        _run(name, command)
+
+
+def _run(name: str, command: Command) -> None:
     try:
         getattr(importlib.import_module(command.module), command.function)()
     except ModuleNotFoundError as error:
@@ -105,51 +117,7 @@ def _check_algorithm(arguments: list[str]) -> None:
     parser.add_argument("--algo")
     algo = parser.parse_known_args(arguments)[0].algo
     if algo is not None and algo not in ALGOS:
-        _refuse(f"unknown algorithm {algo!r}{_closest(algo, ALGOS)}; choose from {', '.join(ALGOS)}")
-
-
-def _check_train(arguments: list[str]) -> None:
-    """Refuse a missing file and a value that is no expression; the zoo names neither."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("-i", "--trained-agent", default="")
-    parser.add_argument("-params", "--hyperparams", nargs="+", default=[])
-    given = parser.parse_known_args(arguments)[0]
-    if given.trained_agent:
-        _check_agent(Path(given.trained_agent))
-    for text in given.hyperparams:
-        _check_value(text)
-
-
-def _check_agent(path: Path) -> None:
-    if path.suffix != ".zip" or not path.is_file():
-        folder = path if path.is_dir() else path.parent
-        models = ", ".join(str(model) for model in sorted(folder.glob("*.zip"))) or "no .zip file"
-        _refuse(f"-i takes the .zip file of a model, got {str(path)!r}; in {folder} there is {models}")
-
-
-def _check_value(text: str) -> None:
-    key, _, value = text.partition(":")
-    value = value.strip()  # as eval() does, by which the zoo reads it
-    try:
-        compile(value, "-params", "eval")
-        if not value.startswith("lin_"):
-            return
-    except SyntaxError:
-        pass
-    _refuse(
-        f"-params takes KEY:VALUE with a Python expression as value, got {text!r}; text needs quotes of its own: "
-        f'"{key}:{value!r}"'
-    )
-
-
-def _refuse(problem: str) -> NoReturn:
-    print(f"error: {problem}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def _closest(name: str, names: Iterable[str]) -> str:
-    match = difflib.get_close_matches(name, names, n=1)
-    return f", did you mean {match[0]!r}?" if match else ""
+        refuse(f"unknown algorithm {algo!r}{did_you_mean(algo, ALGOS)} (choose from {', '.join(ALGOS)})")
 
 
 if __name__ == "__main__":

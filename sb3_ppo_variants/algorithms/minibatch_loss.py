@@ -9,6 +9,7 @@ import torch as th
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import Schedule
 
+from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.update.distributions import Slopes
 from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters
 from sb3_ppo_variants.update.losses import (
@@ -269,7 +270,7 @@ class LossMixin(OnPolicyAlgorithm):
         :param finite: whether infinity is no value
         :raises ValueError: for NaN, a smaller value, or infinity where it is none
         """
-        number = float(value(self._current_progress_remaining)) if callable(value) else float(value)
+        number = checks.schedule_value(name, value, self._current_progress_remaining)
         progress = self._current_progress_remaining
         # The last rollout may go beyond total_timesteps: then progress is negative and so is a schedule that ends at 0
         none = math.isnan(number) or (finite and math.isinf(number))

@@ -15,7 +15,7 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.algorithms.minibatch_loss import LossMixin
-from sb3_ppo_variants.arguments import checks, signatures
+from sb3_ppo_variants.arguments import checks, masks, signatures
 from sb3_ppo_variants.arguments.supported_spaces import check_action_space, check_observation_space
 from sb3_ppo_variants.fast_path.acceleration import Acceleration, Update
 from sb3_ppo_variants.saving.loading import LoadingMixin
@@ -211,8 +211,14 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         **kwargs: Any,
     ) -> bool:
         """Collect as the host does, with a leaner forward pass of the policy and a leaner buffer where they apply."""
-        with nonfinite.explained(self, "collecting the rollout"), self._current_acceleration().lean_collection():
-            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
+        with (
+            nonfinite.explained(self, "collecting the rollout"),
+            masks.explained_masks(env, self.action_space),
+            self._current_acceleration().lean_collection(),
+        ):
+            collected = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
+        masks.warn_of_empty_masks(rollout_buffer, self.action_space)
+        return collected
 
     def _current_acceleration(self) -> Acceleration:
         if self._acceleration is None or not self._acceleration.fits(self):
@@ -254,6 +260,10 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         if self.clip_range_vf is not None:
             record("train/clip_range_vf", coefficients["clip_range_vf"])
             record("train/value_clip_fraction", update.mean("value_clip_fraction"))
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        checks.check_can_learn(self)
+        return super()._setup_learn(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made anew for the model as it is then: compiled functions have no pickle."""

@@ -2,9 +2,11 @@
 
 import math
 import numbers
+import warnings
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.utils import FloatSchedule
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "value_clipping": ("pessimistic", "sb3"),
@@ -108,7 +110,7 @@ def check_controller(model: Any) -> None:
         is_number(factor) and 1 < factor < math.inf,
         "`adaptation_factor` must be > 1 and finite",
         factor,
-        "1.5 to 2 is usual",
+        "1.3 is the default, 2 the PPO paper's",
     )
 
 
@@ -118,8 +120,10 @@ def check_shared(model: Any) -> None:
     :param model: whose attributes are checked
     :raises ValueError: for a value outside its range
     """
+    check_spaces_are_known(model)
     check_choices(model)
     check_positive(model, "clip_range", "0.2 is usual", optional=True)
+    warn_of_wide_clip_range(model.clip_range)
     check_positive(model, "clip_range_vf", "pass None for no value clipping", optional=True)
     if model.max_kl is not None and model.max_kl not in model.named_max_kl:
         named = "".join(f"{name!r} or " for name in model.named_max_kl)
@@ -138,6 +142,65 @@ def check_shared(model: Any) -> None:
     check_count("n_steps", model.n_steps, "2048 is usual")
     check_batch_size(model.batch_size, model.normalize_advantage)
     check_host_numbers(model)
+
+
+def check_spaces_are_known(model: object) -> None:
+    """Refuse to build networks for a model that was given no environment.
+
+    :param model: whose spaces come from its environment, or out of the file that it is loaded from
+    :raises ValueError: if it has none
+    """
+    known = getattr(model, "observation_space", None) is not None and getattr(model, "action_space", None) is not None
+    require(known, "`env` must be an environment or the ID of one", None, "load() alone makes a model without any")
+
+
+def check_can_learn(model: Any) -> None:
+    """Refuse to train without an environment.
+
+    :param model: about to learn
+    :raises MissingEnvironmentError: saying how to give it one
+    """
+    if model.env is None:
+        name = type(model).__name__
+        raise MissingEnvironmentError(
+            f"learn() needs an environment, got none; pass it to {name}.load(path, env=env), or call set_env(env)"
+        )
+
+
+class MissingEnvironmentError(InvalidArgumentError):
+    """A model is to train without an environment; the hosts raise an AssertionError without a text."""
+
+
+def warn_of_wide_clip_range(clip_range: Any) -> None:
+    """Warn of a clip range that keeps no ratio from falling to 0; the hosts train with it.
+
+    :param clip_range: as given; infinity is what None becomes
+    """
+    if is_number(clip_range) and 1 <= clip_range < math.inf:
+        warnings.warn(
+            f"`clip_range` is half the width of [1 - clip_range, 1 + clip_range], got {clip_range!r}: from 1 on no "
+            "ratio is clipped from below; 0.1 to 0.3 is usual",
+            stacklevel=2,
+        )
+
+
+def schedule_value(name: str, value: Any, progress: float) -> float:
+    """Evaluate an argument that may be a schedule.
+
+    :param name: of the argument
+    :param value: the argument
+    :param progress: share of the training that is left
+    :return: its value, whatever that is as a number
+    :raises TypeError: if the schedule returns no number; ValueError for text
+    """
+    schedule = value.value_schedule if isinstance(value, FloatSchedule) else value  # SB3's wrapper fails without a name
+    number = schedule(progress) if callable(schedule) else schedule
+    try:
+        return float(number)
+    except (TypeError, ValueError) as error:
+        rule = f"`{name}` must be a number, or a schedule that returns one"
+        way_out = "return a float from it" if callable(schedule) else "pass a float"
+        raise type(error)(f"{rule}, got {number!r} at progress_remaining = {progress:.3f}; {way_out}") from error
 
 
 def check_count(name: str, value: Any, way_out: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import stable_baselines3.common.on_policy_algorithm as sb3
+
+from sb3_ppo_variants.arguments.hints import did_you_mean
 
 _PASSED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
@@ -17,10 +19,10 @@ def host_parameters(cls: type, mixin: type) -> dict[str, inspect.Parameter]:
     :param cls: a variant
     :param mixin: base of all our mixins; the first class that is not under it is the host
     """
-    for base in cls.__mro__:
-        if not issubclass(base, mixin) and issubclass(base, sb3.OnPolicyAlgorithm):
-            return _through_keywords(base)
-    raise TypeError(f"{cls.__name__} has no host under {mixin.__name__}")
+    host: Any = _host(cls, mixin)
+    if host is None:
+        raise TypeError(f"{cls.__name__} has no host under {mixin.__name__}")
+    return _through_keywords(host)
 
 
 def _through_keywords(host: type) -> dict[str, inspect.Parameter]:
@@ -71,7 +73,8 @@ def bind_host_arguments(cls: type, mixin: type, args: tuple[Any, ...], kwargs: d
     :param args: positional arguments, in the host's order
     :param kwargs: keyword arguments that no mixin took
     :return: the host's arguments by name
-    :raises TypeError: for an unknown keyword, with the closest known one
+    :raises TypeError: for an unknown keyword, with the class that has it or the closest known one
+    :raises ValueError: for an unknown policy
     """
     known = {name: p for name, p in host_parameters(cls, mixin).items() if name != "_init_setup_model"}
     if len(args) > len(known):
@@ -81,14 +84,64 @@ def bind_host_arguments(cls: type, mixin: type, args: tuple[Any, ...], kwargs: d
         if name in given:
             raise TypeError(f"{cls.__name__}() got two values for `{name}`")
         if name not in known:
-            close = difflib.get_close_matches(name, inspect.signature(cls).parameters, n=1)
-            hint = f"; did you mean `{close[0]}`?" if close else f"; see help({cls.__name__})"
-            raise TypeError(f"{cls.__name__}() got an unknown argument `{name}`{hint}")
+            raise TypeError(
+                f"{cls.__name__}() got an unknown argument `{name}`{unknown_argument_hint(cls, mixin, name)}"
+            )
         given[name] = value
+    _check_policy(cls, given)
     defaults: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         defaults.update(vars(base).get("host_defaults", {}))
     return {**defaults, **given}
+
+
+def unknown_argument_hint(cls: type, mixin: type, name: str) -> str:
+    """Say whose argument it is, or which one may have been meant.
+
+    :param cls: a variant that does not have it
+    :param mixin: base of all our mixins
+    :param name: of the argument
+    """
+    owners = [other.__name__ for other in _siblings(cls, mixin) if name in inspect.signature(other).parameters]
+    if owners:
+        return f"; it is an argument of {' and '.join(owners)}"
+    return did_you_mean(name, inspect.signature(cls).parameters, "`", f"see help({cls.__name__})")
+
+
+def _siblings(cls: type, mixin: type) -> list[type]:
+    """Return the classes of this package on the same host."""
+    found: list[type] = []
+    waiting: list[type] = [mixin]
+    while waiting:
+        subclasses: list[type] = waiting.pop().__subclasses__()
+        for one in subclasses:
+            waiting.append(one)
+            ours = one.__module__.partition(".")[0] == mixin.__module__.partition(".")[0]
+            if ours and one not in found and _host(one, mixin) is _host(cls, mixin) is not None:
+                found.append(one)
+    return sorted(found, key=lambda one: one.__name__)
+
+
+def _host(cls: type, mixin: type) -> type | None:
+    hosts = (base for base in cls.__mro__ if not issubclass(base, mixin) and issubclass(base, sb3.OnPolicyAlgorithm))
+    return next(hosts, None)
+
+
+def _check_policy(cls: Any, given: dict[str, Any]) -> None:
+    """Refuse a policy that does not exist and settings that are text; the host's messages name neither.
+
+    :raises ValueError: for an unknown policy, as the host does
+    :raises TypeError: for settings that are no dictionary, as the host does
+    """
+    policy, settings = given.get("policy"), given.get("policy_kwargs")
+    usual = cls._get_policy_from_name is sb3.OnPolicyAlgorithm._get_policy_from_name
+    if isinstance(policy, str) and usual and policy not in cls.policy_aliases:
+        names = ", ".join(map(repr, cls.policy_aliases))
+        hint = did_you_mean(policy, cls.policy_aliases)
+        raise ValueError(f"`policy` must be one of {names}, or a class, got {policy!r}{hint or '; pick one of them'}")
+    if settings is not None and not isinstance(settings, Mapping):
+        way_out = "leave the quotes out" if isinstance(settings, str) else "as in dict(net_arch=[64, 64])"
+        raise TypeError(f"`policy_kwargs` must be a dictionary, got {settings!r}; {way_out}")
 
 
 def values_of(cls: type, given: dict[str, Any], *names: str) -> list[Any]:

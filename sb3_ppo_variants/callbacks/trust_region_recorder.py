@@ -107,7 +107,7 @@ class TrustRegionFigure(UpdateCallback):
 
     The figure is in a PNG file, which is replaced every time, and in TensorBoard as ``trust_region/figure`` if that is
     among the logger's outputs. It is drawn every ``every`` updates and at the end of training; each drawing takes about
-    a second. It needs matplotlib: ``pip install "sb3-ppo-variants[plots]"``.
+    a second. It needs matplotlib: ``pip install ".[plots]"`` in a clone of the project.
 
     :param every: updates from one drawing to the next, >= 1
     :param path: of the file, ending in .png, .svg or .pdf; None for ``trust_region.png`` in the logger's folder, that

@@ -137,7 +137,7 @@ def _tell_damaged(damaged: Mapping[Path, str], console: Console) -> None:
 def _check_packages() -> None:
     missing = [name for name in REPORT_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f'compare needs {", ".join(missing)}: pip install "sb3-ppo-variants[compare]"')
+        raise ValueError(f'compare needs {", ".join(missing)}: pip install ".[compare]" in a clone of the project')
 
 
 __all__ = ["compare", "report_only", "run", "write"]

@@ -7,11 +7,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sb3_ppo_variants.compare.arms import Arm, parse_arms
 from sb3_ppo_variants.compare.plan import Budget, Plan
 from sb3_ppo_variants.compare.presets import PRESETS
-from sb3_ppo_variants.compare.settings import check_names, resolve
+from sb3_ppo_variants.compare.settings import check_names, resolve, smallest_budget
 
 DEFAULT_SEEDS = 5
 
@@ -68,6 +69,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     for env in envs:
         of_yaml = int(settings[baseline][env].hyperparameters["n_timesteps"])
         n = steps.get(env) or steps_of_preset or of_yaml
+        for arm in arms:
+            _require_an_update(arm, env, n, settings[arm.label][env].hyperparameters)
         budgets[env] = Budget(n, arguments.eval_freq or max(n // 20, 1))
     return Plan(
         arms={arm.label: arm.algo for arm in arms},
@@ -80,6 +83,14 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         preset=arguments.preset or "",
         commands=(shlex.join(["sb3-ppo-variants", "compare", *sys.argv[1:]]),),
     )
+
+
+def _require_an_update(arm: Arm, env: str, n_timesteps: int, hyperparameters: dict[str, Any]) -> None:
+    least = smallest_budget(arm.algo, hyperparameters)
+    if n_timesteps < least:
+        raise ValueError(
+            f"{n_timesteps} steps on {env} end before the first update of {arm.label}; --n-timesteps must be >= {least}"
+        )
 
 
 def choose_baseline(arguments: argparse.Namespace, labels: Sequence[str]) -> str:

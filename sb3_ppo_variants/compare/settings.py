@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import difflib
+import inspect
 import io
 import json
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 import yaml
 
+from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.compare.arms import Arm
 
 PRESET_FILES = Path(__file__).parent / "conf"
@@ -78,11 +79,27 @@ def resolve(arm: Arm, env: str) -> ResolvedSettings:
     return ResolvedSettings(plain, _name(config, arm.conf_file), key, _kind(arm, env, config, key), arm.overrides)
 
 
+def smallest_budget(algo: str, hyperparameters: dict[str, Any]) -> int:
+    """Return the least number of steps with which an algorithm makes an update, as a run ends at its last step.
+
+    :param algo: its name in rl-zoo3
+    :param hyperparameters: in rl-zoo3's sense; what they leave out has the class's default
+    """
+    from rl_zoo3 import ALGOS
+
+    parameters = inspect.signature(ALGOS[algo]).parameters
+
+    def given(name: str) -> int:
+        return int(hyperparameters.get(name, parameters[name].default))
+
+    if "n_steps" in parameters and "learning_starts" not in parameters:  # there n_steps is of the returns
+        return given("n_steps") * int(hyperparameters.get("n_envs", 1)) + 1
+    return given("learning_starts") + 1 if "learning_starts" in parameters else 1
+
+
 def _require_known(name: str, known: Iterable[str], what: str) -> None:
     if name not in (names := list(known)):
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown {what} {name!r}{hint}")
+        raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, names)}")
 
 
 def _entry(config: Path, env: str) -> str:
@@ -109,4 +126,4 @@ def _name(config: Path, given: str | None) -> str:
     return f"{package}/hyperparams/{config.name}"
 
 
-__all__ = ["PRESET_FILES", "ResolvedSettings", "check_names", "resolve"]
+__all__ = ["PRESET_FILES", "ResolvedSettings", "check_names", "resolve", "smallest_budget"]

@@ -4,6 +4,7 @@ import argparse
 import inspect
 from typing import Any
 
+from sb3_ppo_variants.arguments.checks import require
 from sb3_ppo_variants.figures.figure_style import check_ending
 from sb3_ppo_variants.figures.objective_figure import plot_clip_objective
 from sb3_ppo_variants.figures.runs import plot_trust_region, plot_update
@@ -38,11 +39,15 @@ def _clip_objective(arguments: argparse.Namespace) -> Any:
 
 def _trust_region(arguments: argparse.Namespace) -> Any:
     runs = [read_trust_region(path).updates for path in arguments.files]
+    for path, run in zip(arguments.files, runs):
+        require(len(run["update"]) > 0, f"{path} must hold an update", 0, "train for at least one update")
     return plot_trust_region(runs, arguments.title, arguments.kl_tolerance)
 
 
 def _update(arguments: argparse.Namespace) -> Any:
-    return plot_update(read_trust_region(arguments.file).update_trace(arguments.update), arguments.title)
+    log = read_trust_region(arguments.file)
+    require(len(log.updates["update"]) > 0, f"{arguments.file} must hold an update", 0, "train for at least one update")
+    return plot_update(log.update_trace(arguments.update), arguments.title)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -26,7 +26,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('figures need matplotlib: pip install "sb3-ppo-variants[plots]"') from error
+        raise ImportError('figures need matplotlib: pip install ".[plots]" in a clone of the project') from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

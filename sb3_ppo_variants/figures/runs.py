@@ -1,7 +1,8 @@
 """Figures of the trust region: of the objectives, of a run, and of one update.
 
 Each function takes data and returns a matplotlib Figure, which needs no display and leaves pyplot alone. matplotlib is
-an optional dependency, ``pip install "sb3-ppo-variants[plots]"``, and is imported when a figure is drawn.
+an optional dependency, ``pip install ".[plots]"`` in a clone of the project, and is imported when a figure is
+drawn.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ cannot hold, and the ``.pth`` files hold the tensors. A pickle runs whatever cod
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import zipfile
@@ -19,6 +20,7 @@ from stable_baselines3.common.save_util import is_json_serializable, open_path
 from stable_baselines3.common.type_aliases import GymEnv
 
 from sb3_ppo_variants.arguments.checks import require
+from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.saving.plain_data import from_plain, to_plain
 from sb3_ppo_variants.saving.saved_class import check_saved_class
 from sb3_ppo_variants.version import __version__
@@ -144,11 +146,13 @@ class LoadingMixin(_Host):
         :param trusted: False reads numbers, text and tensors only, and refuses a file that needs a pickle for more
         :param kwargs: attributes by name, set after the file's
         :raises FileNotFoundError: if there is no such file
+        :raises TypeError: for a keyword that is neither an argument of the class nor an attribute in the file
         :raises ValueError: if it is damaged, of another class, of a newer version, does not fit ``env``, or needs a
             pickle although it is not trusted
         """
         saved = read_saved(path)
         check_saved_class(cls, saved.data, saved.name)
+        _check_keywords(cls, saved, kwargs)
         _check_version(saved)
         file = io.BytesIO(saved.content)
         if not trusted:
@@ -184,6 +188,14 @@ class LoadingMixin(_Host):
                 except TypeError:
                     continue  # load(..., trusted=False) names it
         return plain
+
+
+def _check_keywords(cls: type, saved: SavedModel, given: Iterable[str]) -> None:
+    known = [*inspect.signature(cls).parameters, *saved.data]
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known, "`", f"see help({cls.__name__})")
+            raise TypeError(f"{cls.__name__}.load() got an unknown argument `{name}`{hint}")
 
 
 def _check_version(saved: SavedModel) -> None:

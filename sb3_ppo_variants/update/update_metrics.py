@@ -86,6 +86,14 @@ class UpdateTrace:
     kl_before_projection: float = math.nan
     projection: float = 1.0
 
+    def __repr__(self) -> str:
+        """Return one line, not the arrays."""
+        taken, count = int(self.taken.sum()), len(self.epoch)
+        skipped = f", {count - taken} skipped" if taken < count else ""
+        end = ", stopped" if self.stopped else ""
+        done = f"KL {self.kl_divergence:.4g}, {self.epochs_done:g} epochs, {count} minibatches"
+        return f"<UpdateTrace: {done}{skipped}{end}>"
+
     def column(self, name: str) -> FloatArray:
         """Return one metric of every minibatch.
 

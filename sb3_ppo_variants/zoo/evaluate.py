@@ -17,6 +17,8 @@ from rl_zoo3.utils import ALGOS, create_test_env, get_model_path, get_saved_hype
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import set_random_seed
 
+from sb3_ppo_variants.zoo.mistakes import refuse
+
 
 class TrainedAgent(NamedTuple):
     """Where a trained agent is: its zip file and the folder of its run."""
@@ -28,6 +30,8 @@ class TrainedAgent(NamedTuple):
 def evaluate() -> None:
     """Run the command: parse its arguments, evaluate, print mean and standard deviation of the return."""
     arguments = _parser().parse_args()
+    if arguments.n_episodes < 1:
+        refuse(f"--n-episodes must be >= 1, got {arguments.n_episodes}; 20 is the default")
     for package in arguments.gym_packages:
         importlib.import_module(package)
     if arguments.num_threads > 0:
@@ -63,7 +67,7 @@ def _find(arguments: argparse.Namespace) -> TrainedAgent:
             arguments.exp_id, arguments.folder, arguments.algo, arguments.env, arguments.load_best
         )
     except (AssertionError, ValueError) as error:  # the zoo's two ways to say that there is none
-        raise SystemExit(f"{error}; train one first, or name its log folder with -f") from error
+        refuse(f"{error}; train one first, or name its log folder with -f")
     return TrainedAgent(model_path, log_path)
 
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import inspect
-import time
+import math
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -11,7 +13,6 @@ import rl_zoo3.exp_manager
 from rl_zoo3.exp_manager import ExperimentManager as StockExperimentManager
 from rl_zoo3.utils import ALGOS
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
-from sqlalchemy.exc import SQLAlchemyError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -20,6 +21,11 @@ from sb3_ppo_variants.update.nonfinite import NonFiniteUpdateError
 from sb3_ppo_variants.zoo import ALGORITHMS, is_maskable, is_recurrent
 from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source, our_schedules, recurrent_policy
 from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
+from sb3_ppo_variants.zoo.studies import check_storage, check_study, create_tables
+from sb3_ppo_variants.zoo.termination import TERMINATION
+
+_NO_BEST_TRIAL = ("No trials are completed yet.", "Record does not exist.")
+"""What Optuna's storages say, without a class of error for it, where all trials were pruned or interrupted."""
 
 
 class VariantExperimentManager(StockExperimentManager):
@@ -34,9 +40,42 @@ class VariantExperimentManager(StockExperimentManager):
         given = inspect.signature(StockExperimentManager).bind(*args, **kwargs).arguments
         self._is_ours = self.algo in ALGORITHMS
         self._source: Source | None = None
+        self._new_folders: list[Path] = []
         if self._is_ours and not given.get("config"):
             self._source = find_source(self.algo, self.env_name.gym_id, self._is_atari)
             self.config = str(self._source.path)
+
+    def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+        try:
+            return super().setup_experiment()
+        except BaseException:  # ctrl-c too
+            self._remove_folder()
+            raise
+
+    def create_log_folder(self) -> None:
+        wanted = [Path(self.save_path), *Path(self.save_path).parents]
+        self._new_folders = [folder for folder in wanted if not folder.exists()]
+        super().create_log_folder()  # type: ignore[no-untyped-call]
+
+    def learn(self, model: BaseAlgorithm) -> None:
+        try:
+            super().learn(model)
+        except (KeyboardInterrupt, EOFError, ConnectionError):  # the last two: of environments that were ended first
+            if not TERMINATION.arrives():
+                raise
+        except Exception:
+            if model.num_timesteps == 0:
+                self._remove_folder()
+            raise
+        TERMINATION.saves = True
+
+    def _remove_folder(self) -> None:
+        """Leave no folder of a run in which nothing was trained, as the next one would be numbered after it."""
+        for folder in self._new_folders:
+            if folder == Path(self.save_path):
+                shutil.rmtree(folder)
+            elif not any(folder.iterdir()):
+                folder.rmdir()
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         if not self._is_ours:
@@ -90,11 +129,24 @@ class VariantExperimentManager(StockExperimentManager):
         with self._masked_evaluations():
             super().create_callbacks()  # type: ignore[no-untyped-call]
 
+    def load_trial(
+        self, storage: str, study_name: str, trial_id: int | None = None, convert: bool = True
+    ) -> dict[str, Any]:
+        check_study(storage, study_name, trial_id)
+        return super().load_trial(storage, study_name, trial_id, convert)
+
     def hyperparameters_optimization(self) -> None:
-        if self.storage is not None and "://" in self.storage:
-            create_tables(self.storage)
-        with self._masked_evaluations():
-            super().hyperparameters_optimization()
+        if self.storage is not None:
+            check_storage(self.storage)
+            if "://" in self.storage:
+                create_tables(self.storage)
+        try:
+            with self._masked_evaluations():
+                super().hyperparameters_optimization()
+        except ValueError as error:
+            if str(error) not in _NO_BEST_TRIAL:
+                raise
+            raise SystemExit("No trial was completed, so that none is the best") from None
 
     def objective(self, trial: optuna.Trial) -> float:
         try:
@@ -102,6 +154,9 @@ class VariantExperimentManager(StockExperimentManager):
         except NonFiniteUpdateError as error:  # the zoo prunes a trial with NaN too, but knows other exceptions
             print(error)
             raise optuna.TrialPruned from error
+        except KeyboardInterrupt:
+            trial.study.stop()
+            return math.nan  # a failed trial; Optuna would log the interruption with its traceback
 
     @contextlib.contextmanager
     def _masked_evaluations(self) -> Iterator[None]:
@@ -123,22 +178,4 @@ class VariantExperimentManager(StockExperimentManager):
         return super()._load_pretrained_agent(hyperparams, env)
 
 
-def create_tables(storage: str) -> None:
-    """Let a database be made ready for a study while other workers do the same.
-
-    Optuna looks for its tables and then creates them, so that of two workers that start at once one can fail.
-
-    :param storage: address of the database
-    :raises sqlalchemy.exc.SQLAlchemyError: if it is of no use, after three attempts
-    """
-    for attempt in range(3):
-        try:
-            optuna.storages.RDBStorage(storage).remove_session()
-            return
-        except SQLAlchemyError:
-            if attempt == 2:
-                raise
-            time.sleep(1)
-
-
-__all__ = ["StockExperimentManager", "VariantExperimentManager", "create_tables"]
+__all__ = ["StockExperimentManager", "VariantExperimentManager"]

@@ -1,6 +1,5 @@
 """Hyperparameter files and what they hold: which file serves an environment, which keys it may have, schedules."""
 
-import difflib
 import inspect
 import re
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ import yaml
 from rl_zoo3.utils import ALGOS, SimpleLinearSchedule
 
 from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
+from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.zoo import ALGORITHMS, host_name, is_maskable
 
 ZOO_SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf")
@@ -82,13 +82,12 @@ def check_keys(algo: str, keys: Iterable[str], where: str) -> None:
         if key in known:
             continue
         if key in _FROM_COMMAND_LINE:
-            hint = f"the command line sets it: --{key.replace('_', '-')}"
+            hint = f"; the command line sets it: --{key.replace('_', '-')}"
         elif owners := [name for name, cls in ALGOS.items() if key in _arguments(cls)]:
-            hint = f"it is an argument of {', '.join(owners)}"
+            hint = f"; it is an argument of {', '.join(owners)}"
         else:
-            match = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean `{match[0]}`?" if match else f"known are {', '.join(sorted(known))}"
-        raise ValueError(f"{where}: `{key}` is not an argument of {algo}; {hint}")
+            hint = did_you_mean(key, known, "`", f"known are {', '.join(sorted(known))}")
+        raise ValueError(f"{where}: `{key}` is not an argument of {algo}{hint}")
 
 
 def recurrent_policy(algo: str, policy: Any) -> Any:

@@ -1,60 +1,85 @@
-"""``train --resume``: a run of the zoo with checkpoints, which goes on from the newest one if there is any.
+"""``train --resume``: a run of the zoo with checkpoints, which goes on with the run that the same command began.
 
 Without the option the zoo's ``train`` is as it is. Its ``-i`` begins a new run with the networks of an older one.
 """
 
-import argparse
-import sys
+import glob
 from pathlib import Path
 from typing import Any
 
-import rl_zoo3.train
-from rl_zoo3.utils import ALGOS, get_latest_run_id
+from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, newest_checkpoint
 from sb3_ppo_variants.checkpoints.resumable import Checkpoint, ResumableCheckpointCallback, read_checkpoint
 from sb3_ppo_variants.zoo.experiment_manager import VariantExperimentManager
-
-_HELP = """\
-write checkpoints into the run's folder and, if the latest run of this algorithm and environment has some, go on with
-that run from its newest intact one instead of beginning another; every --save-freq steps, by default a hundredth of the
-training"""
-
-
-def train() -> None:
-    """Run the zoo's command; ``--resume`` is taken out of its arguments."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
-    parser.add_argument("--resume", action="store_true", help=_HELP)
-    own, others = parser.parse_known_args()
-    if {"-h", "--help"} & set(others):
-        print(f"{parser.format_help()}\nand the zoo's:\n")
-    sys.argv[1:] = others
-    if own.resume:
-        vars(rl_zoo3.train)["ExperimentManager"] = ResumingExperimentManager
-    rl_zoo3.train.train()
+from sb3_ppo_variants.zoo.run_identity import RunIdentity
+from sb3_ppo_variants.zoo.termination import TERMINATION
 
 
 class ResumingExperimentManager(VariantExperimentManager):
     """The experiment manager of a run that is to survive the process."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, given_seed: int = -1, **kwargs: Any) -> None:
+        """Take the zoo's arguments.
+
+        :param given_seed: of the command line; negative if there was none, and the zoo's ``seed`` was drawn
+        """
         super().__init__(*args, **kwargs)
         if self.optimize_hyperparameters or self.continue_training:
             raise SystemExit("--resume goes on with a run of train: leave out -i and -optimize")
         self._freq = self.save_freq
+        self._given_seed = given_seed
+        self._identity: RunIdentity | None = None
         self._checkpoint: Checkpoint | None = None
-        latest = Path(self.log_path, f"{self.env_name}_{get_latest_run_id(self.log_path, self.env_name)}")
-        if list_checkpoints(latest / "checkpoints"):
-            self._checkpoint = read_checkpoint(newest_checkpoint(latest / "checkpoints"))
-            self.save_path, self.params_path = str(latest), str(latest / self.env_name)
-            self.monitor_kwargs["override_existing"] = False  # the episodes before the break stay
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        hyperparams, saved = super().read_hyperparameters()
+        settings = {**saved, "env_kwargs": self.env_kwargs} if self.env_kwargs else saved
+        self._identity = RunIdentity.of(self.algo, self.env_name.gym_id, self._given_seed, settings)
+        folder = self._find_own_run(self._identity)
+        if folder is not None:
+            self._checkpoint = read_checkpoint(newest_checkpoint(folder / "checkpoints"))
+            self.save_path, self.params_path = str(folder), str(folder / self.env_name)
             self.continue_training = True
+        return hyperparams, saved
+
+    def _find_own_run(self, identity: RunIdentity) -> Path | None:
+        """Return the folder of the latest run with checkpoints that was begun with the same; say why others are not it.
+
+        :param identity: of the run that is wanted
+        """
+        runs = [run for run in self._runs() if list_checkpoints(run / "checkpoints")]
+        begun_with = {run: RunIdentity.read(run / "checkpoints") for run in runs}
+        for run in runs:
+            if begun_with[run] == identity:
+                return run
+        if runs:
+            other = begun_with[runs[0]]
+            said = ", ".join(identity.differences(other)) if other else "no file that says what it was begun with"
+            print(f"Beginning a new run, as none is of this command: {runs[0]} has {said}")
+        return None
+
+    def _runs(self) -> list[Path]:
+        """Return the folders of the environment's runs, the latest first."""
+        numbered = {}
+        for folder in Path(self.log_path).glob(f"{glob.escape(self.env_name)}_*"):
+            number = folder.name.removeprefix(f"{self.env_name}_").partition("_")[0]  # with -uuid more follows
+            if number.isdecimal():
+                numbered[folder] = int(number)
+        return sorted(numbered, key=lambda folder: numbered[folder], reverse=True)
+
+    def create_log_folder(self) -> None:
+        super().create_log_folder()
+        if self._checkpoint is not None:
+            self.monitor_kwargs["override_existing"] = False  # the episodes before the break stay
+        elif self._identity is not None:
+            self._identity.write(Path(self.save_path, "checkpoints"))
 
     def create_callbacks(self) -> None:
         super().create_callbacks()
-        self._writer = ResumableCheckpointCallback(
+        self._writer = _StoppingWriter(
             self._freq if self._freq > 0 else max(1, int(self.n_timesteps) // 100), Path(self.save_path, "checkpoints")
         )
         self.callbacks.append(self._writer)
@@ -69,11 +94,23 @@ class ResumingExperimentManager(VariantExperimentManager):
         return model
 
     def learn(self, model: BaseAlgorithm) -> None:
+        TERMINATION.waits_for_update = True
         if self._checkpoint is None:
             super().learn(model)
             return
         self.n_timesteps = max(0, int(self.n_timesteps) - model.num_timesteps)
         super().learn(_Continued(model))  # type: ignore[arg-type]  # which it stands for
+
+
+class _StoppingWriter(ResumableCheckpointCallback):
+    """It writes a checkpoint where one can be written, and then ends the training, if the process is told to stop."""
+
+    def _on_rollout_start(self) -> None:
+        super()._on_rollout_start()
+        if TERMINATION.requested:
+            if self.model.num_timesteps > self._saved_at:
+                self._save(at_end=False)
+            TERMINATION.interrupt()
 
 
 class _Continued:
@@ -89,4 +126,4 @@ class _Continued:
         self._model.learn(total_timesteps, reset_num_timesteps=False, **kwargs)
 
 
-__all__ = ["ResumingExperimentManager", "train"]
+__all__ = ["ResumingExperimentManager"]

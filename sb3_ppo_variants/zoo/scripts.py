@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sb3_ppo_variants.arguments.hints import did_you_mean
+from sb3_ppo_variants.zoo.mistakes import refuse
+
 _OURS = [sys.executable, "-m", "sb3_ppo_variants.zoo"]
 _CHILDREN = {
     ("python", "enjoy.py"): [*_OURS, "enjoy"],  # a file of the zoo's repository that is not in its package
@@ -97,10 +100,29 @@ def _plot(name: str) -> None:
         matplotlib.use("Agg")  # so that the zoo's plt.show() opens no window and leaves the figures to us
     from rl_zoo3 import plots
 
+    if not {"-h", "--help"} & set(sys.argv) and name != "plot_from_file":
+        _check_runs(sys.argv[1:])
     function: Callable[[], None] = getattr(plots, name)
     function()
     if ours.figures is not None:
         _save_figures(ours.figures)
+
+
+def _check_runs(arguments: list[str]) -> None:
+    """Refuse algorithms without runs: the zoo fails on one without its name, or draws an empty figure."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-a", "--algos", nargs="+", default=[])
+    parser.add_argument("-f", "--exp-folders", nargs="+", default=[])
+    given = parser.parse_known_args(arguments)[0]
+    for folder in given.exp_folders:
+        if not Path(folder).is_dir():
+            refuse(f"there is no folder {folder}; -f takes the log folder of trainings")
+    there = sorted({path.name for folder in given.exp_folders for path in Path(folder).iterdir() if path.is_dir()})
+    for algo in given.algos if given.exp_folders else ():
+        if algo.lower() not in there:
+            folders = ", ".join(given.exp_folders)
+            hint = did_you_mean(algo, there)
+            refuse(f"there is no folder of {algo!r} in {folders}{hint} (there is {', '.join(there) or 'none'})")
 
 
 def _save_figures(folder: Path) -> None:

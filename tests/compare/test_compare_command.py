@@ -137,6 +137,13 @@ BAD_INPUT = {
     "--algos ppo --envs CartPole-v1 --eval-episodes 0 --out o": "--eval-episodes must be >= 1, got 0",
     "--algos ppo --envs CartPole-v1 --n-timesteps many --out o": "--n-timesteps takes a number >= 1",
     "--algos ppo --envs CartPole-v1 --n-timesteps Acrobot-v1:9 --out o": "ENV:NUMBER with one of --envs",
+    "--algos ppo trpo --envs CartPole-v1 --n-timesteps 1024 --out o": (
+        "1024 steps on CartPole-v1 end before the first update of trpo; --n-timesteps must be >= 1025"
+    ),
+    "--algos dqn --envs CartPole-v1 --n-timesteps 1000 --out o": "--n-timesteps must be >= 1001",
+    "--algos a=ppo_clip --envs CartPole-v1 -params a:n_steps:64 --n-timesteps 512 --out o": (
+        "512 steps on CartPole-v1 end before the first update of a; --n-timesteps must be >= 513"
+    ),
     "--algos ppo --envs CartPole-v1 --out file": "file is not a folder; give --out another name",
     "--algos ppo --envs CartPole-v1": "--out is missing",
     "--algos ppo --out o": "--envs is missing",
@@ -275,7 +282,8 @@ def test_one_algorithm_against_itself_with_other_seeds_shows_no_difference(tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["penalty-vs-clip", "gae-lambda", "vectorised", "trpo", "paper-table-1"])
 def test_presets_run(tmp_path: Path, preset: str) -> None:
-    scaled = ["--seeds", "1", "--n-timesteps", "2100", "--eval-freq", "2100", "--eval-episodes", "2", "--jobs", "2"]
+    steps = "8300" if preset in ("vectorised", "trpo") else "2100"  # their rollouts are longer
+    scaled = ["--seeds", "1", "--n-timesteps", steps, "--eval-freq", steps, "--eval-episodes", "2", "--jobs", "2"]
     if preset == "paper-table-1":
         scaled += ["--envs", "InvertedPendulum-v5"]
     compare(tmp_path, "--preset", preset, *scaled, "--out", "out")

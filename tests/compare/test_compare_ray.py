@@ -92,4 +92,4 @@ def test_missing_ray_is_an_error_with_the_command_to_install_it(tmp_path: Path) 
     (tmp_path / "ray.py").write_text("raise ImportError('no ray here')")
     arms = ["--algos", "ppo", "--seeds", "1", *SMALL, "--out", "out"]
     said = compare(tmp_path, *arms, "--engine", "ray", status=2)
-    assert 'error: --engine ray needs Ray: pip install "sb3-ppo-variants[ray]"' in said
+    assert 'error: --engine ray needs Ray: pip install ".[ray]" in a clone' in said

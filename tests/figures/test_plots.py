@@ -316,8 +316,8 @@ def test_the_command_draws_every_figure(monkeypatch: pytest.MonkeyPatch, tmp_pat
     [
         (["trust-region", "none.csv", "--out", "x.png"], "No such file"),
         (["trust-region", "other.csv", "--out", "x.png"], "must have the columns of TrustRegionRecorder"),
-        (["trust-region", "empty.csv", "--out", "x.png"], "every run must hold an update"),
-        (["update", "empty.csv", "--out", "x.png"], "must hold an update"),
+        (["trust-region", "empty.csv", "--out", "x.png"], "empty.csv must hold an update, got 0"),
+        (["update", "empty.csv", "--out", "x.png"], "empty.csv must hold an update, got 0"),
         (["clip-objective", "--out", "x.gif"], "must end in .png, .svg, .pdf"),
         (["clip-objective", "--out", "x.png", "--dual-clip", "0.5"], "`dual_clip` must be > 1"),
     ],

@@ -24,7 +24,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_units_in_a_process_of_their_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["zoo_units.py", "zoo_refusals.py", "zoo_resuming.py", "zoo_termination.py"])
+def test_units_in_a_process_of_their_own(tmp_path: Path, file: str) -> None:
     done = subprocess.run(
         [
             sys.executable,
@@ -34,7 +35,7 @@ def test_units_in_a_process_of_their_own(tmp_path: Path) -> None:
             "-p",
             "no:cacheprovider",
             f"--basetemp={tmp_path}",
-            "tests/zoo/zoo_units.py",
+            f"tests/zoo/{file}",
         ],
         cwd=ROOT,
         capture_output=True,
@@ -203,6 +204,15 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("rl_zoo3", "o
         assert name in output
 
 
+@pytest.mark.parametrize("module", ["sb3_ppo_variants", "sb3_ppo_variants.zoo"])
+def test_package_is_the_command_line(tmp_path: Path, module: str) -> None:
+    done = run_python(tmp_path, "-m", module, "--help")
+    assert done.stdout.startswith("usage: sb3-ppo-variants COMMAND")
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    done = run_python(tmp_path, "-m", module, "trian", status=2)
+    assert "error: unknown command 'trian'; did you mean 'train'?" in done.stderr
+
+
 def test_page_lists_every_command_and_algorithm() -> None:
     page = (ROOT / "docs/zoo.md").read_text()
     table = page.split("## Commands")[1].split("\n## ")[0]
@@ -215,9 +225,9 @@ def test_page_lists_every_command_and_algorithm() -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["trian"], "unknown command 'trian', did you mean 'train'?; choose from train, enjoy"),
-        (["xyz"], "unknown command 'xyz'; choose from train, enjoy"),
-        ([], "a command is missing; choose from train"),
+        (["trian"], "unknown command 'trian'; did you mean 'train'? (choose from train, enjoy"),
+        (["xyz"], "unknown command 'xyz' (choose from train, enjoy"),
+        ([], "a command is missing (choose from train"),
     ],
 )
 def test_unknown_command_lists_the_commands(

@@ -109,6 +109,27 @@ def test_interrupted_training_saves_the_model(tmp_path: Path, algo: str) -> None
     assert "Saving to" in output
 
 
+def test_termination_of_the_environments_too_saves_the_model(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "sb3_ppo_variants.zoo", "train", "--vec-env", "subproc"]
+    process = subprocess.Popen(
+        [*command, *training("ppo_penalty", "CartPole-v1", "-params", "n_envs:2", steps=10_000_000)],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "total_timesteps" in line:
+            break
+    os.killpg(process.pid, signal.SIGTERM)  # as clusters do
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert zipfile.is_zipfile(tmp_path / "logs/ppo_penalty/CartPole-v1_1/CartPole-v1.zip")
+
+
 def test_callback_of_the_entry_gets_its_arguments(tmp_path: Path) -> None:
     (tmp_path / "mine.yml").write_text(
         "CartPole-v1:\n  n_timesteps: 128\n  policy: MlpPolicy\n  n_steps: 64\n  batch_size: 64\n  callback:\n"

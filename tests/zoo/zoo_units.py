@@ -17,12 +17,12 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import SimpleLinearSchedule
 from sqlalchemy.exc import OperationalError
+from zoo_in_process import refusal, train
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
-from sb3_ppo_variants.cli import main
 from sb3_ppo_variants.zoo import ALGORITHMS, register
-from sb3_ppo_variants.zoo.experiment_manager import create_tables
 from sb3_ppo_variants.zoo.hyperparameters import check_keys, find_source, hyperparams_folder, our_schedules
+from sb3_ppo_variants.zoo.studies import create_tables
 
 register()
 
@@ -35,17 +35,6 @@ class NaNReward(CartPoleEnv):
     def step(self, action: Any) -> Any:
         observation, _, *rest = super().step(action)
         return observation, float("nan"), *rest
-
-
-def command(*arguments: str) -> None:
-    """Run the command line in this process and in the working folder."""
-    sys.argv = ["sb3-ppo-variants", *arguments]
-    main()
-
-
-def train(algo: str, env: str, *arguments: str, steps: int = 64) -> None:
-    common = ["--algo", algo, "--env", env, "-n", str(steps), "--eval-freq", "-1", "-f", "logs", "--verbose", "0"]
-    command("train", *common, *arguments)
 
 
 @pytest.fixture(autouse=True)
@@ -100,103 +89,10 @@ def test_clip_range_given_on_the_command_line_survives_the_fallback(capsys: pyte
     assert model.clip_range(0.5) == pytest.approx(0.3)
 
 
-def test_unlisted_environment_without_entry_in_conf_file_ends_with_an_error() -> None:
+def test_unlisted_environment_without_entry_in_conf_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yml").write_text("CartPole-v1:\n  n_timesteps: 64\n  policy: MlpPolicy\n")
-    with pytest.raises(ValueError, match=r"Hyperparameters not found for ppo_clip-Acrobot-v1 in mine\.yml"):
-        train("ppo_clip", "Acrobot-v1", "--conf-file", "mine.yml")
-
-
-# ---------------------------------------------------------------------------------------------------------- bad input
-
-
-def test_argument_of_another_algorithm_names_file_environment_and_key() -> None:
-    Path("mine.yml").write_text("CartPole-v1:\n  n_timesteps: 64\n  policy: MlpPolicy\n  initial_beta: 2.0\n")
-    message = (
-        r"mine\.yml, CartPole-v1: `initial_beta` is not an argument of ppo_clip; it is an argument of ppo_penalty,"
-    )
-    with pytest.raises(ValueError, match=message):
-        train("ppo_clip", "CartPole-v1", "--conf-file", "mine.yml")
-    assert not Path("logs").exists()
-
-
-@pytest.mark.parametrize(
-    ("key", "hint"),
-    [
-        ("clip_rnage", "did you mean `clip_range`"),
-        ("seed", "the command line sets it: --seed"),
-        ("cg_max_steps", "it is an argument of trpo"),
-        ("zzz", "known are acceleration, adapt_after"),
-    ],
-)
-def test_unknown_hyperparameter_on_the_command_line_gets_a_hint(key: str, hint: str) -> None:
-    with pytest.raises(ValueError, match=f"^-params: `{key}` is not an argument of ppo_penalty; {hint}"):
-        train("ppo_penalty", "CartPole-v1", "-params", f"{key}:1")
-
-
-@pytest.mark.parametrize("algo", ["ppo_penalyt", "pop"])
-def test_unknown_algorithm_gets_the_closest_one(algo: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as error:
-        train(algo, "CartPole-v1")
-    assert error.value.code == 2
-    closest = {"ppo_penalyt": "ppo_penalty", "pop": "ppo"}[algo]
-    assert f"unknown algorithm {algo!r}, did you mean {closest!r}?" in capsys.readouterr().err
-
-
-def test_unknown_environment_gets_the_closest_one() -> None:
-    with pytest.raises(ValueError, match="CartPol-v1 not found in gym registry, you maybe meant CartPole-v1"):
-        train("ppo_penalty", "CartPol-v1")
-
-
-def test_missing_agent_is_refused_with_the_models_that_are_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refused(path: Path) -> str:
-        with pytest.raises(SystemExit) as error:
-            train("ppo_penalty", "CartPole-v1", "-i", str(path))
-        assert error.value.code == 2
-        return capsys.readouterr().err.removeprefix("error: -i takes the .zip file of a model, got ").strip()
-
-    assert refused(tmp_path / "missing.zip") == f"'{tmp_path / 'missing.zip'}'; in {tmp_path} there is no .zip file"
-    PPOClip("MlpPolicy", "CartPole-v1").save(tmp_path / "there.zip")
-    for path in (tmp_path / "missing.zip", tmp_path / "there", tmp_path):
-        assert refused(path) == f"'{path}'; in {tmp_path} there is {tmp_path / 'there.zip'}"
-
-
-@pytest.mark.parametrize("value", ["lin_0.01", "lin_1", "", "[1"])
-def test_value_that_is_no_expression_is_refused_by_name(value: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as error:
-        train("ppo_penalty", "CartPole-v1", "-params", "n_epochs:2", f"target_kl:{value}")
-    assert error.value.code == 2
-    message = capsys.readouterr().err
-    assert f"got 'target_kl:{value}'; text needs quotes of its own: \"target_kl:'{value}'\"" in message
-
-
-def test_values_are_read_as_the_zoo_reads_them() -> None:
-    train(
-        "ppo_penalty",
-        "CartPole-v1",
-        "-params",
-        "n_epochs: 2",
-        "target_kl:'lin_0.02'",
-        "policy_kwargs:dict(net_arch=[8])",
-    )
-    model: Any = PPOPenalty.load("logs/ppo_penalty/CartPole-v1_1/CartPole-v1.zip")
-    assert model.n_epochs == 2 and model.policy_kwargs["net_arch"] == [8]
-
-
-@pytest.mark.parametrize(
-    ("saved", "resumed", "names"),
-    [("ppo_clip", "ppo_penalty", "PPOClip"), ("ppo", "ppo_penalty", "PPO"), ("ppo_penalty", "ppo", "PPOPenalty")],
-)
-def test_agent_of_another_class_is_refused(saved: str, resumed: str, names: str) -> None:
-    rl_zoo3.ALGOS[saved]("MlpPolicy", "CartPole-v1").save("agent.zip")
-    with pytest.raises(ValueError, match=rf"agent\.zip must hold a model of .*, got '{names}'"):
-        train(resumed, "CartPole-v1", "-i", "agent.zip")
-
-
-def test_environment_without_masks_is_refused_before_training() -> None:
-    with pytest.raises(ValueError, match=r"ppo_clip_mask needs .* action_masks\(\), got CartPole-v1 .* use ppo_clip,"):
-        train("ppo_clip_mask", "CartPole-v1")
+    message = refusal(capsys, "ppo_clip", "Acrobot-v1", "--conf-file", "mine.yml")
+    assert message == "Hyperparameters not found for ppo_clip-Acrobot-v1 in mine.yml"
 
 
 # ---------------------------------------------------------------------------------------------------------- schedules
@@ -311,7 +207,7 @@ def test_study_starts_although_another_worker_creates_its_tables_too(monkeypatch
         create_tables(storage)
     assert attempts == [storage] * 2
     assert optuna.create_study(storage=storage).trials == []
-    with pytest.raises(OperationalError, match="unable to open"):
+    with pytest.raises(ValueError, match="unable to open"):
         create_tables("sqlite:///no/such/folder/study.db")
 
 
@@ -319,7 +215,7 @@ def test_trial_with_nan_is_pruned_and_leaves_the_study_going(capsys: pytest.Capt
     gym.register("NaNReward-v0", entry_point=NaNReward, max_episode_steps=20)
     storage = "sqlite:///study.db"
     study = ["-optimize", "--n-trials", "2", "--study-name", "study", "--storage", storage, "--no-optim-plots"]
-    with pytest.raises(ValueError, match="Record does not exist"):  # of the zoo, which then asks for the best trial
+    with pytest.raises(SystemExit, match="No trial was completed"):
         train("ppo_penalty", "NaNReward-v0", *study)
     states = [trial.state for trial in optuna.load_study(study_name="study", storage=storage).trials]
     assert states == [optuna.trial.TrialState.PRUNED] * 2

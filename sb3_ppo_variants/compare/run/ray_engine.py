@@ -27,7 +27,7 @@ class RayEngine:
         try:
             import ray
         except ImportError as error:
-            raise ValueError('--engine ray needs Ray: pip install "sb3-ppo-variants[ray]"') from error
+            raise ValueError('--engine ray needs Ray: pip install ".[ray]" in a clone of the project') from error
         self._ray: Any = ray
         _require_listening(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported unless the user wants it

@@ -1,0 +1,75 @@
+"""A user's mistake as one line: rl-zoo3's commands would end with a traceback."""
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+from typing import NoReturn
+
+import gymnasium as gym
+import yaml
+
+SHOW_TRACEBACK = "SB3_PPO_VARIANTS_TRACEBACK"
+"""Variable of the environment that keeps the traceback, to look for a mistake of the program."""
+
+_MISTAKES = (
+    *(ValueError, TypeError, AssertionError, NotImplementedError, NameError, KeyError, OSError, ImportError),
+    *(gym.error.Error, yaml.YAMLError),
+)
+_REFUSING = {
+    *("gymnasium", "huggingface_sb3", "optuna", "rl_zoo3", "sb3_contrib", "stable_baselines3", "yaml"),
+    *("importlib", "_frozen_importlib"),
+}
+
+
+def refuse(problem: str) -> NoReturn:
+    """End the command with one line and status 2.
+
+    :param problem: rule, value given, way out
+    """
+    print(f"error: {problem}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the command with one line where a package refuses what the user gave it, and with 130 after ctrl-c.
+
+    An error keeps its traceback if it comes from the user's own code, such as an environment, or out of the middle of a
+    training.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except _MISTAKES as error:
+        if os.environ.get(SHOW_TRACEBACK) or not _is_refusal(error):
+            raise
+        refuse(" ".join(_text(error).split()))
+
+
+def _text(error: BaseException) -> str:
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)  # a KeyError's is quoted
+    is_window = isinstance(error, gym.error.DependencyNotInstalled)
+    return f"{text}; enjoy does without a window with --no-render" if is_window else text
+
+
+def _is_refusal(error: BaseException) -> bool:
+    frames = list(_frames(error.__traceback__))
+    in_training = any(package != "rl_zoo3" and function == "learn" for package, function in frames)
+    ours = __package__.partition(".")[0]
+    return bool(_text(error)) and not in_training and frames[-1][0] in {ours, *_REFUSING}
+
+
+def _frames(trace: TracebackType | None) -> Iterator[tuple[str, str]]:
+    """Yield package and function of each frame, the innermost last."""
+    for frame, _ in traceback.walk_tb(trace):
+        spec = frame.f_globals.get("__spec__")  # of a script that is run as __main__ it knows the name
+        name = spec.name if spec is not None else frame.f_globals.get("__name__", "")
+        yield name.partition(".")[0], frame.f_code.co_name
+
+
+__all__ = ["SHOW_TRACEBACK", "one_line_errors", "refuse"]

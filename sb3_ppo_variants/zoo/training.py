@@ -1,0 +1,53 @@
+"""The command ``train``: rl-zoo3's own, with ``--resume``, and an end in good order if the process is told to stop."""
+
+import argparse
+import contextlib
+import functools
+import sys
+from collections.abc import Iterator
+
+import rl_zoo3.train
+
+from sb3_ppo_variants.zoo.resuming import ResumingExperimentManager
+from sb3_ppo_variants.zoo.termination import TERMINATION
+from sb3_ppo_variants.zoo.train_arguments import check_train_arguments
+
+_HELP = """\
+write checkpoints into the run's folder and, if an earlier run has the same algorithm, environment, seed and settings,
+go on with that run from its newest intact one instead of beginning another; every --save-freq steps, by default a
+hundredth of the training"""
+
+
+def train() -> None:
+    """Run the zoo's command; ``--resume`` is taken out of its arguments.
+
+    :raises SystemExit: with status 2 for arguments that it would misread, 143 after SIGTERM
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
+    parser.add_argument("--resume", action="store_true", help=_HELP)
+    own, others = parser.parse_known_args()
+    if {"-h", "--help"} & set(others):
+        print(f"{parser.format_help()}\nand the zoo's:\n")
+    else:
+        check_train_arguments(others)
+    sys.argv[1:] = others
+    with TERMINATION.in_good_order(), _resuming(others) if own.resume else contextlib.nullcontext():
+        rl_zoo3.train.train()
+
+
+@contextlib.contextmanager
+def _resuming(arguments: list[str]) -> Iterator[None]:
+    """Let the zoo's function make our manager: it offers no hook."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--seed", type=int, default=-1)  # the zoo draws one in place of -1 before it makes the manager
+    given = parser.parse_known_args(arguments)[0].seed
+    zoo = vars(rl_zoo3.train)
+    usual = zoo["ExperimentManager"]
+    zoo["ExperimentManager"] = functools.partial(ResumingExperimentManager, given_seed=given)
+    try:
+        yield
+    finally:
+        zoo["ExperimentManager"] = usual
+
+
+__all__ = ["train"]

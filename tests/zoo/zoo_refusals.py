@@ -1,0 +1,289 @@
+"""What a user mistypes is answered in one line: test_zoo.py runs this file in a process of its own."""
+
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import optuna
+import pytest
+import rl_zoo3
+from gymnasium.envs.classic_control import CartPoleEnv
+from zoo_in_process import command, refusal, refused, train
+
+from sb3_ppo_variants import PPOClip, PPOPenalty
+from sb3_ppo_variants.zoo import register
+from sb3_ppo_variants.zoo.experiment_manager import StockExperimentManager
+from sb3_ppo_variants.zoo.mistakes import SHOW_TRACEBACK, one_line_errors
+from sb3_ppo_variants.zoo.studies import check_storage
+
+register()
+
+SHORT = ["-n", "64", "--eval-freq", "-1", "-f", "logs", "--verbose", "0"]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------- arguments of train
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ("target_kll:0.01", "-params: `target_kll` is not an argument of ppo_penalty; did you mean `target_kl`?"),
+        ("target_kl:-1", "`target_kl` must be > 0, got -1; it is the KL divergence per update to aim for"),
+        ("target_kl:abc", "got 'target_kl:abc'; text needs quotes of its own: \"target_kl:'abc'\""),
+        ("target_kl=0.01", "-params takes KEY:VALUE, got 'target_kl=0.01'; write 'target_kl:0.01'"),
+        ("policy_kwargs=dict(net_arch={'pi':[8]})", "write \"policy_kwargs:dict(net_arch={'pi':[8]})\""),
+        ("target_kl", "-params takes KEY:VALUE, got 'target_kl'; give a value"),
+        ("policy:'MlpPolicyy'", "MlpPolicyy"),
+        ("clip_rnage:1", "did you mean `clip_range`?"),
+        ("seed:1", "-params: `seed` is not an argument of ppo_penalty; the command line sets it: --seed"),
+        ("cg_max_steps:1", "-params: `cg_max_steps` is not an argument of ppo_penalty; it is an argument of trpo"),
+        ("zzz:1", "-params: `zzz` is not an argument of ppo_penalty; known are acceleration, adapt_after"),
+    ],
+)
+def test_mistake_in_a_hyperparameter_is_named_and_leaves_no_folder(params: str, message: str, capsys: Capture) -> None:
+    assert message in refusal(capsys, "ppo_penalty", "CartPole-v1", "-params", "n_epochs:2", params)
+    assert not Path("logs").exists()
+
+
+@pytest.mark.parametrize("value", ["lin_0.01", "lin_1", "", "[1", "[one for one in two]"])
+def test_value_that_is_no_expression_is_refused_by_name(value: str, capsys: Capture) -> None:
+    message = refusal(capsys, "ppo_penalty", "CartPole-v1", "-params", "n_epochs:2", f"target_kl:{value}")
+    assert f"got 'target_kl:{value}'; text needs quotes of its own: \"target_kl:'{value}'\"" in message
+
+
+def test_values_are_read_as_the_zoo_reads_them() -> None:
+    train(
+        "ppo_penalty",
+        "CartPole-v1",
+        *("-params", "n_epochs: 2", "target_kl:'lin_0.02'"),
+        "policy_kwargs:dict(net_arch=[width for width in [8]], activation_fn=nn.ReLU)",
+    )
+    model: Any = PPOPenalty.load("logs/ppo_penalty/CartPole-v1_1/CartPole-v1.zip")
+    assert model.n_epochs == 2 and model.policy_kwargs["net_arch"] == [8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--algo", "ppo_penalty", "-n", "0"], "-n must be >= 1, got 0; leave it out for the n_timesteps of the"),
+        (["--algo", "ppo_penalty", "-n", "-5"], "-n must be >= 1, got -5"),
+        (
+            ["--algo", "ppo_penalty", "--env", "CartPole"],
+            "CartPole not found in gym registry, you maybe meant CartPole-",
+        ),
+        (["--algo", "ppo_penalty", "-conf", "nothere.yml"], "got 'nothere.yml'; there is no such file"),
+        (["--algo", "ppo_penalty", "-conf", "not.here"], "No module named 'not'"),
+        (["--algo", "ppo_penalty", "--gym-packages", "nothere"], "No module named 'nothere'"),
+        (["--algo", "ppo_penalty", "--trial-id", "77"], "--trial-id 77 needs --storage and --study-name"),
+        (["--algo", "ppo_penalty", "--env-kwargs", "gravity:low"], "--env-kwargs takes KEY:VALUE"),
+        (["--algo", "ppo", "-params", "target_kll:0.01"], "unexpected keyword argument 'target_kll'"),
+        ([], "--algo is missing; choose from a2c, "),
+    ],
+)
+def test_mistake_on_the_command_line_of_train_is_named(arguments: list[str], message: str, capsys: Capture) -> None:
+    assert message in refused(capsys, "train", *SHORT, *arguments)
+    assert not Path("logs").exists()
+
+
+@pytest.mark.parametrize("algo", ["ppo_penalyt", "pop"])
+def test_unknown_algorithm_gets_the_closest_one(algo: str, capsys: Capture) -> None:
+    closest = {"ppo_penalyt": "ppo_penalty", "pop": "ppo"}[algo]
+    message = refusal(capsys, algo, "CartPole-v1")
+    assert message.startswith(f"unknown algorithm {algo!r}; did you mean {closest!r}? (choose from a2c, ")
+
+
+def test_argument_of_another_algorithm_names_file_environment_and_key(capsys: Capture) -> None:
+    Path("mine.yml").write_text("CartPole-v1:\n  n_timesteps: 64\n  policy: MlpPolicy\n  initial_beta: 2.0\n")
+    message = "mine.yml, CartPole-v1: `initial_beta` is not an argument of ppo_clip; it is an argument of ppo_penalty,"
+    assert refusal(capsys, "ppo_clip", "CartPole-v1", "--conf-file", "mine.yml").startswith(message)
+    assert not Path("logs").exists()
+
+
+def test_missing_agent_is_refused_with_the_models_that_are_there(tmp_path: Path, capsys: Capture) -> None:
+    def problem(path: Path) -> str:
+        message = refusal(capsys, "ppo_penalty", "CartPole-v1", "-i", str(path))
+        return message.removeprefix("-i takes the .zip file of a model, got ")
+
+    assert problem(tmp_path / "missing.zip") == f"'{tmp_path / 'missing.zip'}'; in {tmp_path} there is no .zip file"
+    PPOClip("MlpPolicy", "CartPole-v1").save(tmp_path / "there.zip")
+    for path in (tmp_path / "missing.zip", tmp_path / "there", tmp_path):
+        assert problem(path) == f"'{path}'; in {tmp_path} there is {tmp_path / 'there.zip'}"
+
+
+@pytest.mark.parametrize(
+    ("saved", "resumed", "names"),
+    [("ppo_clip", "ppo_penalty", "PPOClip"), ("ppo", "ppo_penalty", "PPO"), ("ppo_penalty", "ppo", "PPOPenalty")],
+)
+def test_agent_of_another_class_is_refused(saved: str, resumed: str, names: str, capsys: Capture) -> None:
+    rl_zoo3.ALGOS[saved]("MlpPolicy", "CartPole-v1").save("agent.zip")
+    message = refusal(capsys, resumed, "CartPole-v1", "-i", "agent.zip")
+    assert re.match(rf"agent\.zip must hold a model of .*, got '{names}'", message)
+
+
+def test_environment_without_masks_is_refused_before_training(capsys: Capture) -> None:
+    message = refusal(capsys, "ppo_clip_mask", "CartPole-v1")
+    assert re.match(r"ppo_clip_mask needs .* action_masks\(\), got CartPole-v1 .* use ppo_clip,", message)
+
+
+# ------------------------------------------------------------------------------------------ what leaves a folder behind
+
+
+class FailingEnv(CartPoleEnv):
+    """It fails at a step of one's choice, in its own code."""
+
+    def __init__(self, fails_at: int = 0, render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        self.left = fails_at
+
+    def reset(self, **kwargs: Any) -> Any:
+        if self.left == 0:
+            raise ValueError("out of order")
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> Any:
+        self.left -= 1
+        if self.left == 0:
+            raise ValueError("out of order")
+        return super().step(action)
+
+
+@pytest.mark.parametrize(("fails_at", "stays"), [(0, False), (20, True)])
+def test_folder_of_a_failed_run_goes_if_nothing_was_trained(fails_at: int, stays: bool) -> None:
+    gym.register("Failing-v0", entry_point=FailingEnv, max_episode_steps=20)
+    with pytest.raises(ValueError, match="out of order"):  # with its traceback: it is the environment's own
+        train("ppo_penalty", "Failing-v0", "-params", "n_steps:8", "--env-kwargs", f"fails_at:{fails_at}")
+    assert Path("logs").exists() == stays
+
+
+def test_folder_of_another_run_stays_when_one_fails(capsys: Capture) -> None:
+    train("ppo_penalty", "CartPole-v1")
+    refusal(capsys, "ppo_penalty", "CartPole-v1", "-params", "target_kl:-1")
+    assert [path.name for path in Path("logs/ppo_penalty").iterdir()] == ["CartPole-v1_1"]
+
+
+def test_traceback_is_kept_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SHOW_TRACEBACK, "1")
+    with pytest.raises(ValueError, match="`target_kl` must be > 0"):
+        train("ppo_penalty", "CartPole-v1", "-params", "target_kl:-1")
+
+
+def test_ctrl_c_before_training_ends_with_a_word(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def interrupt(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StockExperimentManager, "create_envs", interrupt)
+    with pytest.raises(SystemExit) as error:
+        train("ppo", "CartPole-v1")
+    assert error.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert not Path("logs").exists()
+
+
+def test_error_without_a_text_keeps_its_traceback() -> None:
+    with pytest.raises(AssertionError), one_line_errors():
+        assert not gym.registry
+
+
+# -------------------------------------------------------------------------------------------------------------- studies
+
+
+@pytest.mark.parametrize(
+    ("storage", "file"), [("sqlite:///nothere.db", "nothere.db"), ("nothere/study.log", "nothere/study.log")]
+)
+def test_missing_storage_is_refused_and_not_made(storage: str, file: str, capsys: Capture) -> None:
+    message = refusal(capsys, "ppo_penalty", "CartPole-v1", "--storage", storage, "--study-name", "study")
+    assert message == f"--storage {storage}: there is no file {file}; a study is made with -optimize"
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("more", [[], ["-optimize", "--n-trials", "1"]])
+def test_storage_that_is_no_address_is_refused(more: list[str], capsys: Capture) -> None:
+    study = ["--storage", "study.db", "--study-name", "study"]
+    message = refusal(capsys, "ppo_penalty", "CartPole-v1", *study, *more)
+    assert "got 'study.db'; for a new study write 'sqlite:///study.db'" in message
+    assert check_storage("mysql://user@server/studies") is None
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///study.db", "study.log"])
+def test_unknown_study_or_trial_is_refused_with_what_there_is(storage: str, capsys: Capture) -> None:
+    journal = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend("study.log"))
+    study = optuna.create_study(storage=journal if storage == "study.log" else storage, study_name="cartpole")
+
+    def problem(name: str, *more: str) -> str:
+        return refusal(capsys, "ppo_penalty", "CartPole-v1", "--storage", storage, "--study-name", name, *more)
+
+    assert problem("cartpol") == f"there is no study 'cartpol' in {storage}; did you mean 'cartpole'?"
+    assert problem("zzz") == f"there is no study 'zzz' in {storage}; it has cartpole"
+    assert problem("cartpole").startswith("no trial of the study cartpole was completed")
+    assert problem("cartpole", "--trial-id", "0").endswith("got 0; there are none")
+    study.ask()
+    assert problem("cartpole", "--trial-id", "77").endswith("of cartpole, got 77; there are 0 to 0")
+    assert problem("cartpole", "--trial-id", "-1").endswith("got -1; there are 0 to 0")
+
+
+def test_ctrl_c_in_the_first_trial_says_that_none_was_completed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("optuna"), "propagate", True)
+
+    def interrupt(*args: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StockExperimentManager, "objective", interrupt)
+    with pytest.raises(SystemExit, match="No trial was completed, so that none is the best"):
+        train("ppo_penalty", "CartPole-v1", "-optimize", "--no-optim-plots")
+    assert [record for record in caplog.records if "Trial" in record.message]
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+# ------------------------------------------------------------------------------------------------------- other commands
+
+
+def test_enjoy_without_pygame_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    train("ppo_penalty", "CartPole-v1")
+    for name in [name for name in sys.modules if name.split(".")[0] == "pygame"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    message = refused(capsys, "enjoy", "--algo", "ppo_penalty", "--env", "CartPole-v1", "-f", "logs")
+    assert re.match(r"pygame is not installed, run `pip install .*`; enjoy does .* with --no-render$", message)
+
+
+@pytest.mark.parametrize("name", ["enjoy", "evaluate"])
+def test_missing_run_is_named(name: str, capsys: Capture) -> None:
+    message = refused(capsys, name, "--algo", "ppo_penalty", "--env", "CartPole-v1", "-f", "logs")
+    assert "The logs/ppo_penalty folder was not found" in message
+
+
+def test_evaluation_over_no_episode_is_refused(capsys: Capture) -> None:
+    arguments = ["--algo", "ppo_penalty", "--env", "CartPole-v1", "-f", "logs", "--n-episodes", "0"]
+    assert refused(capsys, "evaluate", *arguments) == "--n-episodes must be >= 1, got 0; 20 is the default"
+
+
+@pytest.mark.parametrize(("name", "option"), [("plot_train", "-a"), ("all_plots", "-a")])
+def test_plots_of_an_algorithm_without_runs_are_refused(name: str, option: str, capsys: Capture) -> None:
+    pytest.importorskip("seaborn", reason="the zoo's plots extra has it")
+    Path("logs/ppo_penalty").mkdir(parents=True)
+    arguments = ["-e", "CartPole-v1", "-f", "logs"]
+    message = "there is no folder of 'ppo_penalyt' in logs; did you mean 'ppo_penalty'? (there is ppo_penalty)"
+    assert refused(capsys, name, option, "ppo_penalyt", *arguments) == message
+    assert "there is no folder nothere" in refused(capsys, name, option, "ppo", "-e", "CartPole-v1", "-f", "nothere")
+
+
+def test_interruption_of_any_command_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sb3_ppo_variants.zoo.evaluate.evaluate", interrupt)
+    with pytest.raises(SystemExit) as error:
+        command("evaluate")
+    assert error.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -1,0 +1,106 @@
+"""Which run `train --resume` goes on with: test_zoo.py runs this file in a process of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+from zoo_in_process import refusal, train
+
+from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints
+from sb3_ppo_variants.zoo import register
+from sb3_ppo_variants.zoo.run_identity import FILE, RunIdentity
+
+register()
+
+Capture = pytest.CaptureFixture[str]
+FIRST = Path("logs/ppo_penalty/CartPole-v1_1")
+
+
+@pytest.fixture(autouse=True)
+def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def resume(*params: str, seed: int | None = 4, steps: int = 64, more: tuple[str, ...] = ()) -> None:
+    """Run the command with tiny settings."""
+    given = [] if seed is None else ["--seed", str(seed)]
+    tiny = ["n_envs:2", "n_steps:16", "batch_size:16", "n_epochs:1"]
+    train("ppo_penalty", "CartPole-v1", "--resume", *given, *more, "-params", *tiny, *params, steps=steps)
+
+
+def steps_done() -> dict[str, int]:
+    """Return the steps of each run by the name of its folder."""
+    runs = Path("logs/ppo_penalty").iterdir()
+    return {run.name: list_checkpoints(run / "checkpoints")[0].timesteps for run in runs}
+
+
+def test_each_seed_of_a_loop_has_a_run_and_a_second_loop_trains_none(capsys: Capture) -> None:
+    for seed in (4, 5, 6):
+        resume(seed=seed)
+    assert steps_done() == {"CartPole-v1_1": 64, "CartPole-v1_2": 64, "CartPole-v1_3": 64}
+    assert f"Beginning a new run, as none is of this command: {FIRST} has seed 4, not 5" in capsys.readouterr().out
+    for seed, number in ((4, 1), (5, 2), (6, 3)):
+        resume(seed=seed, steps=64 + 32 * number)
+        assert f"Resuming logs/ppo_penalty/CartPole-v1_{number} at step 64" in capsys.readouterr().out
+    assert steps_done() == {"CartPole-v1_1": 96, "CartPole-v1_2": 128, "CartPole-v1_3": 160}
+
+
+@pytest.mark.parametrize(
+    ("params", "more", "said"),
+    [
+        (["target_kl:0.05"], (), "has target_kl 0.01, not 0.05"),
+        (["hinge_coef:0.5"], (), "has hinge_coef not given, not 0.5"),
+        ([], ("--env-kwargs", "sutton_barto_reward:True"), "has env_kwargs not given, not {'sutton_barto_reward': T"),
+    ],
+)
+def test_other_settings_are_another_run(params: list[str], more: tuple[str, ...], said: str, capsys: Capture) -> None:
+    resume("target_kl:0.01")
+    resume("target_kl:0.01", *params, more=more)
+    assert said in capsys.readouterr().out
+    resume("target_kl:0.01", steps=96)
+    assert steps_done() == {"CartPole-v1_1": 96, "CartPole-v1_2": 64}
+
+
+def test_runs_without_a_seed_go_on_with_each_other() -> None:
+    resume(seed=None)
+    resume(seed=None, steps=96)
+    resume(seed=7)
+    assert steps_done() == {"CartPole-v1_1": 96, "CartPole-v1_2": 64}
+
+
+def test_run_with_a_unique_id_is_found() -> None:
+    resume(more=("-uuid",))
+    resume(more=("-uuid",), steps=96)
+    assert list(steps_done().values()) == [96]
+
+
+@pytest.mark.parametrize("content", [None, "torn {", "{}", "[]"])
+def test_checkpoints_that_do_not_say_whose_they_are_are_left_alone(content: str | None, capsys: Capture) -> None:
+    resume()
+    file = FIRST / "checkpoints" / FILE
+    file.unlink() if content is None else file.write_text(content)
+    resume(steps=96)
+    assert "has no file that says what it was begun with" in capsys.readouterr().out
+    assert steps_done() == {"CartPole-v1_1": 64, "CartPole-v1_2": 96}
+
+
+def test_failure_to_resume_keeps_the_run(capsys: Capture) -> None:
+    resume()
+    for file in list_checkpoints(FIRST / "checkpoints"):
+        file.path.write_bytes(b"damaged")
+    tiny = ["n_envs:2", "n_steps:16", "batch_size:16", "n_epochs:1"]
+    message = refusal(capsys, "ppo_penalty", "CartPole-v1", "--resume", "--seed", "4", "-params", *tiny)
+    assert message.startswith("no intact checkpoint in logs/ppo_penalty/CartPole-v1_1/checkpoints")
+    assert (FIRST / "CartPole-v1.zip").is_file()
+
+
+@pytest.mark.parametrize(
+    "value", [dict(net_arch=[8], activation_fn=nn.Tanh), {"schedule": max}, (1, 2.5, None), float("inf"), b"bytes"]
+)
+def test_identity_of_values_of_any_kind_survives_the_file(value: Any, tmp_path: Path) -> None:
+    identity = RunIdentity.of("ppo", "CartPole-v1", -1, {"n_timesteps": 1e5, "given": value})
+    identity.write(tmp_path / "new")
+    assert RunIdentity.read(tmp_path / "new") == identity
+    assert identity.seed is None and set(identity.settings) == {"given"}
+    assert identity.differences(identity) == []
