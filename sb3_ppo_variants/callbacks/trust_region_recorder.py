@@ -15,6 +15,7 @@ from sb3_ppo_variants.arguments.checks import check_count
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
 from sb3_ppo_variants.figures.figure_style import check_ending, new_figure
 from sb3_ppo_variants.figures.runs import plot_trust_region
+from sb3_ppo_variants.saving.atomic_file import write_atomically
 from sb3_ppo_variants.trust_region_log import (
     COLUMNS,
     HEADER,
@@ -75,10 +76,7 @@ class TrustRegionRecorder(UpdateCallback):
         return kept
 
     def _write_anew(self, rows: list[list[str]]) -> None:
-        """Replace the file in one go: a run killed here leaves the old one or the new one."""
-        new = self.path.with_name(f"{self.path.name}.new")
-        new.write_text(HEADER + "".join(",".join(row) + "\n" for row in rows), newline="\n")
-        os.replace(new, self.path)
+        write_atomically(self.path, HEADER + "".join(",".join(row) + "\n" for row in rows))
 
     def _on_update(self, logged: Mapping[str, Any]) -> None:
         if not any(f"train/{name}" in logged for name in TRUST_REGION) and self.n_recorded == 0:

@@ -90,7 +90,7 @@ def test_folder_keeps_results_and_finds_what_is_missing(filled: ResultsFolder) -
     assert (len(inventory.results), inventory.missing, inventory.damaged) == (5, [], {})
     filled.cell_file(Cell("trpo", "CartPole-v1", 0)).unlink()
     assert filled.take_inventory(PLAN).missing == [Cell("trpo", "CartPole-v1", 0)]
-    assert not list(filled.path.rglob("*.unfinished"))
+    assert not list(filled.path.rglob(".unfinished_*"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty", "other settings", "binary"])

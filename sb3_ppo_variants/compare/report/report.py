@@ -16,7 +16,7 @@ from sb3_ppo_variants.compare.report.score_sections import (
     paper_section,
 )
 from sb3_ppo_variants.compare.report.settings_sections import protocol_section, settings_section, warnings
-from sb3_ppo_variants.compare.run.results import write_atomically
+from sb3_ppo_variants.saving.atomic_file import write_atomically
 
 FIGURES = "figures"
 

@@ -28,6 +28,7 @@ from sb3_ppo_variants import __version__
 from sb3_ppo_variants.callbacks import TrustRegionRecorder
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, CellTask
 from sb3_ppo_variants.compare.run.evaluation import Evaluation, EvaluationProtocol, GridEvaluation, RandomPolicy
+from sb3_ppo_variants.saving.atomic_file import write_atomically
 from sb3_ppo_variants.trust_region_log import read_trust_region
 
 PACKAGES = ("stable-baselines3", "sb3-contrib", "rl_zoo3", "gymnasium", "torch", "numpy")
@@ -42,9 +43,7 @@ def main() -> None:
     th.set_num_threads(1)
     task = CellTask.from_json(json.loads((folder / "task.json").read_text()))
     result = measure_random_policy(task, folder) if task.settings.algo == RANDOM_POLICY else train(task, folder)
-    finished = folder / "unfinished.json"
-    finished.write_text(json.dumps(result))
-    finished.rename(folder / "result.json")
+    write_atomically(folder / "result.json", json.dumps(result))
 
 
 def train(task: CellTask, folder: Path) -> dict[str, Any]:
