@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sb3_ppo_variants.arguments.checks import require
 from sb3_ppo_variants.figures.figure_style import BLUE, GREEN, GREY, VERMILLION, new_figure
-from sb3_ppo_variants.trust_region_log import Table
+from sb3_ppo_variants.trust_region_log import KL_MEASURES, Table
 from sb3_ppo_variants.update.update_metrics import UpdateTrace
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def plot_trust_region(runs: Sequence[Table], title: str | None = None, kl_tolera
     count = "one run" if len(runs) == 1 else f"mean and range of {len(runs)} runs"
     figure.suptitle(title or f"The trust region over training: {count}", fontsize=13)
 
-    kl = next((name for name in _KL_NAMES if _logged(runs, name)), "")
+    kl = next((name for name in KL_MEASURES if _logged(runs, name)), "")
     if kl and _logged(runs, "target_kl"):
         target = _curve(runs, "target_kl")
         low, high = target.mean / kl_tolerance, target.mean * kl_tolerance
@@ -66,7 +66,10 @@ def plot_trust_region(runs: Sequence[Table], title: str | None = None, kl_tolera
         panels[0].fill_between(target.steps, low, high, label=label, **_BAND)
         panels[0].plot(target.steps, target.mean, "--", color=GREEN, linewidth=1.2, label="target")
     _draw_runs(panels[0], runs, kl, BLUE, "o", "no KL divergence was logged", scale="log")
-    panels[0].set(title=f"How far each update moved the policy{_KL_NAMES.get(kl, '')}", ylabel="KL  [nats per state]")
+    panels[0].set(
+        title=f"How far each update moved the policy{': ' * bool(kl)}{KL_MEASURES.get(kl, '')}",
+        ylabel="KL  [nats per state]",
+    )
 
     coefficient = "beta" if _logged(runs, "beta") else "clip_range"
     what, unit = ("β, of the penalty", "surrogate per nat") if coefficient == "beta" else ("ε, the clip range", "ratio")
@@ -88,11 +91,6 @@ def plot_trust_region(runs: Sequence[Table], title: str | None = None, kl_tolera
 
 _BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "fontsize": 8, "frameon": False}
 _BAND: dict[str, Any] = {"color": GREEN, "alpha": 0.18, "linewidth": 0}
-_KL_NAMES = {
-    "kl_divergence": ": exact KL(old || new)",
-    "kl_divergence_loss": ": KL as TRPO measures it",
-    "approx_kl": ": sampled estimate of the KL",
-}
 
 
 def _finish(panels: Sequence[Axes], steps: FloatArray) -> None:

@@ -161,10 +161,13 @@ def test_runs_with_other_time_steps_are_interpolated() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda env: PPO("MlpPolicy", env, n_steps=25, batch_size=50), ["sampled estimate of the KL", "ε, the clip"]),
+        (
+            lambda env: PPO("MlpPolicy", env, n_steps=25, batch_size=50),
+            ["estimate of the KL from samples", "ε, the clip"],
+        ),
         (
             lambda env: TRPO("MlpPolicy", env, n_steps=25, batch_size=50),
-            ["KL as TRPO measures it", "neither β nor a clip range was logged", "there is no clip"],
+            ["TRPO's KL(new || old)", "neither β nor a clip range was logged", "there is no clip"],
         ),
         (lambda env: A2C("MlpPolicy", env, n_steps=25), ["no KL divergence was logged", "there is no clip"]),
         (lambda env: build(PPOPenalty, env=env), ["β, of the penalty", "there is no clip"]),

@@ -11,7 +11,8 @@ from sb3_ppo_variants.compare.report.claims import kl_claim, ratio_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.scores import Matrix
 from sb3_ppo_variants.compare.report.style import Picture, looks
-from sb3_ppo_variants.compare.report.traces import KL_COLUMNS, KL_TOLERANCE, Trace
+from sb3_ppo_variants.compare.report.traces import KL_TOLERANCE, Trace
+from sb3_ppo_variants.trust_region_log import KL_MEASURES
 
 TRUST_REGION_PANELS: list[figures.Panel] = [
     ("KL divergence, nats per state", lambda trace: found[1] if (found := trace.kl()) else None),
@@ -153,7 +154,7 @@ def _trust_region_table(comparison: Comparison, env: str) -> Table | None:
         runs = traces.read_traces(comparison.results, arm, env)
         measured = {found[0] for trace in runs if (found := trace.kl())}
         cells = [
-            "; ".join(KL_COLUMNS[name] for name in measured) or "not logged",
+            "; ".join(KL_MEASURES[name] for name in measured) or "not logged",
             _mean_of(runs, traces.median_kl),
             _mean_of(runs, traces.last("target_kl")),
             _mean_of(runs, traces.share_in_band, percent=True),
