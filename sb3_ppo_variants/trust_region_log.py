@@ -198,10 +198,11 @@ def complete_rows(path: Path) -> list[dict[str, str]]:
     text = path.read_text()
     if HEADER.startswith(text):
         return []
+    header = text.partition("\n")[0]
     require(
-        text.startswith(HEADER),
+        set(header.split(",")) == set(COLUMNS),
         f"`{path}` must have the columns of TrustRegionRecorder",
-        text.partition("\n")[0][:100],
+        header[:100],
         "choose another path, or move the file away",
     )
     rows = list(csv.DictReader(text[: text.rfind("\n")].splitlines()))

@@ -13,7 +13,7 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat
 
 from sb3_ppo_variants.arguments.checks import check_count
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
-from sb3_ppo_variants.figures.figure_style import check_ending, new_figure
+from sb3_ppo_variants.figures.figure_style import check_ending, require_matplotlib
 from sb3_ppo_variants.figures.runs import plot_trust_region
 from sb3_ppo_variants.saving.atomic_file import write_atomically
 from sb3_ppo_variants.trust_region_log import (
@@ -122,7 +122,7 @@ class TrustRegionFigure(UpdateCallback):
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
-        new_figure(1, 1)
+        require_matplotlib()
         self._file = self.path or Path(self.logger.dir or ".") / "trust_region.png"
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ class TrustRegionFigure(UpdateCallback):
     def _draw(self) -> None:
         self.n_drawn = len(self.rows)
         figure = plot_trust_region([table_of(self.rows)])
-        figure.savefig(self._file, dpi=120)
+        write_atomically(self._file, figure.drawn(self._file.suffix[1:], dpi=120))
         for output in self.logger.output_formats:
             # Not by logger.record: the next dump comes after a further rollout, and after the last update there is none
             if isinstance(output, TensorBoardOutputFormat):

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from sb3_ppo_variants.compare.report.picture import Picture
 from sb3_ppo_variants.compare.report.statistics import Estimate
-from sb3_ppo_variants.compare.report.style import Picture
 
 
 @dataclass(frozen=True)

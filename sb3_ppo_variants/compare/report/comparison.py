@@ -12,6 +12,7 @@ import pandas as pd
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
 from sb3_ppo_variants.compare.plan import Plan
 from sb3_ppo_variants.compare.report.scores import Matrix, Reference, Scores, episode_table, make_scores
+from sb3_ppo_variants.figures.figure_style import Look, in_order, looks
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Comparison:
 
     @cached_property
     def scores(self) -> Scores:
-        """Return the scores, with the baseline first among the arms."""
-        arms = sorted(self.plan.arms, key=lambda arm: arm != self.plan.baseline)
+        """Return the scores, with the baseline first and the others in the order of all figures."""
+        arms = sorted(in_order(self.plan.arms), key=lambda arm: arm != self.plan.baseline)
         return make_scores(self.episodes, arms, list(self.plan.budgets), self.given)
 
     @property
@@ -49,6 +50,11 @@ class Comparison:
     def arms(self) -> list[str]:
         """Return the labels of the arms that have results, the baseline first."""
         return self.scores.arms
+
+    @property
+    def style(self) -> dict[str, Look]:
+        """Return how each arm is drawn."""
+        return looks({arm: self.plan.arms[arm] for arm in self.arms})
 
     @property
     def others(self) -> list[str]:

@@ -9,8 +9,8 @@ from sb3_ppo_variants.compare.report import figures, statistics, traces
 from sb3_ppo_variants.compare.report.blocks import Block, Figures, Points, Section, Table, Text, estimate, number
 from sb3_ppo_variants.compare.report.claims import kl_claim, ratio_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
+from sb3_ppo_variants.compare.report.picture import Picture
 from sb3_ppo_variants.compare.report.scores import Matrix
-from sb3_ppo_variants.compare.report.style import Picture, looks
 from sb3_ppo_variants.compare.report.traces import KL_TOLERANCE, Trace
 from sb3_ppo_variants.trust_region_log import KL_MEASURES
 
@@ -176,7 +176,7 @@ def _mean_of(runs: list[Trace], condense: Callable[[Trace], float | None], perce
 
 
 def _update_pictures(comparison: Comparison, name: str, panels: list[figures.Panel]) -> dict[str, Picture]:
-    style = looks(comparison.arms)
+    style = comparison.style
     pictures = {}
     for env in comparison.envs:
         runs = {arm: traces.read_traces(comparison.results, arm, env) for arm in comparison.arms}

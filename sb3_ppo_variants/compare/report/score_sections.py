@@ -9,9 +9,9 @@ from sb3_ppo_variants.compare.report import figures, statistics
 from sb3_ppo_variants.compare.report.blocks import Block, Figures, Section, Table, Text, estimate, number
 from sb3_ppo_variants.compare.report.claims import improvement_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
+from sb3_ppo_variants.compare.report.picture import Picture
 from sb3_ppo_variants.compare.report.scores import Matrix, Reference
 from sb3_ppo_variants.compare.report.statistics import FEW_RUNS, Estimate
-from sb3_ppo_variants.compare.report.style import Picture, looks
 
 KINDS = {"final": "final score", "area": "mean score over the training"}
 FRACTIONS = (0.5, 0.75, 0.9, 1.0)
@@ -78,7 +78,7 @@ def _aggregate_pictures(
     comparison: Comparison, aggregates: dict[str, dict[str, Estimate]], better: dict[str, Estimate]
 ) -> dict[str, Picture]:
     matrices = comparison.matrices("final")
-    style = looks(comparison.arms)
+    style = comparison.style
     thresholds = np.linspace(0, max(1.0, *(float(matrix.max()) for matrix in matrices.values())), 41)
     shares, curves = _normalised_curves(comparison)
     pictures = {
@@ -134,18 +134,21 @@ def environment_section(comparison: Comparison) -> Section:
     :param comparison: all results
     """
     pictures = {}
-    style = looks(comparison.arms)
+    style = comparison.style
     for env in comparison.envs:
         curves = {}
         for arm in comparison.arms:
             frame = comparison.scores.curves[arm].get(env)
             if frame is not None:
-                curve = statistics.mean_curve(frame.to_numpy(float).T)
-                curves[arm] = (frame.index.to_numpy(float), curve)
+                seeds = frame.to_numpy(float).T
+                curves[arm] = figures.Learning(frame.index.to_numpy(float), statistics.mean_curve(seeds), seeds)
         picture = figures.learning_curves(env, curves, comparison.random_score(env), style)
         pictures[f"learning_{file_name(env)}"] = picture
     blocks: list[Block] = [
-        Figures(pictures, "Reward per episode in evaluation: mean over seeds with its 95 % interval"),
+        Figures(
+            pictures,
+            "Reward per episode in evaluation: mean over seeds with its 95 % interval; a faint line is a seed",
+        ),
         *(_environment_table(comparison, env) for env in comparison.envs),
         Text(
             "The difference is that of the means over seeds. A * marks an interval without 0 of at least "
