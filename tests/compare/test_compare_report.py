@@ -111,17 +111,17 @@ def test_costs_are_claimed_only_if_the_interval_supports_it(interval: Estimate, 
 
 
 @pytest.mark.parametrize(
-    ("ratio", "words"),
+    ("within", "words"),
     [
-        (Estimate(1.0, 0.7, 1.4), "the typical update is within the band"),
-        (Estimate(2.0, 1.6, 2.4), "the typical update is above the band"),
-        (Estimate(0.3, 0.2, 0.6), "the typical update is below the band"),
-        (Estimate(1.2, 0.9, 1.6), "whether the typical update is within the band is not shown"),
+        (Estimate(0.8, 0.7, 0.9), "most updates are within the band"),
+        (Estimate(0.22, 0.2, 0.24), "most updates are outside the band"),  # although the median one is within it
+        (Estimate(0.5, 0.4, 0.6), "it is not shown whether most updates are within the band"),
     ],
 )
-def test_kl_is_said_to_be_in_the_band_only_if_the_interval_is(ratio: Estimate, words: str) -> None:
-    assert words in kl_claim("arm", "A-v0", ratio, Estimate(0.5, 0.4, 0.6), 1.5, n_runs=5)
-    assert "too few" in kl_claim("arm", "A-v0", ratio, Estimate(0.5, 0.4, 0.6), 1.5, n_runs=4)
+def test_kl_is_said_to_be_in_the_band_only_if_most_updates_are(within: Estimate, words: str) -> None:
+    claim = kl_claim("arm", "A-v0", within, Estimate(0.15, 0.1, 0.2), Estimate(1.08, 1.0, 1.1), 1.5)
+    assert claim.startswith(f"arm on A-v0: {words}, target / 1.5 to 1.5 × target: {within.value:.0%} [")
+    assert claim.endswith(f"15% above, {0.85 - within.value:.0%} below; the median one is at 1.08 of it.")
 
 
 def test_report_has_all_parts_and_says_what_is_shown(written: Path) -> None:
@@ -134,7 +134,8 @@ def test_report_has_all_parts_and_says_what_is_shown(written: Path) -> None:
     assert "| ppo_penalty | 5 | 1.00 | 22.0 [" in text
     assert re.search(r"\| 10\.0 \[[89]\.\d, 1[12]\.\d\] \\\* \|", text)  # the difference, marked
     # the median of 0.01 and 0.04 is 2.5 times the target, one of two updates is in the band
-    assert "the typical update is above the band: median 2.50 [2.50, 2.50] of the target, 50% [50%, 50%]" in text
+    assert "it is not shown whether most updates are within the band, target / 1.5 to 1.5 × target: 50%" in text
+    assert "50% above, 0% below; the median one is at 2.50 of it." in text
     assert "sb3-ppo-variants compare ..." in text
 
 

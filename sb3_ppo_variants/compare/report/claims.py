@@ -42,26 +42,27 @@ def ratio_claim(arm: str, baseline: str, what: str, found: Estimate, n_runs: int
     return f"{arm} needs {'less' if found.high < 1 else 'more'} {what}: {numbers}."
 
 
-def kl_claim(arm: str, env: str, ratio: Estimate, share: Estimate, tolerance: float, n_runs: int) -> str:
-    """Say whether the KL divergence stayed near its target.
+def kl_claim(arm: str, env: str, within: Estimate, above: Estimate, ratio: Estimate, tolerance: float) -> str:
+    """Say whether the KL divergence stayed near its target: a matter of how many updates did, not of the median one.
 
     :param arm: label of the arm
     :param env: environment ID
+    :param within: share of updates within the band
+    :param above: share of updates above it
     :param ratio: median KL divergence of a run's updates over the target, averaged over runs
-    :param share: of updates within the band
     :param tolerance: the band reaches from target / tolerance to tolerance * target
-    :param n_runs: number of runs
     """
-    band = f"[target / {tolerance:g}, {tolerance:g} × target]"
-    numbers = f"median {estimate(ratio)} of the target, {estimate(share, percent=True)} of the updates within {band}"
-    start = f"{arm} on {env}:"
-    if n_runs < FEW_RUNS:
-        return f"{start} {numbers}; {_runs(n_runs)} are too few for a conclusion."
-    if ratio.low > tolerance or ratio.high < 1 / tolerance:
-        return f"{start} the typical update is {'above' if ratio.low > tolerance else 'below'} the band: {numbers}."
-    if ratio.low >= 1 / tolerance and ratio.high <= tolerance:
-        return f"{start} the typical update is within the band: {numbers}."
-    return f"{start} whether the typical update is within the band is not shown: {numbers}."
+    if within.low > 0.5:
+        claim = "most updates are within the band"
+    elif within.high < 0.5:
+        claim = "most updates are outside the band"
+    else:
+        claim = "it is not shown whether most updates are within the band"
+    below = max(0.0, 1 - within.value - above.value)
+    return (
+        f"{arm} on {env}: {claim}, target / {tolerance:g} to {tolerance:g} × target: {estimate(within, percent=True)} "
+        f"within it, {above.value:.0%} above, {below:.0%} below; the median one is at {number(ratio.value)} of it."
+    )
 
 
 def few_runs_warning(n_runs: int) -> list[str]:

@@ -12,6 +12,7 @@ import pandas as pd
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
 from sb3_ppo_variants.compare.plan import Plan
 from sb3_ppo_variants.compare.report.scores import Matrix, Reference, Scores, episode_table, make_scores
+from sb3_ppo_variants.compare.report.statistics import FEW_RUNS
 from sb3_ppo_variants.figures.figure_style import Look, in_order, looks
 
 
@@ -102,6 +103,11 @@ class Comparison:
         """Return the smallest number of runs of an arm on an environment, of those that have any."""
         counts = [len(self.raw("final", arm, env)) for arm in self.arms for env in self.envs]
         return min(count for count in counts if count)
+
+    @property
+    def few_runs(self) -> bool:
+        """Return whether there are too few runs for a conclusion."""
+        return self.fewest_runs() < FEW_RUNS
 
 
 __all__ = ["Comparison"]

@@ -49,18 +49,23 @@ def trust_region_section(comparison: Comparison) -> Section:
 
 
 def kl_sentences(comparison: Comparison) -> list[str]:
-    """Say for each arm with a target whether the KL divergence stayed near it.
+    """Say for each arm with a target whether the KL divergence stayed near it; of few runs nothing is said.
 
     :param comparison: all results
     """
-    sentences = []
+    sentences: list[str] = []
+    if comparison.few_runs:
+        return sentences
     for env in comparison.envs:
         for arm in comparison.arms:
             runs = traces.read_traces(comparison.results, arm, env)
             ratios = traces.per_run(runs, traces.median_kl_over_target)
             if len(ratios):
-                shares = statistics.mean(traces.per_run(runs, traces.share_in_band))
-                sentences.append(kl_claim(arm, env, statistics.mean(ratios), shares, KL_TOLERANCE, len(ratios)))
+                within, above = (
+                    statistics.mean(traces.per_run(runs, share))
+                    for share in (traces.share_in_band, traces.share_above_band)
+                )
+                sentences.append(kl_claim(arm, env, within, above, statistics.mean(ratios), KL_TOLERANCE))
     return sentences
 
 
