@@ -5,41 +5,34 @@ from collections.abc import Sequence
 from sb3_ppo_variants.compare.report.blocks import estimate, number
 from sb3_ppo_variants.compare.report.statistics import FEW_RUNS, Estimate
 
+WORTH_NAMING = 1.05
+"""A cost that is less than this factor above or below another's is not worth a sentence, however sure it is."""
 
-def improvement_claim(arm: str, baseline: str, kind: str, found: Estimate, n_runs: int) -> str:
+
+def improvement_claim(kind: str, found: Estimate) -> str:
     """Say what the probability of improvement shows.
 
-    :param arm: label of the arm
-    :param baseline: label of the baseline
     :param kind: of score, such as ``"final score"``
-    :param found: probability that a run of the arm scores higher than one of the baseline
-    :param n_runs: on each environment, of the one that has fewer
+    :param found: probability that a run of an arm scores higher than one of the baseline
     """
-    numbers = f"probability of improvement {estimate(found)}"
-    if n_runs < FEW_RUNS:
-        return f"{arm} against {baseline}, {kind}: {numbers}; {_runs(n_runs)} are too few for a conclusion."
     if found.low > 0.5:
-        return f"{arm} reaches a higher {kind} than {baseline} more often than not: {numbers}."
-    if found.high < 0.5:
-        return f"{arm} reaches a lower {kind} than {baseline} more often than not: {numbers}."
-    return f"No difference in {kind} between {arm} and {baseline} is shown: {numbers}, an interval that contains 0.5."
+        claim = f"a higher {kind} more often than not"
+    elif found.high < 0.5:
+        claim = f"a lower {kind} more often than not"
+    else:
+        claim = f"no difference in {kind} is shown"
+    return f"{claim}, P(better) {estimate(found)}"
 
 
-def ratio_claim(arm: str, baseline: str, what: str, found: Estimate, n_runs: int) -> str:
+def ratio_claim(what: str, found: Estimate) -> str:
     """Say what the ratio of two costs shows.
 
-    :param arm: label of the arm
-    :param baseline: label of the baseline
     :param what: the cost, such as ``"processor time"``
     :param found: the arm's divided by the baseline's
-    :param n_runs: of the one that has fewer
     """
-    numbers = f"{number(found.value)} times that of {baseline} [{number(found.low)}, {number(found.high)}]"
-    if n_runs < FEW_RUNS:
-        return f"{arm}: {what} {numbers}; {_runs(n_runs)} are too few for a conclusion."
-    if not found.excludes(1):
-        return f"{arm}: no difference in {what} is shown, {numbers}."
-    return f"{arm} needs {'less' if found.high < 1 else 'more'} {what}: {numbers}."
+    if not found.excludes(1) or 1 / WORTH_NAMING < found.value < WORTH_NAMING:
+        return f"no difference in {what} worth naming"
+    return f"{'less' if found.high < 1 else 'more'} {what}, {estimate(found)} times"
 
 
 def kl_claim(arm: str, env: str, within: Estimate, above: Estimate, ratio: Estimate, tolerance: float) -> str:
@@ -73,7 +66,7 @@ def few_runs_warning(n_runs: int) -> list[str]:
     if n_runs >= FEW_RUNS:
         return []
     return [
-        f"Few seeds: {_runs(n_runs)}. Bootstrap intervals of fewer than {FEW_RUNS} runs are too narrow, so no "
+        f"{_runs(n_runs)} of each are too few. Bootstrap intervals of fewer than {FEW_RUNS} runs are too narrow, so no "
         f"conclusions are drawn. Run the same command with more --seeds; what is there is kept."
     ]
 
@@ -93,4 +86,4 @@ def _runs(n_runs: int) -> str:
     return "1 run" if n_runs == 1 else f"{n_runs} runs"
 
 
-__all__ = ["few_runs_warning", "improvement_claim", "joined", "kl_claim", "ratio_claim"]
+__all__ = ["WORTH_NAMING", "few_runs_warning", "improvement_claim", "joined", "kl_claim", "ratio_claim"]

@@ -94,6 +94,15 @@ class Comparison:
         scores: Matrix = table[env].dropna().to_numpy(float) if env in table else np.empty(0)
         return scores
 
+    def updates(self, arm: str, env: str) -> set[int]:
+        """Return the numbers of policy updates that the runs of an arm on an environment had.
+
+        :param arm: its label
+        :param env: environment ID
+        """
+        traces = [result["trace"] for cell, result in self.results.items() if (cell.arm, cell.env) == (arm, env)]
+        return {len(trace["timesteps"]) for trace in traces if trace}
+
     def random_score(self, env: str) -> float | None:
         """Return the mean reward of the random policy on an environment."""
         result = self.results.get(Cell(RANDOM_POLICY, env, 0))

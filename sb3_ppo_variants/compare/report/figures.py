@@ -79,7 +79,7 @@ def aggregate_intervals(estimates: Mapping[str, Mapping[str, Estimate]], style: 
                 axes.axvline(x, color="0.4", linewidth=1, linestyle="--", zorder=0)
             _intervals(axes, {arm: of_arm[name] for arm, of_arm in estimates.items()}, style)
             axes.set_title(name + (" (less is better)" if name == "optimality gap" else ""), loc="left")
-        panels[-1].set_xlabel("normalised final score, 95 % interval: 0 random policy, 1 best algorithm")
+        panels[-1].set_xlabel("normalised score: 0 random policy, 1 best algorithm")
         return Picture(figure)
 
 

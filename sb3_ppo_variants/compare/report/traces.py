@@ -78,6 +78,17 @@ def last(name: str) -> Callable[[Trace], float | None]:
     return condense
 
 
+def clip_fraction(trace: Trace) -> Matrix | None:
+    """Return the shares of clipped samples; None without a clip, whatever was logged."""
+    return None if trace.get("clip_range") is None else trace.get("clip_fraction")
+
+
+def mean_clip_fraction(trace: Trace) -> float | None:
+    """Average the share of clipped samples over all updates."""
+    shares = clip_fraction(trace)
+    return None if shares is None else float(np.nanmean(shares))
+
+
 def median_kl(trace: Trace) -> float | None:
     """Take the median KL divergence of the updates, nats per state."""
     kl = trace.kl()
@@ -120,5 +131,12 @@ def costs(results: Mapping[Cell, dict[str, Any]], arm: str, env: str, name: str)
     return np.array([r["cost"][name] for cell, r in results.items() if (cell.arm, cell.env) == (arm, env)])
 
 
-__all__ = ["KL_TOLERANCE", "Trace", "average", "costs", "kl_over_target", "last", "median_kl"]
-__all__ += ["median_kl_over_target", "per_run", "read_traces", "share_above_band", "share_in_band"]
+__all__ = ["KL_TOLERANCE", "Trace", "average", "clip_fraction", "costs", "kl_over_target", "last", "median_kl"]
+__all__ += [
+    "mean_clip_fraction",
+    "median_kl_over_target",
+    "per_run",
+    "read_traces",
+    "share_above_band",
+    "share_in_band",
+]

@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import threading
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def train(task: CellTask, folder: Path) -> dict[str, Any]:
         "deterministic": manager.deterministic_eval,
         "arguments": _constructor_arguments(model),
         "environment": environment(),
+        "finished": _now(),
     }
 
 
@@ -107,6 +109,7 @@ def measure_random_policy(task: CellTask, folder: Path) -> dict[str, Any]:
         "deterministic": False,
         "arguments": {},
         "environment": environment(),
+        "finished": _now(),
     }
 
 
@@ -179,6 +182,10 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _write_number(path: Path, number: int) -> None:
