@@ -64,15 +64,7 @@ def plot_clip_objective(
             title=f"Asymmetric range [{low:g}, {upper:g}] and dual clip:\nalso flat for A < 0 beyond c = {dual_clip:g}"
         )
 
-        ratio = np.linspace(0.05, 3, 600)
-        for advantage in advantages:
-            _draw_line(right, ratio, ratio * advantage - beta * (ratio - 1 - np.log(ratio)), advantage, advantages)
-            best = beta / (beta - advantage) if advantage < beta else np.inf
-            if best <= ratio[-1]:
-                height = best * advantage - beta * (best - 1 - np.log(best))
-                right.plot(best, height, "o", color="black", markersize=5, zorder=3)
-        _mark(right, [])
-        right.set(title=f"KL penalty, β = {beta:g}: nothing is flat;\ndots: the most that a sample asks for (A < β)")
+        _draw_penalty(right, advantages, beta)
         for axes in (left, middle, right):
             axes.set(xlabel="ratio r = new / old probability of the action  [–]")
         figure.suptitle("How far a sample of advantage A pulls the policy: objective to be maximised")
@@ -86,6 +78,18 @@ def _draw_objective(
         ratios = th.as_tensor(ratio)
         values = clipped_surrogate(ratios, th.full_like(ratios, advantage), low, high, dual)
         _draw_line(axes, ratio, values.numpy(), advantage, advantages)
+
+
+def _draw_penalty(axes: Axes, advantages: Sequence[float], beta: float) -> None:
+    ratio = np.linspace(0.05, 3, 600)
+    for advantage in advantages:
+        _draw_line(axes, ratio, ratio * advantage - beta * (ratio - 1 - np.log(ratio)), advantage, advantages)
+        best = beta / (beta - advantage) if advantage < beta else np.inf
+        if best <= ratio[-1]:
+            height = best * advantage - beta * (best - 1 - np.log(best))
+            axes.plot(best, height, "o", color="black", markersize=5, zorder=3)
+    _mark(axes, [])
+    axes.set(title=f"KL penalty, β = {beta:g}: nothing is flat;\ndots: the most that a sample asks for (A < β)")
 
 
 def _draw_line(axes: Axes, x: FloatArray, y: FloatArray, advantage: float, advantages: Sequence[float]) -> None:

@@ -206,7 +206,7 @@ def efficiency_section(comparison: Comparison) -> Section:
     tables = [table for env in comparison.envs if (table := _efficiency_table(comparison, env)) is not None]
     note = Text(
         "The first evaluation at which a run's mean reward reaches the fraction of the way from the random policy's "
-        f"score to the mean final score of {comparison.baseline}: median over runs, and how many runs reach it at all. "
+        f"score to the mean final score of {comparison.baseline}: median over runs [runs that reach it at all]. "
         "A median over runs of which half or more never reach it is given as “not reached”."
     )
     return Section("Sample efficiency", [note, *tables])
@@ -231,7 +231,7 @@ def _steps_to(curves: pd.DataFrame, target: float) -> str:
     steps = np.where(reached.any(axis=0), curves.index.to_numpy(float)[reached.argmax(axis=0)], np.inf)
     median = float(np.median(steps))
     text = f"{median:,.0f}" if np.isfinite(median) else "not reached"
-    return f"{text} ({np.isfinite(steps).sum()} of {len(steps)})"
+    return f"{text} [{np.isfinite(steps).sum()} of {len(steps)}]"
 
 
 __all__ = ["aggregate_section", "efficiency_section", "environment_section", "improvements"]
