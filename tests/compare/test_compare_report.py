@@ -26,6 +26,7 @@ from sb3_ppo_variants.compare.report.blocks import Report, Table
 from sb3_ppo_variants.compare.report.claims import improvement_claim, kl_claim, ratio_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.report import make_report, write_report
+from sb3_ppo_variants.compare.report.scores import Reference
 from sb3_ppo_variants.compare.report.settings_sections import warnings
 from sb3_ppo_variants.compare.report.statistics import Estimate
 from sb3_ppo_variants.compare.settings import ResolvedSettings
@@ -182,6 +183,12 @@ def test_one_or_two_environments_have_no_mean_and_median_beside_the_iqm() -> Non
         assert len(report.pictures()) == (3 if len(envs) == 1 else 10)
 
 
+def test_given_reference_scores_take_the_place_of_the_measured_ones() -> None:
+    plan = make_plan({"ppo": "ppo"}, ["A-v0", "B-v0"], n_seeds=1)
+    report = make_report(Comparison(plan, make_results(plan, {"ppo": [10]}), {}, {"A-v0": Reference(0, 500)}))
+    assert "A-v0: 0 to 500; B-v0: 0 to 10.0" in str(report)
+
+
 def test_what_the_words_mean_is_said_once(written: Path) -> None:
     text = (written / "report.md").read_text()
     for word in ("interquartile mean, is", "optimality gap is", "the probability of improvement, is"):
@@ -274,7 +281,7 @@ def test_report_is_the_same_each_time(written: Path, tmp_path: Path) -> None:
 def test_few_seeds_are_said_to_be_few() -> None:
     plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0"], n_seeds=4)
     report = make_report(comparison(plan, ppo=[1, 2, 3, 4], trpo=[11, 12, 13, 14]))
-    assert str(report).count("4 runs of each are too few") == str(report).count("too few") == 1
+    assert str(report).count("Too few seeds: 4 runs of each") == str(report).lower().count("too few") == 1
     assert "more often than not" not in str(report) and "] *" not in str(report)
 
 

@@ -66,8 +66,8 @@ def few_runs_warning(n_runs: int) -> list[str]:
     if n_runs >= FEW_RUNS:
         return []
     return [
-        f"{_runs(n_runs)} of each are too few. Bootstrap intervals of fewer than {FEW_RUNS} runs are too narrow, so no "
-        f"conclusions are drawn. Run the same command with more --seeds; what is there is kept."
+        f"Too few seeds: {_runs(n_runs)} of each. Bootstrap intervals of fewer than {FEW_RUNS} runs are too narrow, so "
+        f"no conclusions are drawn. Run the same command with more --seeds; what is there is kept."
     ]
 
 
