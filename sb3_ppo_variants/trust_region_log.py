@@ -7,8 +7,10 @@ is named like the logger key without its prefix, and a cell is empty where nothi
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -25,7 +27,14 @@ Table = dict[str, npt.NDArray[np.float64]]
 
 _PLACE = ("update", "epoch", "minibatch", "timesteps", "n_updates")
 _EPISODES = {"ep_rew_mean": "r", "ep_len_mean": "l"}  # column -> key of Monitor
-TRUST_REGION = ("kl_divergence", "approx_kl", "kl_divergence_loss", "clip_fraction")
+KL_MEASURES = {
+    "kl_divergence": "exact KL(old || new)",
+    "kl_divergence_loss": "TRPO's KL(new || old), mean over dimensions",
+    "approx_kl": "estimate of the KL from samples",
+}
+"""What tells how far an update moved the policy, the best first: column, and logger key without its prefix."""
+
+TRUST_REGION = (*KL_MEASURES, "clip_fraction")
 _LOGGED = (
     *TRUST_REGION,
     *("target_kl", "beta", "clip_range", "clip_scale", "saturated", "ratio_max"),
@@ -36,6 +45,8 @@ _LOGGED = (
 )
 COLUMNS = (*_PLACE, *_EPISODES, *_LOGGED, "stopped")
 """The layout of the file."""
+
+HEADER = ",".join(COLUMNS) + "\n"
 
 _COEFFICIENTS = ("target_kl", "beta", "clip_range", "clip_range_vf")
 _RENAMED = {"policy_loss": "policy_gradient_loss", "skipped": "skipped_minibatches"}
@@ -97,16 +108,23 @@ def text_of_update(model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: 
     :param minibatches: add a row per minibatch
     :return: lines of CSV: of minibatches and epochs, then the one of the whole update
     """
-    row = row_of_update(model, logged, number)
-    whole = ",".join(repr(row[name]) if name in row else "" for name in COLUMNS) + "\n"
+    text = ""
     trace: UpdateTrace | None = getattr(model, "last_update", None)
-    if trace is None:
-        return whole
-    unused = set() if model.update_rules().needs_old_distribution else {"kl_divergence"}  # type: ignore[attr-defined]  # has a trace
-    unused |= {"value_clip_fraction"} if model.clip_range_vf is None else set()  # type: ignore[attr-defined]
-    tables = [*([_minibatches_of(trace)] if minibatches else []), _epochs_of(trace)]
-    place = _place(model, logged, number)
-    return "".join(_lines(place, {n: c for n, c in table.items() if n not in unused}) for table in tables) + whole
+    if trace is not None:
+        unused = set() if model.update_rules().needs_old_distribution else {"kl_divergence"}  # type: ignore[attr-defined]  # has a trace
+        unused |= {"value_clip_fraction"} if model.clip_range_vf is None else set()  # type: ignore[attr-defined]
+        place = _place(model, logged, number)
+        for table in [*([_minibatches_of(trace)] if minibatches else []), _epochs_of(trace)]:
+            text += _lines(_cells(place, {name: column for name, column in table.items() if name not in unused}))
+    return text + text_of_rows([row_of_update(model, logged, number)])
+
+
+def text_of_rows(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write rows as lines of CSV.
+
+    :param rows: column name -> value; what is not there gives an empty cell
+    """
+    return _lines([row.get(name, "") for name in COLUMNS] for row in rows)
 
 
 def row_of_update(model: OnPolicyAlgorithm, logged: Mapping[str, Any], number: int) -> Row:
@@ -157,18 +175,21 @@ def _epochs_of(trace: UpdateTrace) -> Table:
     return table | {name: values for name, values, finite in known if finite}
 
 
-def _lines(place: Row, table: Table) -> str:
-    """Write the rows of a table with what they share; nine digits keep a float32 as it is."""
-    cells = [repr(place[name]) if name in place else "%.9g" if name in table else "" for name in COLUMNS]
-    template = ",".join(cells) + "\n"
-    rows = zip(*[table[name].tolist() for name in COLUMNS if name in table])
-    return "".join([template % row for row in rows])
+def _cells(place: Row, table: Table) -> Iterable[Sequence[Any]]:
+    """Give the rows of a table with what they share; nine digits keep a float32 as it is."""
+    length = len(next(iter(table.values())))
+    shared = {name: [place.get(name, "")] * length for name in COLUMNS if name not in table}
+    varying = {name: [f"{value:.9g}" for value in column.tolist()] for name, column in table.items()}
+    return zip(*[{**shared, **varying}[name] for name in COLUMNS])
 
 
-HEADER = ",".join(COLUMNS) + "\n"
+def _lines(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
-def complete_rows(path: Path) -> list[list[str]]:
+def complete_rows(path: Path) -> list[dict[str, str]]:
     """Read the cells of all complete updates; what a killed run had half written is left out.
 
     :param path: of a file that ``TrustRegionRecorder`` wrote
@@ -177,15 +198,15 @@ def complete_rows(path: Path) -> list[list[str]]:
     text = path.read_text()
     if HEADER.startswith(text):
         return []
+    header = text.partition("\n")[0]
     require(
-        text.startswith(HEADER),
+        set(header.split(",")) == set(COLUMNS),
         f"`{path}` must have the columns of TrustRegionRecorder",
-        text.partition("\n")[0][:100],
+        header[:100],
         "choose another path, or move the file away",
     )
-    rows = [line.split(",") for line in text[: text.rfind("\n")].split("\n")[1:]]
-    epoch = COLUMNS.index("epoch")
-    updates = [i for i, row in enumerate(rows) if row[epoch] == ""]
+    rows = list(csv.DictReader(text[: text.rfind("\n")].splitlines()))
+    updates = [i for i, row in enumerate(rows) if row["epoch"] == ""]
     return rows[: updates[-1] + 1] if updates else []
 
 
@@ -196,10 +217,10 @@ def read_trust_region(path: str | Path) -> TrustRegionLog:
     :raises ValueError: if it is of another layout
     """
     rows = complete_rows(Path(path))
-    values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(COLUMNS))
-    epoch, minibatch = (~np.isnan(values[:, COLUMNS.index(name)]) for name in ("epoch", "minibatch"))
+    table = table_of([{name: float(cell or "nan") for name, cell in row.items()} for row in rows])
+    epoch, minibatch = (~np.isnan(table[name]) for name in ("epoch", "minibatch"))
     kinds = (~epoch, epoch & ~minibatch, minibatch)
-    return TrustRegionLog(*(dict(zip(COLUMNS, values[kind].T)) for kind in kinds))
+    return TrustRegionLog(*({name: column[kind] for name, column in table.items()} for kind in kinds))
 
 
 def table_of(rows: Sequence[Row]) -> Table:
@@ -210,4 +231,4 @@ def table_of(rows: Sequence[Row]) -> Table:
     return {name: np.array([row.get(name, math.nan) for row in rows], dtype=np.float64) for name in COLUMNS}
 
 
-__all__ = ["COLUMNS", "Table", "TrustRegionLog", "read_trust_region"]
+__all__ = ["COLUMNS", "KL_MEASURES", "Table", "TrustRegionLog", "read_trust_region"]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from sb3_ppo_variants.arguments.checks import check_count, is_number, require
 from sb3_ppo_variants.callbacks.clip_range_steering import current_clip_range
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
+from sb3_ppo_variants.trust_region_log import KL_MEASURES
 
 
 class ClipFractionRecord(NamedTuple):
@@ -161,7 +162,7 @@ class StopTrainingOnKL(_StopTraining):
     """
 
     needs = "target_kl"
-    keys = ("train/kl_divergence", "train/kl_divergence_loss", "train/approx_kl")
+    keys = tuple(f"train/{name}" for name in KL_MEASURES)
     quantity = "KL divergence"
 
     def __init__(self, max_kl: float, patience: int = 10, verbose: int = 1):

@@ -13,16 +13,17 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat
 
 from sb3_ppo_variants.arguments.checks import check_count
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
-from sb3_ppo_variants.figures.figure_style import check_ending, new_figure
+from sb3_ppo_variants.figures.figure_style import check_ending, require_matplotlib
 from sb3_ppo_variants.figures.runs import plot_trust_region
+from sb3_ppo_variants.saving.atomic_file import write_atomically
 from sb3_ppo_variants.trust_region_log import (
-    COLUMNS,
     HEADER,
     TRUST_REGION,
     Row,
     complete_rows,
     row_of_update,
     table_of,
+    text_of_rows,
     text_of_update,
 )
 
@@ -54,13 +55,13 @@ class TrustRegionRecorder(UpdateCallback):
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = self._earlier_rows() if self.path.exists() else []
-            self._write_anew(kept)
+            write_atomically(self.path, HEADER + text_of_rows(kept))
             self._file = self.path.open("a", newline="\n")
         except OSError as error:
             raise ValueError(f"`path` must be a file that can be written, got {self.path} ({error})") from error
-        self.n_recorded = int(kept[-1][0]) if kept else 0
+        self.n_recorded = int(kept[-1]["update"]) if kept else 0
 
-    def _earlier_rows(self) -> list[list[str]]:
+    def _earlier_rows(self) -> list[dict[str, str]]:
         """Return the cells of the updates that the model has made, and put the file of another run aside."""
         rows = complete_rows(self.path)
         if rows and self.model.num_timesteps == 0:
@@ -70,15 +71,9 @@ class TrustRegionRecorder(UpdateCallback):
             self._say(f"{self.path} holds another run, which is kept as {aside}")
             return []
         made = {"timesteps": self.model.num_timesteps, "n_updates": self.model._n_updates}
-        kept = [row for row in rows if all(float(row[COLUMNS.index(name)]) <= most for name, most in made.items())]
+        kept = [row for row in rows if all(float(row[name]) <= most for name, most in made.items())]
         self._say(f"{self.path}: {len(kept)} of {len(rows)} rows kept, training goes on at step {made['timesteps']}")
         return kept
-
-    def _write_anew(self, rows: list[list[str]]) -> None:
-        """Replace the file in one go: a run killed here leaves the old one or the new one."""
-        new = self.path.with_name(f"{self.path.name}.new")
-        new.write_text(HEADER + "".join(",".join(row) + "\n" for row in rows), newline="\n")
-        os.replace(new, self.path)
 
     def _on_update(self, logged: Mapping[str, Any]) -> None:
         if not any(f"train/{name}" in logged for name in TRUST_REGION) and self.n_recorded == 0:
@@ -127,7 +122,7 @@ class TrustRegionFigure(UpdateCallback):
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
-        new_figure(1, 1)
+        require_matplotlib()
         self._file = self.path or Path(self.logger.dir or ".") / "trust_region.png"
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +145,7 @@ class TrustRegionFigure(UpdateCallback):
     def _draw(self) -> None:
         self.n_drawn = len(self.rows)
         figure = plot_trust_region([table_of(self.rows)])
-        figure.savefig(self._file, dpi=120)
+        write_atomically(self._file, figure.drawn(self._file.suffix[1:], dpi=120))
         for output in self.logger.output_formats:
             # Not by logger.record: the next dump comes after a further rollout, and after the last update there is none
             if isinstance(output, TensorBoardOutputFormat):

@@ -5,11 +5,12 @@ digest of its content, so that damage of any kind shows without opening it.
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import NamedTuple
 
-_PREFIX, _UNFINISHED = "checkpoint_", ".unfinished_"
+from sb3_ppo_variants.saving.atomic_file import UNFINISHED, write_atomically
+
+_PREFIX = "checkpoint_"
 
 
 class CheckpointFile(NamedTuple):
@@ -36,19 +37,7 @@ def write_checkpoint(folder: Path, timesteps: int, content: bytes) -> Checkpoint
     :raises OSError: if it cannot be written, or does not read back as it was written; nothing is left of it then
     """
     final = CheckpointFile(timesteps, folder / f"{_PREFIX}{timesteps:012d}_{_digest(content)}.zip")
-    unfinished = folder / f"{_UNFINISHED}{os.getpid()}"
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if unfinished.read_bytes() != content:
-            raise OSError(f"{unfinished} does not read back as it was written; check the disk")
-        os.replace(unfinished, final.path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    _flush_folder(folder)
+    write_atomically(final.path, content)
     return final
 
 
@@ -84,7 +73,7 @@ def tidy(folder: Path) -> None:
 
     :param folder: of the run's checkpoints
     """
-    for unfinished in folder.glob(f"{_UNFINISHED}*"):
+    for unfinished in folder.glob(f"{UNFINISHED}*"):
         unfinished.unlink()
     for checkpoint in list_checkpoints(folder):
         if not checkpoint.intact():
@@ -103,16 +92,6 @@ def prune(folder: Path, keep: int) -> None:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename survive a power cut; Windows has no such call and needs none."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 __all__ = ["CheckpointFile", "list_checkpoints", "newest_checkpoint", "prune", "tidy", "write_checkpoint"]

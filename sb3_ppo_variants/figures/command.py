@@ -7,8 +7,9 @@ from typing import Any
 from sb3_ppo_variants.arguments.checks import require
 from sb3_ppo_variants.figures.figure_style import check_ending
 from sb3_ppo_variants.figures.objective_figure import plot_clip_objective
-from sb3_ppo_variants.figures.runs import plot_trust_region, plot_update
-from sb3_ppo_variants.trust_region_log import read_trust_region
+from sb3_ppo_variants.figures.runs import plot_trust_region
+from sb3_ppo_variants.figures.update_figure import plot_update
+from sb3_ppo_variants.trust_region_log import Table, read_trust_region
 
 
 def plot() -> None:
@@ -38,10 +39,17 @@ def _clip_objective(arguments: argparse.Namespace) -> Any:
 
 
 def _trust_region(arguments: argparse.Namespace) -> Any:
-    runs = [read_trust_region(path).updates for path in arguments.files]
-    for path, run in zip(arguments.files, runs):
-        require(len(run["update"]) > 0, f"{path} must hold an update", 0, "train for at least one update")
+    if bool(arguments.runs) == bool(arguments.files) or any(len(words) < 2 for words in arguments.runs):
+        raise ValueError("trust-region takes either FILE ... or, once for each label, --runs LABEL FILE ...")
+    labelled = {label: [_updates(path) for path in files] for label, *files in arguments.runs}
+    runs = labelled or [_updates(path) for path in arguments.files]
     return plot_trust_region(runs, arguments.title, arguments.kl_tolerance)
+
+
+def _updates(path: str) -> Table:
+    updates = read_trust_region(path).updates
+    require(len(updates["update"]) > 0, f"`{path}` must hold an update", 0, "train for at least one update")
+    return updates
 
 
 def _update(arguments: argparse.Namespace) -> Any:
@@ -69,9 +77,10 @@ def _parser() -> argparse.ArgumentParser:
 
     region = figures.add_parser("trust-region", help="KL, beta or epsilon, clip fraction and return over time")
     region.set_defaults(draw=_trust_region)
-    region.add_argument(
-        "files", nargs="+", metavar="FILE", help="of TrustRegionRecorder; several: seeds of one setting"
-    )
+    several = "of TrustRegionRecorder; several: seeds of each algorithm, which is known by what it recorded"
+    region.add_argument("files", nargs="*", metavar="FILE", help=several)
+    labelled = "runs of one setting under a label; may be given several times, in place of FILE"
+    region.add_argument("--runs", nargs="+", action="append", default=[], metavar=("LABEL", "FILE"), help=labelled)
     region.add_argument("--kl-tolerance", type=float, default=1.5, help="half-width of the band as a factor (1.5)")
 
     update = figures.add_parser("update", help="KL and clip fraction of the minibatches of one update")

@@ -1,33 +1,169 @@
-"""What all figures share: how they are made, their colours, the file formats."""
+"""What all figures share: how they are made, how each algorithm looks in them, the file formats."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sb3_ppo_variants.arguments.checks import require
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; lines also differ in style, marker or label.
+    from sb3_ppo_variants.figures.shown_figure import ShownFigure
+
+# Okabe and Ito's colours for colour-blind readers, without the yellow, which is too pale on white.
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
+COLORS = ("#000000", BLUE, VERMILLION, GREEN, "#CC79A7", "#56B4E9", "#E69F00")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)), (0, (3, 1)))
+MARKERS = "osD^vPX*<>h"
 ENDINGS = (".png", ".svg", ".pdf")
 
+BAND: dict[str, Any] = {"color": "0.5", "alpha": 0.18, "linewidth": 0}
+HEALTHY_CLIP_FRACTION = (0.1, 0.4)
+"""Share of clipped samples that is usual in runs that learn well: a rule of thumb."""
 
-def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure.
+ALGORITHMS = ("ppo", "trpo", "ppo_penalty", "ppo_adaptive_clip", "ppo_clip", "a2c")
+"""The order of the algorithms in every figure and table; each has the look of its place."""
 
-    :param width: inches
-    :param height: inches
-    :raises ImportError: if matplotlib is not installed
+
+class Look(NamedTuple):
+    """How an algorithm is drawn; colour is never needed to tell it."""
+
+    color: str
+    dashes: Any
+    marker: str
+
+
+def _look(place: int) -> Look:
+    return Look(COLORS[place % len(COLORS)], DASHES[place % len(DASHES)], MARKERS[place % len(MARKERS)])
+
+
+def looks(algorithms: Mapping[str, str]) -> dict[str, Look]:
+    """Give each label the look of its algorithm; of several with one algorithm the first has it, the others free ones.
+
+    :param algorithms: name in rl-zoo3 by label; a recurrent or maskable one looks like the one it comes from
+    """
+    found: dict[str, Look | None] = {}
+    for label, algorithm in algorithms.items():
+        own = _look(_place(algorithm)) if _place(algorithm) < len(ALGORITHMS) else None
+        found[label] = None if own in found.values() else own
+    free = (look for look in map(_look, itertools.count()) if look not in found.values())
+    return {label: look or next(free) for label, look in found.items()}
+
+
+def in_order(algorithms: Mapping[str, str]) -> list[str]:
+    """Put labels into the order of their algorithms; unknown ones and those of one algorithm stay as they are.
+
+    :param algorithms: name in rl-zoo3 by label
+
+    >>> in_order({"mine": "ppo_penalty_lstm", "sac": "sac", "ppo": "ppo"})
+    ['ppo', 'mine', 'sac']
+    """
+    return sorted(algorithms, key=lambda label: _place(algorithms[label]))
+
+
+def _place(algorithm: str) -> int:
+    family = re.sub("_(lstm|mask)$", "", algorithm)
+    return ALGORITHMS.index(family) if family in ALGORITHMS else len(ALGORITHMS)
+
+
+def require_matplotlib() -> None:
+    """Refuse to go on without matplotlib.
+
+    :raises ImportError: if it is not installed
     """
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ImportError('figures need matplotlib: pip install ".[plots]" in a clone of the project') from error
-    return Figure(figsize=(width, height), layout="constrained")
+
+
+@contextlib.contextmanager
+def new_figure(width: float, height: float, legend: Sequence[str] = ()) -> Iterator[ShownFigure]:
+    """Give an empty figure, to be drawn in the style of all of them.
+
+    :param width: inches
+    :param height: inches, without the legend
+    :param legend: the labels that ``add_legend`` is to list below the axes
+    :raises ImportError: if matplotlib is not installed
+    """
+    require_matplotlib()
+    import matplotlib as mpl
+
+    from sb3_ppo_variants.figures.shown_figure import SETTINGS, ShownFigure
+
+    rows = -(-len(legend) // _legend_columns(legend, width))
+    with mpl.rc_context(SETTINGS):
+        yield ShownFigure(figsize=(width, height + 0.2 * rows), layout="constrained")
+
+
+def add_legend(figure: Figure, style: Mapping[str, Look], others: Iterable[Artist] = ()) -> None:
+    """Put the one legend of a figure below its axes.
+
+    :param figure: where
+    :param style: looks by label
+    :param others: whatever else has a label
+    """
+    from matplotlib.lines import Line2D
+
+    lines = [
+        Line2D([], [], color=look.color, marker=look.marker, linestyle=look.dashes, label=label)
+        for label, look in style.items()
+    ]
+    handles = [*lines, *others]
+    columns = _legend_columns([str(handle.get_label()) for handle in handles], figure.get_figwidth())
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+
+
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    return max(1, min(4, int(11 * width) // (max(map(len, labels), default=0) + 6)))
+
+
+def plain_log_axis(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with plain numbers such as 20, 50, 100, at least two of them.
+
+    :param axes: with everything drawn
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    middle, half = (low * high) ** 0.5, max((high / low) ** 0.5, 3.0)
+    axes.set_ylim(middle / half, middle * half)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if half < 15 else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.9f}".rstrip("0").rstrip(".")))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def steps_axis(axes: Axes, ticks: Iterable[float] = ()) -> None:
+    """Count environment steps on the horizontal axis, as in 20k and 1M.
+
+    :param axes: with everything drawn
+    :param ticks: all the steps there are; a single one gets the only tick
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
+    single = len(only := list(ticks)) == 1
+    axes.xaxis.set_major_locator(FixedLocator(only) if single else MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1e3:g}k"))
+
+
+def say(axes: Axes, text: str) -> None:
+    """Say in the middle of empty axes why they are empty.
+
+    :param axes: without anything drawn
+    :param text: the reason
+    """
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
+    axes.set_yticks([])
 
 
 def check_ending(path: str | os.PathLike[str]) -> Path:

@@ -15,7 +15,8 @@ from sb3_ppo_variants.update.losses import clipped_surrogate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from sb3_ppo_variants.figures.shown_figure import ShownFigure
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,7 +27,7 @@ def plot_clip_objective(
     clip_range_upper: float = 0.28,
     dual_clip: float = 3.0,
     beta: float = 1.0,
-) -> Figure:
+) -> ShownFigure:
     """Draw what a sample adds to the objective, against its probability ratio r.
 
     Left: the clipped surrogate (PPO paper, arXiv:1707.06347, eq. 7). Middle: with an asymmetric range (DAPO,
@@ -46,33 +47,27 @@ def plot_clip_objective(
     require(clip_range_upper > 0, "`clip_range_upper` must be > 0", clip_range_upper, "0.28 is DAPO's")
     require(dual_clip > 1, "`dual_clip` must be > 1", dual_clip, "3 is usual")
     require(beta > 0, "`beta` must be > 0", beta, "1 is the default")
-    figure = new_figure(13, 4.8)
-    left, middle, right = figure.subplots(1, 3)
-    low, high, upper = 1 - clip_range, 1 + clip_range, 1 + clip_range_upper
+    with new_figure(13, 4.8) as figure:
+        left, middle, right = figure.subplots(1, 3)
+        low, high, upper = 1 - clip_range, 1 + clip_range, 1 + clip_range_upper
 
-    _draw_objective(left, advantages, np.linspace(0.5 * low, 1.5 * high, 601), clip_range, clip_range)
-    _mark(left, [(low, "1 − ε"), (high, "1 + ε")])
-    left.set(title=f"Clipped: flat beyond [{low:g}, {high:g}] on the\nside on which the sample would gain")
-    left.set(ylabel="objective of the sample  [unit of A]")
+        _draw_objective(left, advantages, np.linspace(0.5 * low, 1.5 * high, 601), clip_range, clip_range)
+        _mark(left, [(low, "1 − ε"), (high, "1 + ε")])
+        left.set(title=f"Clipped: flat beyond [{low:g}, {high:g}] on the\nside on which the sample would gain")
+        left.set(ylabel="objective of the sample  [unit of A]")
 
-    _draw_objective(middle, advantages, np.linspace(0, 1.3 * dual_clip, 601), clip_range, clip_range_upper, dual_clip)
-    _mark(middle, [(low, "1 − ε"), (upper, "1 + ε'"), (dual_clip, "c")])
-    middle.set(
-        title=f"Asymmetric range [{low:g}, {upper:g}] and dual clip:\nalso flat for A < 0 beyond c = {dual_clip:g}"
-    )
+        _draw_objective(
+            middle, advantages, np.linspace(0, 1.3 * dual_clip, 601), clip_range, clip_range_upper, dual_clip
+        )
+        _mark(middle, [(low, "1 − ε"), (upper, "1 + ε'"), (dual_clip, "c")])
+        middle.set(
+            title=f"Asymmetric range [{low:g}, {upper:g}] and dual clip:\nalso flat for A < 0 beyond c = {dual_clip:g}"
+        )
 
-    ratio = np.linspace(0.05, 3, 600)
-    for advantage in advantages:
-        _draw_line(right, ratio, ratio * advantage - beta * (ratio - 1 - np.log(ratio)), advantage, advantages)
-        best = beta / (beta - advantage) if advantage < beta else np.inf
-        if best <= ratio[-1]:
-            height = best * advantage - beta * (best - 1 - np.log(best))
-            right.plot(best, height, "o", color="black", markersize=5, zorder=3)
-    _mark(right, [])
-    right.set(title=f"KL penalty, β = {beta:g}: nothing is flat;\ndots: the most that a sample asks for (A < β)")
-    for axes in (left, middle, right):
-        axes.set(xlabel="ratio r = new / old probability of the action  [–]")
-    figure.suptitle("How far a sample of advantage A pulls the policy: objective to be maximised", fontsize=13)
+        _draw_penalty(right, advantages, beta)
+        for axes in (left, middle, right):
+            axes.set(xlabel="ratio r = new / old probability of the action  [–]")
+        figure.suptitle("How far a sample of advantage A pulls the policy: objective to be maximised")
     return figure
 
 
@@ -83,6 +78,18 @@ def _draw_objective(
         ratios = th.as_tensor(ratio)
         values = clipped_surrogate(ratios, th.full_like(ratios, advantage), low, high, dual)
         _draw_line(axes, ratio, values.numpy(), advantage, advantages)
+
+
+def _draw_penalty(axes: Axes, advantages: Sequence[float], beta: float) -> None:
+    ratio = np.linspace(0.05, 3, 600)
+    for advantage in advantages:
+        _draw_line(axes, ratio, ratio * advantage - beta * (ratio - 1 - np.log(ratio)), advantage, advantages)
+        best = beta / (beta - advantage) if advantage < beta else np.inf
+        if best <= ratio[-1]:
+            height = best * advantage - beta * (best - 1 - np.log(best))
+            axes.plot(best, height, "o", color="black", markersize=5, zorder=3)
+    _mark(axes, [])
+    axes.set(title=f"KL penalty, β = {beta:g}: nothing is flat;\ndots: the most that a sample asks for (A < β)")
 
 
 def _draw_line(axes: Axes, x: FloatArray, y: FloatArray, advantage: float, advantages: Sequence[float]) -> None:
@@ -103,7 +110,7 @@ def _mark(axes: Axes, boundaries: Sequence[tuple[float, str]]) -> None:
         axes.axvline(x, color=GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
         height = 0.015 + 0.05 * max(0, i - 1)  # two to the right of 1 may be close
         axes.text(x, height, f" {name} ", transform=axes.get_xaxis_transform(), ha="right" if x < 1 else "left")
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=False)
 
 
 __all__ = ["plot_clip_objective"]

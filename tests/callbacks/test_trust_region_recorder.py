@@ -26,9 +26,9 @@ from test_nonfinite import faulty
 
 import sb3_ppo_variants
 from sb3_ppo_variants import MaskablePPOPenalty, PPOClip, PPOPenalty
-from sb3_ppo_variants.callbacks import TrustRegionRecorder
+from sb3_ppo_variants.callbacks import StopTrainingOnKL, TrustRegionRecorder
 from sb3_ppo_variants.plots import plot_update
-from sb3_ppo_variants.trust_region_log import COLUMNS, HEADER, read_trust_region
+from sb3_ppo_variants.trust_region_log import COLUMNS, HEADER, KL_MEASURES, read_trust_region
 from sb3_ppo_variants.update.rules import UpdateRules
 from sb3_ppo_variants.update.update_metrics import METRICS
 
@@ -385,3 +385,19 @@ def test_an_off_policy_algorithm_is_refused(tmp_path: Path) -> None:
     model = DQN("MlpPolicy", make_vec_env(n_envs=1), device="cpu", buffer_size=10)
     with pytest.raises(ValueError, match="TrustRegionRecorder needs an on-policy algorithm"):
         model.learn(10, callback=TrustRegionRecorder(tmp_path / "run.csv"))
+
+
+def test_the_measures_of_the_kl_have_one_order_everywhere() -> None:
+    names = list(KL_MEASURES)
+    assert names == ["kl_divergence", "kl_divergence_loss", "approx_kl"]  # the exact one first, the sampled one last
+    assert [f"train/{name}" for name in names] == list(StopTrainingOnKL.keys)
+    assert [name for name in COLUMNS if name in names] == names
+
+
+def test_the_file_is_csv_as_the_standard_library_writes_and_reads_it(tmp_path: Path) -> None:
+    build(PPOPenalty).learn(ROLLOUT, callback=TrustRegionRecorder(tmp_path / "run.csv", minibatches=True))
+    with (tmp_path / "run.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {tuple(row) for row in rows} == {COLUMNS}
+    whole = [row for row in rows if not row["epoch"]]
+    assert [float(row["kl_divergence"]) for row in whole] == columns(tmp_path / "run.csv")["kl_divergence"]

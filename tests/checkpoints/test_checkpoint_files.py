@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_ppo_variants.checkpoints import checkpoint_files
 from sb3_ppo_variants.checkpoints.checkpoint_files import (
     list_checkpoints,
     newest_checkpoint,
@@ -15,6 +14,7 @@ from sb3_ppo_variants.checkpoints.checkpoint_files import (
     tidy,
     write_checkpoint,
 )
+from sb3_ppo_variants.saving.atomic_file import UNFINISHED
 
 CONTENT = bytes(range(200)) * 3
 
@@ -99,7 +99,7 @@ def test_tidy_removes_unfinished_files_and_sets_damaged_ones_aside(tmp_path: Pat
     good = write_checkpoint(tmp_path, 1, b"good")
     bad = write_checkpoint(tmp_path, 2, CONTENT)
     bad.path.write_bytes(b"torn")
-    (tmp_path / f"{checkpoint_files._UNFINISHED}123").write_bytes(b"half")
+    (tmp_path / f"{UNFINISHED}123").write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("not ours")
     tidy(tmp_path)
     assert names(tmp_path) == [good.path.name, bad.path.with_suffix(".damaged").name, "notes.txt"]

@@ -53,6 +53,7 @@ def make_result(plan: Plan, cell: Cell, curve: Sequence[float], **changes: Any) 
         "deterministic": trained,
         "arguments": {"target_kl": "0.01"} if trained else {},
         "environment": {"torch": "2.13.0", "python": "3.11.7"},
+        "finished": "2026-01-02T03:04:05+00:00",
         **changes,
     }
 

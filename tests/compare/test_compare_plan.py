@@ -1,6 +1,7 @@
 """What is planned, what a folder may be continued with, and what of it is kept."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from compare_results import make_plan, make_results
 
+from sb3_ppo_variants import compare
 from sb3_ppo_variants.compare.arms import Arm, parse_arms
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell, CellTask, Outcome
 from sb3_ppo_variants.compare.plan import Budget, Plan
@@ -90,7 +92,7 @@ def test_folder_keeps_results_and_finds_what_is_missing(filled: ResultsFolder) -
     assert (len(inventory.results), inventory.missing, inventory.damaged) == (5, [], {})
     filled.cell_file(Cell("trpo", "CartPole-v1", 0)).unlink()
     assert filled.take_inventory(PLAN).missing == [Cell("trpo", "CartPole-v1", 0)]
-    assert not list(filled.path.rglob("*.unfinished"))
+    assert not list(filled.path.rglob(".unfinished_*"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty", "other settings", "binary"])
@@ -204,3 +206,10 @@ def test_folders_that_do_not_fit_are_not_merged(filled: ResultsFolder, tmp_path:
     folder.begin(longer)
     with pytest.raises(ValueError, match="do not fit together. What differs:\n  CartPole-v1, n_timesteps: 200 there"):
         merge([filled, folder])
+
+
+def test_the_package_lists_its_modules() -> None:
+    folder = Path(compare.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    rooms = {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+    assert set(re.findall(r"^    ([\w/]+)  ", compare.__doc__ or "", flags=re.MULTILINE)) == modules | rooms

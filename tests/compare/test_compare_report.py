@@ -1,5 +1,6 @@
 """What the report says of hand-made results: sentences, tables, files."""
 
+import base64
 import html.parser
 import re
 import shutil
@@ -21,22 +22,25 @@ from sb3_ppo_variants.compare.command_line import build_parser
 from sb3_ppo_variants.compare.plan import Plan
 from sb3_ppo_variants.compare.presets import PRESETS
 from sb3_ppo_variants.compare.report import statistics
-from sb3_ppo_variants.compare.report.blocks import Table
+from sb3_ppo_variants.compare.report.blocks import Report, Table
 from sb3_ppo_variants.compare.report.claims import improvement_claim, kl_claim, ratio_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.report import make_report, write_report
+from sb3_ppo_variants.compare.report.scores import Reference
 from sb3_ppo_variants.compare.report.settings_sections import warnings
 from sb3_ppo_variants.compare.report.statistics import Estimate
 from sb3_ppo_variants.compare.settings import ResolvedSettings
+from sb3_ppo_variants.figures.figure_style import ALGORITHMS, looks
 
 SECTIONS = [
-    "What was compared",
+    "Learning curves",
     "All environments together",
     "Environment by environment",
     "Sample efficiency",
     "Time and memory",
     "Trust region",
     "Value function",
+    "What was compared",
     "Settings and versions",
 ]
 
@@ -51,6 +55,12 @@ def few_bootstrap_samples() -> Iterator[None]:
 
 def comparison(plan: Plan, results: dict[Cell, Any] | None = None, **final: Any) -> Comparison:
     return Comparison(plan, make_results(plan, final) if results is None else results, {}, {})
+
+
+def tables(report: Report, title: str) -> list[Table]:
+    """Return the tables of a section; of the summary if the title is empty."""
+    sections = [one for one in report.sections if one.title == (title or report.sections[0].title)]
+    return [block for one in sections for block in one.blocks if isinstance(block, Table)]
 
 
 class Elements(html.parser.HTMLParser):
@@ -82,60 +92,127 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("interval", "n_runs", "words"),
+    ("interval", "words"),
     [
-        (Estimate(0.8, 0.51, 0.9), 5, "higher final score than ppo more often than not"),
-        (Estimate(0.2, 0.1, 0.49), 5, "lower final score than ppo more often than not"),
-        (Estimate(0.8, 0.5, 0.9), 5, "No difference in final score between arm and ppo is shown"),
-        (Estimate(0.2, 0.1, 0.5), 5, "No difference"),
-        (Estimate(1.0, 1.0, 1.0), 4, "4 runs are too few for a conclusion"),
+        (Estimate(0.8, 0.51, 0.9), "a higher final score more often than not, P(better) 0.80 [0.51, 0.90]"),
+        (Estimate(0.2, 0.1, 0.49), "a lower final score more often than not, P(better) 0.20 [0.10, 0.49]"),
+        (Estimate(0.8, 0.5, 0.9), "no difference in final score is shown, P(better) 0.80 [0.50, 0.90]"),
+        (Estimate(0.2, 0.1, 0.5), "no difference in final score is shown, P(better) 0.20 [0.10, 0.50]"),
     ],
 )
-def test_improvement_is_claimed_only_if_the_interval_supports_it(interval: Estimate, n_runs: int, words: str) -> None:
-    claim = improvement_claim("arm", "ppo", "final score", interval, n_runs)
-    assert words in claim
-    assert ("more often than not" in claim) == (interval.excludes(0.5) and n_runs >= 5)
+def test_improvement_is_claimed_only_if_the_interval_supports_it(interval: Estimate, words: str) -> None:
+    assert improvement_claim("final score", interval) == words
 
 
 @pytest.mark.parametrize(
-    ("interval", "n_runs", "words"),
+    ("interval", "words"),
     [
-        (Estimate(0.5, 0.4, 0.6), 9, "arm needs less processor time: 0.50 times that of ppo [0.40, 0.60]"),
-        (Estimate(2.0, 1.1, 3.0), 9, "arm needs more processor time"),
-        (Estimate(2.0, 1.0, 3.0), 9, "no difference in processor time is shown"),
-        (Estimate(2.0, 2.0, 2.0), 4, "4 runs are too few for a conclusion"),
+        (Estimate(0.5, 0.4, 0.6), "less processor time, 0.50 [0.40, 0.60] times"),
+        (Estimate(2.0, 1.1, 3.0), "more processor time, 2.00 [1.10, 3.00] times"),
+        (Estimate(2.0, 1.0, 3.0), "no difference in processor time worth naming"),
+        (Estimate(1.01, 1.005, 1.02), "no difference in processor time worth naming"),  # sure, but who cares
     ],
 )
-def test_costs_are_claimed_only_if_the_interval_supports_it(interval: Estimate, n_runs: int, words: str) -> None:
-    assert words in ratio_claim("arm", "ppo", "processor time", interval, n_runs)
+def test_costs_are_claimed_only_if_they_are_sure_and_matter(interval: Estimate, words: str) -> None:
+    assert ratio_claim("processor time", interval) == words
 
 
 @pytest.mark.parametrize(
-    ("ratio", "words"),
+    ("within", "words"),
     [
-        (Estimate(1.0, 0.7, 1.4), "the typical update is within the band"),
-        (Estimate(2.0, 1.6, 2.4), "the typical update is above the band"),
-        (Estimate(0.3, 0.2, 0.6), "the typical update is below the band"),
-        (Estimate(1.2, 0.9, 1.6), "whether the typical update is within the band is not shown"),
+        (Estimate(0.8, 0.7, 0.9), "most updates are within the band"),
+        (Estimate(0.22, 0.2, 0.24), "most updates are outside the band"),  # although the median one is within it
+        (Estimate(0.5, 0.4, 0.6), "it is not shown whether most updates are within the band"),
     ],
 )
-def test_kl_is_said_to_be_in_the_band_only_if_the_interval_is(ratio: Estimate, words: str) -> None:
-    assert words in kl_claim("arm", "A-v0", ratio, Estimate(0.5, 0.4, 0.6), 1.5, n_runs=5)
-    assert "too few" in kl_claim("arm", "A-v0", ratio, Estimate(0.5, 0.4, 0.6), 1.5, n_runs=4)
+def test_kl_is_said_to_be_in_the_band_only_if_most_updates_are(within: Estimate, words: str) -> None:
+    claim = kl_claim("arm", "A-v0", within, Estimate(0.15, 0.1, 0.2), Estimate(1.08, 1.0, 1.1), 1.5)
+    assert claim.startswith(f"arm on A-v0: {words}, target / 1.5 to 1.5 × target: {within.value:.0%} [")
+    assert claim.endswith(f"15% above, {0.85 - within.value:.0%} below; the median one is at 1.08 of it.")
 
 
 def test_report_has_all_parts_and_says_what_is_shown(written: Path) -> None:
     text = (written / "report.md").read_text()
     assert re.findall(r"^## (.*)", text, flags=re.MULTILINE) == SECTIONS
-    assert "ppo_penalty reaches a higher final score than ppo more often than not: probability of improvement 1" in text
+    assert "ppo_penalty against ppo: a higher final score more often than not, P(better) 1.00; " in text
     assert "too few" not in text
     # final: means 12 and 22; the random policy's 0 and the best mean 22 become 0 and 1
     assert "| ppo | 0.55 [" in text
     assert "| ppo_penalty | 5 | 1.00 | 22.0 [" in text
     assert re.search(r"\| 10\.0 \[[89]\.\d, 1[12]\.\d\] \\\* \|", text)  # the difference, marked
     # the median of 0.01 and 0.04 is 2.5 times the target, one of two updates is in the band
-    assert "the typical update is above the band: median 2.50 [2.50, 2.50] of the target, 50% [50%, 50%]" in text
+    assert "it is not shown whether most updates are within the band, target / 1.5 to 1.5 × target: 50%" in text
+    assert "50% above, 0% below; the median one is at 2.50 of it." in text
     assert "sb3-ppo-variants compare ..." in text
+
+
+def test_report_begins_with_one_table_that_answers(written: Path) -> None:
+    text = (written / "report.md").read_text().partition("## Learning curves")[0]
+    header, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert header == [
+        *(
+            "final score, A-v0",
+            "final score, B\\<v0",
+            "P(better than ppo)",
+            "time to 90% of ppo's score",
+            "processor time",
+        )
+    ]
+    # 90 % of the way from 0 to ppo's mean of 12 is 10.8: ppo's runs end, after 10 s, at 10, 11 ... 14, one too low;
+    # the others' are half-way, after 5 s, at 10, 10.5, 11, 11.5, 12
+    assert rows[0][3:] == ["–", "20.0 s [8 of 10 runs]", "16.0 s"]
+    assert rows[1][3:] == ["1.00", "10.0 s [10 of 10 runs]", "16.0 s [1.00 × ppo]"]
+    assert rows[1][1].startswith("22.0 [")
+    assert "Run on 2026-01-02 with torch 2.13.0. 2 policy updates a run. Every episode of" in text
+    assert "| B\\<v0 | 100 | 50 | 2 |" in (written / "report.md").read_text()
+
+
+def test_more_than_two_environments_are_put_together() -> None:
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "B-v0", "C-v0"], n_seeds=5)
+    report = make_report(comparison(plan, ppo=[1, 2, 3, 4, 5], trpo=[2, 3, 4, 5, 6]))
+    assert "final score, normalised (IQM)" in tables(report, "")[0].header
+    assert {"IQM", "median", "mean", "optimality gap"} <= set(tables(report, "All environments together")[0].header)
+
+
+def test_one_or_two_environments_have_no_mean_and_median_beside_the_iqm() -> None:
+    for envs in (["A-v0"], ["A-v0", "B-v0"]):
+        plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, envs, n_seeds=5)
+        report = make_report(comparison(plan, ppo=[1, 2, 3, 4, 5], trpo=[2, 3, 4, 5, 6]))
+        found = [table.header for table in tables(report, "All environments together")]
+        assert found == [] if len(envs) == 1 else {"median", "mean"}.isdisjoint(found[0])
+        assert len(report.pictures()) == (3 if len(envs) == 1 else 10)
+
+
+def test_given_reference_scores_take_the_place_of_the_measured_ones() -> None:
+    plan = make_plan({"ppo": "ppo"}, ["A-v0", "B-v0"], n_seeds=1)
+    report = make_report(Comparison(plan, make_results(plan, {"ppo": [10]}), {}, {"A-v0": Reference(0, 500)}))
+    assert "A-v0: 0 to 500; B-v0: 0 to 10.0" in str(report)
+
+
+def test_what_the_words_mean_is_said_once(written: Path) -> None:
+    text = (written / "report.md").read_text()
+    for word in ("interquartile mean, is", "optimality gap is", "the probability of improvement, is"):
+        assert text.count(word) == 1
+
+
+def test_constants_have_no_interval(written: Path) -> None:
+    text = (written / "report.md").read_text()
+    assert not [found[0] for found in re.finditer(r"(\S+) \[(\S+), (\S+)\]", text) if found[1] == found[2] == found[3]]
+
+
+def test_arms_have_the_order_and_the_looks_of_all_figures() -> None:
+    arms = {"mine": "ppo_adaptive_clip", "tight": "ppo_penalty", "trpo": "trpo", "ppo": "ppo"}
+    found = comparison(make_plan(arms, ["A-v0"], n_seeds=1, baseline="ppo"), **{arm: [1] for arm in arms})
+    assert found.arms == ["ppo", "trpo", "tight", "mine"]
+    assert found.style == dict(zip(found.arms, looks({name: name for name in ALGORITHMS}).values()))
+
+
+def test_tables_of_a_pure_penalty_have_no_clip_fraction() -> None:
+    plan = make_plan({"ppo_penalty": "ppo_penalty"}, ["A-v0"], n_seeds=1)
+    results = make_results(plan, {"ppo_penalty": [1]})
+    results[Cell("ppo_penalty", "A-v0", 0)]["trace"] |= {"clip_fraction": [0.0, 0.0], "beta": [1.0, 2.0]}
+    header = tables(make_report(comparison(plan, results)), "Trust region")[0].header
+    assert "beta at the end" in header and "clip fraction" not in header
 
 
 def test_figures_are_there_as_png_and_svg(written: Path) -> None:
@@ -154,13 +231,13 @@ def test_html_is_well_formed_and_needs_nothing_from_elsewhere(written: Path) -> 
     page = Elements(text)
     assert page.open == []
     sources = [attributes.get("src") or attributes.get("href") or "" for _, attributes in page.found]
-    assert all(source.startswith(("data:", "#")) for source in sources if source)
+    assert all(source.startswith(("data:", "#")) for source in sources if source not in ("", "scores.csv"))
     assert not re.search(r"https?://|url\(|@import|<script", text)
     images = [attributes for tag, attributes in page.found if tag == "img"]
     assert len(images) == 10 and all(image["alt"] for image in images)
     assert "B&lt;v0" in text and "<v0" not in text
     anchors = {attributes["id"] for tag, attributes in page.found if tag == "section"}
-    assert {f"#{anchor}" for anchor in anchors} == {a["href"] for tag, a in page.found if tag == "a"}
+    assert {f"#{anchor}" for anchor in anchors} == {a["href"] for tag, a in page.found if tag == "a"} - {"scores.csv"}
 
 
 @pytest.mark.slow
@@ -204,8 +281,7 @@ def test_report_is_the_same_each_time(written: Path, tmp_path: Path) -> None:
 def test_few_seeds_are_said_to_be_few() -> None:
     plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0"], n_seeds=4)
     report = make_report(comparison(plan, ppo=[1, 2, 3, 4], trpo=[11, 12, 13, 14]))
-    summary = str(report.sections[0])
-    assert "Few seeds: 4 runs" in summary and "4 runs are too few for a conclusion" in summary
+    assert str(report).count("Too few seeds: 4 runs of each") == str(report).lower().count("too few") == 1
     assert "more often than not" not in str(report) and "] *" not in str(report)
 
 
@@ -278,8 +354,8 @@ def test_paper_preset_puts_the_papers_column_beside_ours() -> None:
     section = next(section for section in report.sections if section.title == "Beside the paper's table")
     (table,) = section.blocks
     assert isinstance(table, Table)
-    assert table.rows[0] == ["no-clipping", "-0.39", "0.0909 [0.0909, 0.0909]"]  # 1 of 11: the best arm's 11 is 1
-    assert table.rows[-1] == ["fixed-kl-10", "0.69", "1.00 [1.00, 1.00]"]
+    assert table.rows[0] == ["no-clipping", "-0.39", "0.0909"]  # 1 of 11: the best arm's 11 is 1
+    assert table.rows[-1] == ["fixed-kl-10", "0.69", "1.00"]
 
 
 def test_every_option_and_preset_is_documented() -> None:
@@ -293,3 +369,15 @@ def test_every_option_and_preset_is_documented() -> None:
 def test_seeds_of_merged_folders_are_listed_as_ranges() -> None:
     plan = make_plan({"ppo": "ppo"}, ["A-v0"], n_seeds=1, seeds=[0, 1, 2, 5, 10, 11])
     assert "seeds 0 to 2, 5, 10 to 11." in str(make_report(comparison(plan, ppo=list(range(12)))))
+
+
+def test_page_stacks_intervals_folds_settings_and_knows_the_dark(written: Path) -> None:
+    text = (written / "report.html").read_text()
+    assert re.search(r'<td>22\.0 <span class="interval">\[[^<]*\]</span></td>', text)
+    assert re.search(r'<div class="scroll wide"[^>]*aria-label="A-v0, 100 steps', text)
+    assert text.count("<details>") == len(re.findall(r"<summary", text)) >= 5
+    for rule in ("prefers-color-scheme: dark", "position: sticky; top", "max-width: 600px", "no-repeat local"):
+        assert rule in text
+    shown = [attributes for tag, attributes in Elements(text).found if tag == "img"]
+    figure = base64.b64decode((shown[0]["src"] or "").partition("base64,")[2]).decode()
+    assert "fill: #ffffff" not in figure.partition("axes_1")[0]  # on the page's own ground

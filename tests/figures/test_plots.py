@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.callbacks import TrustRegionFigure, TrustRegionRecorder
 from sb3_ppo_variants.cli import main
-from sb3_ppo_variants.figures.figure_style import check_ending
+from sb3_ppo_variants.figures.figure_style import ALGORITHMS, check_ending, looks
 from sb3_ppo_variants.plots import plot_clip_objective, plot_trust_region, plot_update
 from sb3_ppo_variants.trust_region_log import Row, Table, read_trust_region, table_of
 
@@ -46,8 +46,8 @@ def table(kl: list[float], steps: list[int] | None = None, **columns: float) -> 
 
 
 def line(axes: Axes, label: str) -> tuple[list[float], list[float]]:
-    """Return the points of the line with a label; the last unlabelled one if the label is empty."""
-    lines = [one for one in axes.lines if one.get_label() == label or (not label and str(one.get_label())[0] == "_")]
+    """Return the points of the line with a label."""
+    lines = [one for one in axes.lines if one.get_label() == label]
     return list(map(float, lines[-1].get_xdata())), list(map(float, lines[-1].get_ydata()))  # type: ignore[arg-type]
 
 
@@ -56,6 +56,7 @@ def texts(figure: Figure) -> str:
     for axes in figure.axes:
         parts += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel(), *(text.get_text() for text in axes.texts)]
         parts += axes.get_legend_handles_labels()[1]
+    parts += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     return "\n".join(parts)
 
 
@@ -121,16 +122,17 @@ def test_clip_objective_refuses_what_is_no_objective(arguments: dict[str, Any], 
 
 def test_one_run_is_drawn_as_it_is(tmp_path: Path) -> None:
     figure = plot_trust_region([table([0.01, 0.03, 0.02], beta=2.0)])
-    kl, beta, clip, learned = figure.axes
-    assert line(kl, "") == ([100, 200, 300], [0.01, 0.03, 0.02])
-    assert line(kl, "target") == ([100, 200, 300], [0.02] * 3)
+    kl, beta, clip_range, clip, learned = figure.axes
+    assert line(kl, "ppo_penalty") == ([100, 200, 300], [0.01, 0.03, 0.02])
+    assert line(kl, "target KL") == ([100, 200, 300], [0.02] * 3)
     (band,) = kl.collections
     heights = band.get_paths()[0].vertices[:, 1]  # type: ignore[index]
     assert (heights.min(), heights.max()) == pytest.approx((0.02 / 1.5, 0.03))
-    assert line(beta, "") == ([100, 200, 300], [2.0] * 3)
-    assert line(clip, "") == ([100, 200, 300], [0.3] * 3)
-    assert line(learned, "") == ([100, 200, 300], [0.1, 0.3, 0.2])
-    for text in ("one run", "exact KL(old || new)", "nats per state", "β", "clip fraction", "environment steps"):
+    assert line(beta, "ppo_penalty") == ([100, 200, 300], [2.0] * 3)
+    assert line(clip_range, "ppo_penalty") == ([100, 200, 300], [0.2] * 3)
+    assert line(clip, "ppo_penalty") == ([100, 200, 300], [0.3] * 3)
+    assert line(learned, "ppo_penalty") == ([100, 200, 300], [0.1, 0.3, 0.2])
+    for text in ("exact KL(old || new)", "nats per state", "β", "clip fraction", "environment steps"):
         assert text in texts(figure)
     assert "range of" not in texts(figure)
     save(figure, tmp_path)
@@ -141,10 +143,10 @@ def test_ten_runs_are_drawn_as_mean_and_range(tmp_path: Path) -> None:
     runs[0] = table([0.01, 0.02, 0.04], [100, 200, 300])  # one of them went on
     figure = plot_trust_region(runs)
     kl = figure.axes[0]
-    steps, mean = line(kl, "mean")
+    steps, mean = line(kl, "ppo")
     assert steps == [100, 200, 300]
     assert mean == pytest.approx([0.055, 0.02, 0.04])
-    band = next(one for one in kl.collections if one.get_label() == "range")
+    band = kl.collections[-1]
     corners = {(round(float(x), 6), round(float(y), 6)) for x, y in band.get_paths()[0].vertices}  # type: ignore[union-attr]
     assert {(100, 0.01), (100, 0.1), (200, 0.02), (300, 0.04)} <= corners
     assert "mean and range of 10 runs" in texts(figure)
@@ -153,7 +155,7 @@ def test_ten_runs_are_drawn_as_mean_and_range(tmp_path: Path) -> None:
 
 def test_runs_with_other_time_steps_are_interpolated() -> None:
     figure = plot_trust_region([table([0.01, 0.03], [100, 300]), table([0.05, 0.05], [200, 400])])
-    steps, mean = line(figure.axes[0], "mean")
+    steps, mean = line(figure.axes[0], "ppo")
     assert steps == [100, 200, 300, 400]
     assert mean == pytest.approx([0.01, (0.02 + 0.05) / 2, (0.03 + 0.05) / 2, 0.05])
 
@@ -161,14 +163,17 @@ def test_runs_with_other_time_steps_are_interpolated() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda env: PPO("MlpPolicy", env, n_steps=25, batch_size=50), ["sampled estimate of the KL", "ε, the clip"]),
+        (
+            lambda env: PPO("MlpPolicy", env, n_steps=25, batch_size=50),
+            ["estimate of the KL from samples", "ε, the clip"],
+        ),
         (
             lambda env: TRPO("MlpPolicy", env, n_steps=25, batch_size=50),
-            ["KL as TRPO measures it", "neither β nor a clip range was logged", "there is no clip"],
+            ["TRPO's KL(new || old)"],
         ),
-        (lambda env: A2C("MlpPolicy", env, n_steps=25), ["no KL divergence was logged", "there is no clip"]),
-        (lambda env: build(PPOPenalty, env=env), ["β, of the penalty", "there is no clip"]),
-        (lambda env: build(PPOAdaptiveClip, env=env), ["target /1.5 to ×1.5", "usually healthy"]),
+        (lambda env: A2C("MlpPolicy", env, n_steps=25), ["no KL divergence was logged"]),
+        (lambda env: build(PPOPenalty, env=env), ["β, of the penalty"]),
+        (lambda env: build(PPOAdaptiveClip, env=env), ["target KL /1.5 to ×1.5", "usually healthy"]),
     ],
 )
 def test_one_update_is_drawn_and_what_was_not_logged_is_said(
@@ -193,6 +198,69 @@ def test_a_run_without_episodes_or_updates_is_told_apart(tmp_path: Path) -> None
         plot_trust_region([])
 
 
+@pytest.mark.parametrize(
+    ("columns", "panels"),
+    [
+        ({"beta": 2.0, "clip_range": np.nan, "clip_fraction": 0.0}, ["KL", "β", "return"]),  # a pure penalty
+        ({"clip_scale": 2.0}, ["KL", "ε", "clip fraction", "return"]),
+        ({"clip_range": np.nan, "clip_fraction": np.nan}, ["KL", "return"]),
+    ],
+)
+def test_there_is_a_panel_only_for_what_a_run_has(columns: dict[str, float], panels: list[str]) -> None:
+    figure = plot_trust_region([table([0.01, 0.02], **columns)])
+    assert [axes.get_ylabel().split("  ")[0] for axes in figure.axes] == panels
+
+
+def test_runs_of_different_algorithms_are_in_one_figure_with_one_legend(tmp_path: Path) -> None:
+    penalty = [table([0.01, 0.02], beta=2.0, clip_range=np.nan), table([0.03, 0.04], beta=4.0, clip_range=np.nan)]
+    stock = table([np.nan, np.nan], approx_kl=0.005, target_kl=np.nan)
+    figure = plot_trust_region([*penalty, stock])
+    kl = figure.axes[0]
+    assert line(kl, "ppo")[1] == [0.005, 0.005]
+    assert line(kl, "ppo_penalty")[1] == pytest.approx([0.02, 0.03])
+    assert "exact KL(old || new): ppo_penalty\nestimate of the KL from samples: ppo" in figure.axes[0].get_title()
+    assert [axes for axes in figure.axes if axes.get_legend() is not None] == []
+    (legend,) = figure.legends
+    listed = [text.get_text() for text in legend.get_texts()]
+    assert listed[:2] == ["ppo", "ppo_penalty: mean and range of 2 runs"]  # in the order of all figures
+    colours = {str(one.get_label()): one.get_color() for one in kl.lines}
+    assert (colours["ppo"], colours["ppo_penalty"]) == ("#000000", "#D55E00")
+    save(figure, tmp_path)
+
+
+def test_labelled_runs_of_one_algorithm_are_told_apart() -> None:
+    figure = plot_trust_region({"tight": [table([0.01])], "ppo": [table([0.02])], "loose": [table([0.03])]})
+    assert [one.get_label() for one in figure.axes[-1].lines] == ["ppo", "tight", "loose"]
+    assert len({one.get_color() for one in figure.axes[-1].lines}) == 3
+
+
+def test_log_axes_have_plain_numbers() -> None:
+    figure = plot_trust_region([table([20.0, 150.0], target_kl=np.nan)])
+    figure.canvas.draw()
+    low, high = figure.axes[0].get_ylim()
+    ticks = zip(figure.axes[0].get_yticks(), figure.axes[0].get_yticklabels())
+    assert [label.get_text() for tick, label in ticks if low <= tick <= high] == ["20", "50", "100"]
+
+
+def test_a_notebook_shows_a_figure_that_is_the_value_of_a_cell() -> None:
+    figures = [plot_trust_region([table([0.1])]), plot_clip_objective()]
+    for figure in figures:
+        assert figure._repr_png_().startswith(b"\x89PNG")
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+# ------------------------------------------------------------------------------------------------ how they look
+
+
+def test_every_algorithm_has_one_look_of_its_own() -> None:
+    every = looks({name: name for name in ALGORITHMS})
+    assert len({look.color for look in every.values()}) == len({look.marker for look in every.values()}) == len(every)
+    assert looks({"again": "ppo_penalty_lstm"}) == {"again": every["ppo_penalty"]}
+    assert looks({"sac": "sac", "trpo": "trpo"})["trpo"] == every["trpo"]
+    several = looks({str(i): "ppo_penalty" for i in range(11)})
+    assert len(set(several.values())) == 11 and several["0"] == every["ppo_penalty"]
+
+
 # ------------------------------------------------------------------------------------------------------ one update
 
 
@@ -204,17 +272,17 @@ def test_an_update_is_drawn_by_minibatch_and_epoch(cls: type[Any], kind: str, tm
     model = build(cls, max_kl=None).learn(ROLLOUT)
     trace = model.last_update
     figure = plot_update(trace)
-    kl, clip = figure.axes
+    kl = figure.axes[0]
     field = "kl_divergence" if kind == "exact" else "approx_kl"
     assert line(kl, "minibatch") == (list(range(1, 13)), trace.column(field).tolist())
     assert line(kl, "epoch mean") == ([2.5, 6.5, 10.5], pytest.approx(trace.per_epoch(field).tolist()))
     assert f"KL of each minibatch ({kind})" in texts(figure)
     assert "Inside one update of 3 epochs" in texts(figure)
-    assert ("target 0.01" in texts(figure)) == (cls is not PPOClip)
+    assert ("target KL 0.01" in texts(figure)) == (cls is not PPOClip)
     if cls is PPOPenalty:
-        assert "there is no clip" in texts(figure)
+        assert len(figure.axes) == 1  # there is no clip
     else:
-        assert line(clip, "minibatch")[1] == trace.column("clip_fraction").tolist()
+        assert line(figure.axes[1], "minibatch")[1] == trace.column("clip_fraction").tolist()
     save(figure, tmp_path)
 
 
@@ -303,6 +371,9 @@ def test_the_command_draws_every_figure(monkeypatch: pytest.MonkeyPatch, tmp_pat
         build(PPOPenalty, seed=seed).learn(2 * ROLLOUT, callback=TrustRegionRecorder(path, minibatches=True))
     run_command(monkeypatch, "clip-objective", "--out", tmp_path / "a.svg", "--beta", 3)
     run_command(monkeypatch, "trust-region", *runs, "--out", tmp_path / "new" / "b.pdf", "--title", "Two seeds")
+    run_command(
+        monkeypatch, "trust-region", "--runs", "tight", runs[0], "--runs", "loose", runs[1], "--out", tmp_path / "d.png"
+    )
     run_command(monkeypatch, "update", runs[0], "--out", tmp_path / "c.png", "--update", 1)
     assert "<svg" in (tmp_path / "a.svg").read_text()
     assert (tmp_path / "new" / "b.pdf").read_bytes().startswith(b"%PDF")
@@ -316,8 +387,10 @@ def test_the_command_draws_every_figure(monkeypatch: pytest.MonkeyPatch, tmp_pat
     [
         (["trust-region", "none.csv", "--out", "x.png"], "No such file"),
         (["trust-region", "other.csv", "--out", "x.png"], "must have the columns of TrustRegionRecorder"),
-        (["trust-region", "empty.csv", "--out", "x.png"], "empty.csv must hold an update, got 0"),
-        (["update", "empty.csv", "--out", "x.png"], "empty.csv must hold an update, got 0"),
+        (["trust-region", "empty.csv", "--out", "x.png"], "`empty.csv` must hold an update"),
+        (["trust-region", "--out", "x.png"], "takes either FILE ... or, once for each label, --runs LABEL FILE"),
+        (["trust-region", "a.csv", "--runs", "b", "b.csv", "--out", "x.png"], "takes either FILE"),
+        (["update", "empty.csv", "--out", "x.png"], "must hold an update"),
         (["clip-objective", "--out", "x.gif"], "must end in .png, .svg, .pdf"),
         (["clip-objective", "--out", "x.png", "--dual-clip", "0.5"], "`dual_clip` must be > 1"),
     ],

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from sb3_ppo_variants.compare.report.picture import Picture
 from sb3_ppo_variants.compare.report.statistics import Estimate
-from sb3_ppo_variants.compare.report.style import Picture
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,13 @@ class Table:
     :param header: of its columns
     :param rows: cells as text; the first column names the row
     :param caption: what it shows
+    :param folded: whether HTML shows the caption only until it is asked for more
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,25 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Byline:
+    """When and with what it was run.
+
+    :param text: that
+    :param scores: file of the raw scores, beside the report
+    """
+
+    text: str
+    scores: str
+
+
+@dataclass(frozen=True)
 class Code:
     """Text as it is."""
 
     text: str
 
 
-Block = Text | Points | Warnings | Table | Figures | Code
+Block = Text | Byline | Points | Warnings | Table | Figures | Code
 
 
 @dataclass(frozen=True)
@@ -108,18 +122,21 @@ def number(value: float) -> str:
 
 
 def estimate(value: Estimate | None, percent: bool = False) -> str:
-    """Write a number with its interval, all with as many decimals as the largest of them needs.
+    """Write a number with its interval, all with as many decimals as the largest of them needs; a constant by itself.
 
     :param value: None gives a dash
     :param percent: whether it is a share in [0, 1]
 
     >>> estimate(Estimate(0.0262, 0.00235, 0.557))
     '0.03 [0.00, 0.56]'
+    >>> estimate(Estimate(500.0, 500.0, 500.0))
+    '500'
     """
     if value is None:
         return "–"
     write = "{:.0%}".format if percent else _writer(max(map(abs, value)))
-    return f"{write(value.value)} [{write(value.low)}, {write(value.high)}]"
+    middle, low, high = map(write, value)
+    return middle if low == middle == high else f"{middle} [{low}, {high}]"
 
 
 def _writer(size: float) -> Callable[[float], str]:
@@ -133,4 +150,17 @@ def _writer(size: float) -> Callable[[float], str]:
     return "{:.3g}".format
 
 
-__all__ = ["Block", "Code", "Figures", "Points", "Report", "Section", "Table", "Text", "Warnings", "estimate", "number"]
+__all__ = [
+    "Block",
+    "Byline",
+    "Code",
+    "Figures",
+    "Points",
+    "Report",
+    "Section",
+    "Table",
+    "Text",
+    "Warnings",
+    "estimate",
+    "number",
+]

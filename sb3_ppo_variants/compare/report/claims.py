@@ -5,63 +5,57 @@ from collections.abc import Sequence
 from sb3_ppo_variants.compare.report.blocks import estimate, number
 from sb3_ppo_variants.compare.report.statistics import FEW_RUNS, Estimate
 
+WORTH_NAMING = 1.05
+"""A cost that is less than this factor above or below another's is not worth a sentence, however sure it is."""
 
-def improvement_claim(arm: str, baseline: str, kind: str, found: Estimate, n_runs: int) -> str:
+
+def improvement_claim(kind: str, found: Estimate) -> str:
     """Say what the probability of improvement shows.
 
-    :param arm: label of the arm
-    :param baseline: label of the baseline
     :param kind: of score, such as ``"final score"``
-    :param found: probability that a run of the arm scores higher than one of the baseline
-    :param n_runs: on each environment, of the one that has fewer
+    :param found: probability that a run of an arm scores higher than one of the baseline
     """
-    numbers = f"probability of improvement {estimate(found)}"
-    if n_runs < FEW_RUNS:
-        return f"{arm} against {baseline}, {kind}: {numbers}; {_runs(n_runs)} are too few for a conclusion."
     if found.low > 0.5:
-        return f"{arm} reaches a higher {kind} than {baseline} more often than not: {numbers}."
-    if found.high < 0.5:
-        return f"{arm} reaches a lower {kind} than {baseline} more often than not: {numbers}."
-    return f"No difference in {kind} between {arm} and {baseline} is shown: {numbers}, an interval that contains 0.5."
+        claim = f"a higher {kind} more often than not"
+    elif found.high < 0.5:
+        claim = f"a lower {kind} more often than not"
+    else:
+        claim = f"no difference in {kind} is shown"
+    return f"{claim}, P(better) {estimate(found)}"
 
 
-def ratio_claim(arm: str, baseline: str, what: str, found: Estimate, n_runs: int) -> str:
+def ratio_claim(what: str, found: Estimate) -> str:
     """Say what the ratio of two costs shows.
 
-    :param arm: label of the arm
-    :param baseline: label of the baseline
     :param what: the cost, such as ``"processor time"``
     :param found: the arm's divided by the baseline's
-    :param n_runs: of the one that has fewer
     """
-    numbers = f"{number(found.value)} times that of {baseline} [{number(found.low)}, {number(found.high)}]"
-    if n_runs < FEW_RUNS:
-        return f"{arm}: {what} {numbers}; {_runs(n_runs)} are too few for a conclusion."
-    if not found.excludes(1):
-        return f"{arm}: no difference in {what} is shown, {numbers}."
-    return f"{arm} needs {'less' if found.high < 1 else 'more'} {what}: {numbers}."
+    if not found.excludes(1) or 1 / WORTH_NAMING < found.value < WORTH_NAMING:
+        return f"no difference in {what} worth naming"
+    return f"{'less' if found.high < 1 else 'more'} {what}, {estimate(found)} times"
 
 
-def kl_claim(arm: str, env: str, ratio: Estimate, share: Estimate, tolerance: float, n_runs: int) -> str:
-    """Say whether the KL divergence stayed near its target.
+def kl_claim(arm: str, env: str, within: Estimate, above: Estimate, ratio: Estimate, tolerance: float) -> str:
+    """Say whether the KL divergence stayed near its target: a matter of how many updates did, not of the median one.
 
     :param arm: label of the arm
     :param env: environment ID
+    :param within: share of updates within the band
+    :param above: share of updates above it
     :param ratio: median KL divergence of a run's updates over the target, averaged over runs
-    :param share: of updates within the band
     :param tolerance: the band reaches from target / tolerance to tolerance * target
-    :param n_runs: number of runs
     """
-    band = f"[target / {tolerance:g}, {tolerance:g} × target]"
-    numbers = f"median {estimate(ratio)} of the target, {estimate(share, percent=True)} of the updates within {band}"
-    start = f"{arm} on {env}:"
-    if n_runs < FEW_RUNS:
-        return f"{start} {numbers}; {_runs(n_runs)} are too few for a conclusion."
-    if ratio.low > tolerance or ratio.high < 1 / tolerance:
-        return f"{start} the typical update is {'above' if ratio.low > tolerance else 'below'} the band: {numbers}."
-    if ratio.low >= 1 / tolerance and ratio.high <= tolerance:
-        return f"{start} the typical update is within the band: {numbers}."
-    return f"{start} whether the typical update is within the band is not shown: {numbers}."
+    if within.low > 0.5:
+        claim = "most updates are within the band"
+    elif within.high < 0.5:
+        claim = "most updates are outside the band"
+    else:
+        claim = "it is not shown whether most updates are within the band"
+    below = max(0.0, 1 - within.value - above.value)
+    return (
+        f"{arm} on {env}: {claim}, target / {tolerance:g} to {tolerance:g} × target: {estimate(within, percent=True)} "
+        f"within it, {above.value:.0%} above, {below:.0%} below; the median one is at {number(ratio.value)} of it."
+    )
 
 
 def few_runs_warning(n_runs: int) -> list[str]:
@@ -72,8 +66,8 @@ def few_runs_warning(n_runs: int) -> list[str]:
     if n_runs >= FEW_RUNS:
         return []
     return [
-        f"Few seeds: {_runs(n_runs)}. Bootstrap intervals of fewer than {FEW_RUNS} runs are too narrow, so no "
-        f"conclusions are drawn. Run the same command with more --seeds; what is there is kept."
+        f"Too few seeds: {_runs(n_runs)} of each. Bootstrap intervals of fewer than {FEW_RUNS} runs are too narrow, so "
+        f"no conclusions are drawn. Run the same command with more --seeds; what is there is kept."
     ]
 
 
@@ -92,4 +86,4 @@ def _runs(n_runs: int) -> str:
     return "1 run" if n_runs == 1 else f"{n_runs} runs"
 
 
-__all__ = ["few_runs_warning", "improvement_claim", "joined", "kl_claim", "ratio_claim"]
+__all__ = ["WORTH_NAMING", "few_runs_warning", "improvement_claim", "joined", "kl_claim", "ratio_claim"]

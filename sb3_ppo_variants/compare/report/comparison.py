@@ -12,6 +12,8 @@ import pandas as pd
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
 from sb3_ppo_variants.compare.plan import Plan
 from sb3_ppo_variants.compare.report.scores import Matrix, Reference, Scores, episode_table, make_scores
+from sb3_ppo_variants.compare.report.statistics import FEW_RUNS
+from sb3_ppo_variants.figures.figure_style import Look, in_order, looks
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Comparison:
 
     @cached_property
     def scores(self) -> Scores:
-        """Return the scores, with the baseline first among the arms."""
-        arms = sorted(self.plan.arms, key=lambda arm: arm != self.plan.baseline)
+        """Return the scores, with the baseline first and the others in the order of all figures."""
+        arms = sorted(in_order(self.plan.arms), key=lambda arm: arm != self.plan.baseline)
         return make_scores(self.episodes, arms, list(self.plan.budgets), self.given)
 
     @property
@@ -49,6 +51,11 @@ class Comparison:
     def arms(self) -> list[str]:
         """Return the labels of the arms that have results, the baseline first."""
         return self.scores.arms
+
+    @property
+    def style(self) -> dict[str, Look]:
+        """Return how each arm is drawn."""
+        return looks({arm: self.plan.arms[arm] for arm in self.arms})
 
     @property
     def others(self) -> list[str]:
@@ -87,6 +94,15 @@ class Comparison:
         scores: Matrix = table[env].dropna().to_numpy(float) if env in table else np.empty(0)
         return scores
 
+    def updates(self, arm: str, env: str) -> set[int]:
+        """Return the numbers of policy updates that the runs of an arm on an environment had.
+
+        :param arm: its label
+        :param env: environment ID
+        """
+        traces = [result["trace"] for cell, result in self.results.items() if (cell.arm, cell.env) == (arm, env)]
+        return {len(trace["timesteps"]) for trace in traces if trace}
+
     def random_score(self, env: str) -> float | None:
         """Return the mean reward of the random policy on an environment."""
         result = self.results.get(Cell(RANDOM_POLICY, env, 0))
@@ -96,6 +112,11 @@ class Comparison:
         """Return the smallest number of runs of an arm on an environment, of those that have any."""
         counts = [len(self.raw("final", arm, env)) for arm in self.arms for env in self.envs]
         return min(count for count in counts if count)
+
+    @property
+    def few_runs(self) -> bool:
+        """Return whether there are too few runs for a conclusion."""
+        return self.fewest_runs() < FEW_RUNS
 
 
 __all__ = ["Comparison"]

@@ -1,39 +1,56 @@
 """The figures of the report; each function takes numbers and returns a picture."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from sb3_ppo_variants.compare.report.picture import WIDTH, Picture
 from sb3_ppo_variants.compare.report.scores import Matrix
 from sb3_ppo_variants.compare.report.statistics import Curve, Estimate
-from sb3_ppo_variants.compare.report.style import Look, Picture, add_legend, new_figure
 from sb3_ppo_variants.compare.report.traces import KL_TOLERANCE, Trace
+from sb3_ppo_variants.figures.figure_style import Look, add_legend, new_figure, plain_log_axis, steps_axis
 
 N_BINS = 40
 
 
+class Learning(NamedTuple):
+    """What an arm learned on an environment.
+
+    :param steps: of the evaluations, shape (n_points,)
+    :param mean: over seeds
+    :param seeds: each by itself, shape (n_seeds, n_points)
+    """
+
+    steps: Matrix
+    mean: Curve
+    seeds: Matrix
+
+
 def learning_curves(
-    env: str, curves: Mapping[str, tuple[Matrix, Curve]], random: float | None, style: Mapping[str, Look]
+    env: str, curves: Mapping[str, Learning], random: float | None, style: Mapping[str, Look]
 ) -> Picture:
-    """Draw mean reward over training steps with the 95 % band of the mean.
+    """Draw mean reward over training steps with the 95 % band of the mean, before a faint line for each seed.
 
     :param env: environment ID
-    :param curves: steps and means by arm
+    :param curves: by arm
     :param random: mean reward of the random policy
     :param style: by arm
     """
-    with new_figure(3.5, legend=list(curves)) as (figure, (axes,)):
-        for arm, (steps, curve) in curves.items():
-            _line(axes, steps, curve, style[arm])
+    with new_figure(WIDTH, 3.5, legend=list(curves)) as figure:
+        axes = figure.subplots()
+        for arm, learning in curves.items():
+            axes.plot(learning.steps, learning.seeds.T, color=style[arm].color, alpha=0.25, linewidth=0.7, zorder=1)
+            _line(axes, learning.steps, learning.mean, style[arm])
         if random is not None:
             axes.axhline(random, color="0.5", linewidth=1, linestyle=(0, (1, 3)))
             place = axes.get_yaxis_transform()  # across the axes, at that reward
             axes.text(1, random, "random policy", transform=place, ha="right", va="bottom", fontsize=8, color="0.35")
         axes.set(title=env, xlabel="environment steps", ylabel="reward per episode")
-        _steps_axis(axes)
-        add_legend(figure, style, list(curves))
+        steps_axis(axes)
+        add_legend(figure, {arm: style[arm] for arm in curves})
         return Picture(figure)
 
 
@@ -49,20 +66,20 @@ def normalised_curves(curves: Mapping[str, Curve], shares: Matrix, style: Mappin
 
 
 def aggregate_intervals(estimates: Mapping[str, Mapping[str, Estimate]], style: Mapping[str, Look]) -> Picture:
-    """Draw the aggregates with their intervals, a panel each.
+    """Draw the aggregates with their intervals, a panel each, on one axis on which 0 and 1 are marked.
 
     :param estimates: by arm and name
     :param style: by arm
     """
     names = list(next(iter(estimates.values())))
-    with new_figure(1.6 + 0.42 * len(estimates) * 2, len(names), columns=2) as (figure, panels):
+    with new_figure(WIDTH, 0.6 + (0.5 + 0.3 * len(estimates)) * len(names)) as figure:
+        panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
         for axes, name in zip(panels, names):
+            for x in (0, 1):
+                axes.axvline(x, color="0.4", linewidth=1, linestyle="--", zorder=0)
             _intervals(axes, {arm: of_arm[name] for arm, of_arm in estimates.items()}, style)
-            axes.set_title(name + ("\n(less is better)" if name == "optimality gap" else ""))
-            axes.xaxis.set_major_locator(MaxNLocator(3))  # 0.975 is as wide as a third of a panel
-        for axes in panels[1::2]:
-            axes.set_yticklabels([])
-        figure.supxlabel("normalised final score, 95 % interval", fontsize=10)
+            axes.set_title(name + (" (less is better)" if name == "optimality gap" else ""), loc="left")
+        panels[-1].set_xlabel("normalised score: 0 random policy, 1 best algorithm")
         return Picture(figure)
 
 
@@ -73,7 +90,8 @@ def improvement(estimates: Mapping[str, Estimate], baseline: str, style: Mapping
     :param baseline: its label
     :param style: by arm
     """
-    with new_figure(1.3 + 0.42 * len(estimates)) as (figure, (axes,)):
+    with new_figure(WIDTH, 1.3 + 0.42 * len(estimates)) as figure:
+        axes = figure.subplots()
         _intervals(axes, estimates, style)
         axes.axvline(0.5, color="0.4", linewidth=1, linestyle="--")
         axes.set(title=f"Probability of improvement over {baseline}", xlim=(-0.02, 1.02), xlabel="final score")
@@ -114,22 +132,23 @@ def update_traces(
     if not drawn:
         return None
     arms = [arm for arm in traces if any(arm in lines for lines in drawn.values())]
-    with new_figure(0.7 + 1.75 * len(drawn), len(drawn), legend=arms) as (figure, every):
+    with new_figure(WIDTH, 0.7 + 1.75 * len(drawn), legend=arms) as figure:
+        every = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (name, lines) in zip(every, drawn.items()):
             for arm, (steps, curve) in lines.items():
                 _line(axes, steps, curve, style[arm])
             axes.set_title(name, loc="left", fontsize=10, fontweight="normal")
             _decorate(axes, name)
         every[-1].set_xlabel("environment steps")
-        _steps_axis(every[-1])
-        figure.suptitle(title, fontsize=11, fontweight="bold")
-        add_legend(figure, style, arms)
+        steps_axis(every[-1])
+        figure.suptitle(title)
+        add_legend(figure, {arm: style[arm] for arm in arms})
         return Picture(figure)
 
 
 def _decorate(axes: Axes, name: str) -> None:
     if "KL" in name or name == "beta" or name == "value loss":
-        axes.set_yscale("log")
+        plain_log_axis(axes)
     if "/ target" in name:
         axes.axhspan(1 / KL_TOLERANCE, KL_TOLERANCE, color="0.85", zorder=0)
         axes.axhline(1, color="0.5", linewidth=1)
@@ -160,12 +179,13 @@ def _one_panel(
     curves: Mapping[str, Curve], x: Matrix, style: Mapping[str, Look], labels: Mapping[str, str], percent: str
 ) -> Picture:
     """Draw one curve per arm; ``percent`` names the axis that holds shares."""
-    with new_figure(3.5, legend=list(curves)) as (figure, (axes,)):
+    with new_figure(WIDTH, 3.5, legend=list(curves)) as figure:
+        axes = figure.subplots()
         for arm, curve in curves.items():
             _line(axes, x, curve, style[arm])
         axes.set(**labels)
         getattr(axes, f"{percent}axis").set_major_formatter(PercentFormatter(1, decimals=0))
-        add_legend(figure, style, list(curves))
+        add_legend(figure, {arm: style[arm] for arm in curves})
         return Picture(figure)
 
 
@@ -178,7 +198,6 @@ def _line(axes: Axes, x: Matrix, curve: Curve, look: Look) -> None:
         linestyle=look.dashes,
         marker=look.marker,
         markevery=max(len(x) // 8, 1),
-        linewidth=1.6,
     )
 
 
@@ -193,10 +212,13 @@ def _intervals(axes: Axes, estimates: Mapping[str, Estimate], style: Mapping[str
     axes.grid(axis="y", visible=False)
 
 
-def _steps_axis(axes: Axes) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1e3:g}k"))
-
-
-__all__ = ["Panel", "aggregate_intervals", "improvement", "learning_curves", "normalised_curves", "profiles"]
+__all__ = [
+    "Learning",
+    "Panel",
+    "aggregate_intervals",
+    "improvement",
+    "learning_curves",
+    "normalised_curves",
+    "profiles",
+]
 __all__ += ["update_traces"]

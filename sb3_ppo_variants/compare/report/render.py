@@ -5,6 +5,7 @@ import re
 from importlib import resources
 
 import jinja2
+import markupsafe
 
 from sb3_ppo_variants.compare.report import blocks
 from sb3_ppo_variants.compare.report.blocks import Block, Report
@@ -18,7 +19,7 @@ def to_html(report: Report) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["data_uri"] = _data_uri
     environment.filters["anchor"] = _anchor
-    environment.filters["unbroken"] = _unbroken
+    environment.filters["stacked"] = _stacked
     template = resources.files("sb3_ppo_variants.compare.report").joinpath("report.html.jinja").read_text()
     return environment.from_string(template).render(report=report, kind=lambda block: type(block).__name__)
 
@@ -39,6 +40,8 @@ def to_markdown(report: Report, figures: str) -> str:
 def _markdown(block: Block, figures: str) -> str:
     if isinstance(block, blocks.Text):
         return _escape(block.text)
+    if isinstance(block, blocks.Byline):
+        return f"{_escape(block.text)} Every episode of evaluation is in [{block.scores}]({block.scores})."
     if isinstance(block, blocks.Points):
         return "\n".join(f"- {_escape(sentence)}" for sentence in block.sentences)
     if isinstance(block, blocks.Warnings):
@@ -67,9 +70,10 @@ def _data_uri(svg: bytes) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
 
 
-def _unbroken(cell: str) -> str:
-    """Keep an interval, as in ``1,234 [1,200, 1,260]``, on one line."""
-    return re.sub(r"\[[^\]]*\]", lambda interval: interval[0].replace(" ", "\N{NO-BREAK SPACE}"), cell)
+def _stacked(cell: str) -> markupsafe.Markup:
+    """Make what is in brackets, as in ``1,234 [1,200, 1,260]``, an element that may stand below the value."""
+    value, bracket, interval = str(markupsafe.escape(cell)).partition(" [")
+    return markupsafe.Markup(f'{value} <span class="interval">[{interval}</span>' if bracket else value)
 
 
 def _anchor(title: str) -> str:

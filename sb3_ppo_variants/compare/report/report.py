@@ -3,20 +3,21 @@
 from pathlib import Path
 
 from sb3_ppo_variants.compare.presets import PRESETS
-from sb3_ppo_variants.compare.report.blocks import Block, Points, Report, Section, Text, Warnings
+from sb3_ppo_variants.compare.report.blocks import Block, Report, Section, Text, Warnings
 from sb3_ppo_variants.compare.report.claims import joined
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.render import to_html, to_markdown
-from sb3_ppo_variants.compare.report.runs import cost_section, cost_sentences, trust_region_section, value_section
+from sb3_ppo_variants.compare.report.runs import cost_section, trust_region_section, value_section
 from sb3_ppo_variants.compare.report.score_sections import (
     aggregate_section,
     efficiency_section,
     environment_section,
-    improvement_sentences,
+    learning_section,
     paper_section,
 )
 from sb3_ppo_variants.compare.report.settings_sections import protocol_section, settings_section, warnings
-from sb3_ppo_variants.compare.run.results import write_atomically
+from sb3_ppo_variants.compare.report.verdict import verdict
+from sb3_ppo_variants.saving.atomic_file import write_atomically
 
 FIGURES = "figures"
 
@@ -33,8 +34,8 @@ def make_report(comparison: Comparison) -> Report:
             f"no results of the baseline {comparison.baseline!r}; {found}. Run them, or name another with --baseline"
         )
     sections = [
-        Section("Summary", [*_question(comparison), Warnings(warnings(comparison)), Points(_summary(comparison))]),
-        protocol_section(comparison),
+        Section("Summary", [*_question(comparison), *verdict(comparison), Warnings(warnings(comparison))]),
+        learning_section(comparison),
         paper_section(comparison),
         aggregate_section(comparison),
         environment_section(comparison),
@@ -42,6 +43,7 @@ def make_report(comparison: Comparison) -> Report:
         cost_section(comparison),
         trust_region_section(comparison),
         value_section(comparison),
+        protocol_section(comparison),
         settings_section(comparison),
     ]
     return Report(_title(comparison), [section for section in sections if section.blocks])
@@ -74,11 +76,6 @@ def _title(comparison: Comparison) -> str:
 def _question(comparison: Comparison) -> list[Block]:
     preset = PRESETS.get(comparison.plan.preset)
     return [Text(preset.question)] if preset else []
-
-
-def _summary(comparison: Comparison) -> list[str]:
-    sentences = improvement_sentences(comparison)
-    return [*sentences, *cost_sentences(comparison, "cpu_seconds")]
 
 
 __all__ = ["make_report", "write_report"]

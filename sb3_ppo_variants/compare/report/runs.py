@@ -7,16 +7,17 @@ import numpy as np
 from sb3_ppo_variants.compare.cells import Cell, file_name
 from sb3_ppo_variants.compare.report import figures, statistics, traces
 from sb3_ppo_variants.compare.report.blocks import Block, Figures, Points, Section, Table, Text, estimate, number
-from sb3_ppo_variants.compare.report.claims import kl_claim, ratio_claim
+from sb3_ppo_variants.compare.report.claims import joined, kl_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
+from sb3_ppo_variants.compare.report.picture import Picture
 from sb3_ppo_variants.compare.report.scores import Matrix
-from sb3_ppo_variants.compare.report.style import Picture, looks
-from sb3_ppo_variants.compare.report.traces import KL_COLUMNS, KL_TOLERANCE, Trace
+from sb3_ppo_variants.compare.report.traces import KL_TOLERANCE, Trace
+from sb3_ppo_variants.trust_region_log import KL_MEASURES
 
 TRUST_REGION_PANELS: list[figures.Panel] = [
     ("KL divergence, nats per state", lambda trace: found[1] if (found := trace.kl()) else None),
     ("exact KL divergence / target", traces.kl_over_target),
-    ("clip fraction", lambda trace: trace.get("clip_fraction")),
+    ("clip fraction", traces.clip_fraction),
     ("beta", lambda trace: trace.get("beta")),
     ("epsilon (clip range)", lambda trace: trace.get("clip_range")),
 ]
@@ -24,6 +25,16 @@ VALUE_PANELS: list[figures.Panel] = [
     ("explained variance", lambda trace: trace.get("explained_variance")),
     ("value loss", lambda trace: trace.get("value_loss")),
 ]
+TRUST_REGION_COLUMNS: dict[str, Callable[[Trace], float | None]] = {
+    "median KL": traces.median_kl,
+    "target": traces.last("target_kl"),
+    "in the band": traces.share_in_band,
+    "above it": traces.share_above_band,
+    "clip fraction": traces.mean_clip_fraction,
+    "beta at the end": traces.last("beta"),
+    "epsilon at the end": traces.last("clip_range"),
+}
+SHARES = ("in the band", "above it", "clip fraction")
 COSTS = {"train_seconds": "wall-clock time", "cpu_seconds": "processor time", "peak_memory_mib": "peak memory"}
 
 
@@ -35,7 +46,7 @@ def trust_region_section(comparison: Comparison) -> Section:
     blocks: list[Block] = [
         Text(
             "How far each update moved the policy. The exact KL divergence is that of all states of the rollout, after "
-            "the update; stock algorithms log other measures, which the tables name and which are not the same number."
+            f"the update; other measures are not the same number. Logged is the {_measures(comparison)}."
         ),
         Points(kl_sentences(comparison)),
         Figures(
@@ -48,18 +59,23 @@ def trust_region_section(comparison: Comparison) -> Section:
 
 
 def kl_sentences(comparison: Comparison) -> list[str]:
-    """Say for each arm with a target whether the KL divergence stayed near it.
+    """Say for each arm with a target whether the KL divergence stayed near it; of few runs nothing is said.
 
     :param comparison: all results
     """
-    sentences = []
+    sentences: list[str] = []
+    if comparison.few_runs:
+        return sentences
     for env in comparison.envs:
         for arm in comparison.arms:
             runs = traces.read_traces(comparison.results, arm, env)
             ratios = traces.per_run(runs, traces.median_kl_over_target)
             if len(ratios):
-                shares = statistics.mean(traces.per_run(runs, traces.share_in_band))
-                sentences.append(kl_claim(arm, env, statistics.mean(ratios), shares, KL_TOLERANCE, len(ratios)))
+                within, above = (
+                    statistics.mean(traces.per_run(runs, share))
+                    for share in (traces.share_in_band, traces.share_above_band)
+                )
+                sentences.append(kl_claim(arm, env, within, above, statistics.mean(ratios), KL_TOLERANCE))
     return sentences
 
 
@@ -80,7 +96,9 @@ def value_section(comparison: Comparison) -> Section:
         "The explained variance of returns by the value function, 1 at best, and the squared error of the value "
         "function, in units of the reward it is trained on, averaged over all updates."
     )
-    table = Table(["", "algorithm", "explained variance", "value loss"], rows, "Mean over seeds [95 % interval]")
+    table = Table(
+        ["", "algorithm", "explained variance", "value loss"], rows, "Mean over seeds [95 % interval]", folded=True
+    )
     pictures = _update_pictures(comparison, "value", VALUE_PANELS)
     return Section("Value function", [Text(note), Figures(pictures, caption), table])
 
@@ -96,29 +114,17 @@ def cost_section(comparison: Comparison) -> Section:
         "the largest resident memory of the run's process, of which Python and the libraries take the larger part."
     )
     tables = [_cost_table(comparison, env) for env in comparison.envs]
-    sentences = [sentence for name in COSTS for sentence in cost_sentences(comparison, name)]
-    return Section("Time and memory", [Text(note), Points(sentences), *tables])
+    return Section("Time and memory", [Text(note), *tables])
 
 
-def cost_sentences(comparison: Comparison, name: str) -> list[str]:
-    """Say for each arm whether it takes more or less than the baseline, all environments added up.
+def total_cost(comparison: Comparison, arm: str, name: str) -> Matrix:
+    """Add up a cost over the environments that all arms share, for each complete seed; of memory take the largest.
 
     :param comparison: all results
-    :param name: a key of ``COSTS``
+    :param arm: its label
+    :param name: one of ``COSTS``
+    :return: shape (n_complete_seeds,)
     """
-    sentences = []
-    base = _total_cost(comparison, comparison.baseline, name)
-    for arm in comparison.others:
-        totals = _total_cost(comparison, arm, name)
-        n_runs = min(len(totals), len(base))
-        if n_runs:
-            ratio = statistics.mean_ratio(totals, base)
-            sentences.append(ratio_claim(arm, comparison.baseline, COSTS[name], ratio, n_runs))
-    return sentences
-
-
-def _total_cost(comparison: Comparison, arm: str, name: str) -> Matrix:
-    """Add up a cost over the environments that all arms share, for each complete seed; of memory take the largest."""
     envs = [env for env in comparison.envs if all(len(comparison.raw("final", a, env)) for a in comparison.arms)]
     seeds = sorted({cell.seed for cell in comparison.results if cell.arm == arm})
     rows = [[comparison.results.get(Cell(arm, env, seed)) for env in envs] for seed in seeds]
@@ -131,42 +137,41 @@ def _cost_table(comparison: Comparison, env: str) -> Table:
     steps = comparison.plan.budgets[env].n_timesteps
     costs = {arm: {name: traces.costs(comparison.results, arm, env, name) for name in COSTS} for arm in comparison.arms}
     base = costs[comparison.baseline]
-    rows = []
-    for arm, of_arm in costs.items():
-        if len(of_arm["train_seconds"]):
-            row = [arm, estimate(statistics.mean(steps / of_arm["train_seconds"]))]
-            for name in COSTS:
-                row += [number(of_arm[name].mean()), _relative(of_arm[name], base[name], arm == comparison.baseline)]
-            rows.append(row)
-    relative = f"relative to {comparison.baseline}"
-    header = ["", "steps per second", "wall-clock, s", relative, "processor, s", relative, "peak memory, MiB", relative]
-    return Table(header, rows, f"{env}: mean over seeds [95 % interval]")
+    rows = [
+        [arm, number(float(np.mean(steps / of_arm["train_seconds"])))]
+        + [f"{number(of_arm[name].mean())}{_relative(of_arm[name], base[name], arm, comparison)}" for name in COSTS]
+        for arm, of_arm in costs.items()
+        if len(of_arm["train_seconds"])
+    ]
+    header = ["", "steps per second", "wall-clock, s", "processor, s", "peak memory, MiB"]
+    return Table(header, rows, f"{env}: mean over seeds [as a multiple of {comparison.baseline}'s]", folded=True)
 
 
-def _relative(values: Matrix, base: Matrix, is_baseline: bool) -> str:
-    return "–" if is_baseline or not len(base) else estimate(statistics.mean_ratio(values, base))
+def _relative(values: Matrix, base: Matrix, arm: str, comparison: Comparison) -> str:
+    return "" if arm == comparison.baseline or not len(base) else f" [{values.mean() / base.mean():.2f}]"
 
 
 def _trust_region_table(comparison: Comparison, env: str) -> Table | None:
-    rows = []
+    columns: dict[str, list[str]] = {name: [] for name in ("", *TRUST_REGION_COLUMNS)}
     for arm in comparison.arms:
         runs = traces.read_traces(comparison.results, arm, env)
-        measured = {found[0] for trace in runs if (found := trace.kl())}
-        cells = [
-            "; ".join(KL_COLUMNS[name] for name in measured) or "not logged",
-            _mean_of(runs, traces.median_kl),
-            _mean_of(runs, traces.last("target_kl")),
-            _mean_of(runs, traces.share_in_band, percent=True),
-            _mean_of(runs, traces.share_above_band, percent=True),
-            _mean_of(runs, traces.average("clip_fraction"), percent=True),
-            _mean_of(runs, traces.last("beta")),
-            _mean_of(runs, traces.last("clip_range")),
-        ]
-        if any(cell != "–" for cell in cells[1:]):
-            rows.append([arm, *cells])
-    header = ["", "KL measured as", "median KL", "target", "in the band", "above it", "clip fraction"]
-    header += ["beta at the end", "epsilon at the end"]
-    return Table(header, rows, f"{env}: mean over seeds [95 % interval]") if rows else None
+        cells = [_mean_of(runs, condense, name in SHARES) for name, condense in TRUST_REGION_COLUMNS.items()]
+        if any(cell != "–" for cell in cells):
+            for column, cell in zip(columns.values(), [arm, *cells]):
+                column.append(cell)
+    logged = {name: column for name, column in columns.items() if set(column) - {"–"}}
+    rows = list(zip(*logged.values()))
+    return Table(list(logged), rows, f"{env}: mean over seeds [95 % interval]") if rows else None
+
+
+def _measures(comparison: Comparison) -> str:
+    """Say of which arms the KL divergence is known in which way."""
+    measured: dict[str, list[str]] = {name: [] for name in KL_MEASURES}
+    for arm in comparison.arms:
+        runs = [trace for env in comparison.envs for trace in traces.read_traces(comparison.results, arm, env)]
+        for name in {found[0] for trace in runs if (found := trace.kl())}:
+            measured[name].append(arm)
+    return "; ".join(f"{KL_MEASURES[name]} of {joined(arms)}" for name, arms in measured.items() if arms)
 
 
 def _mean_of(runs: list[Trace], condense: Callable[[Trace], float | None], percent: bool = False) -> str:
@@ -175,7 +180,7 @@ def _mean_of(runs: list[Trace], condense: Callable[[Trace], float | None], perce
 
 
 def _update_pictures(comparison: Comparison, name: str, panels: list[figures.Panel]) -> dict[str, Picture]:
-    style = looks(comparison.arms)
+    style = comparison.style
     pictures = {}
     for env in comparison.envs:
         runs = {arm: traces.read_traces(comparison.results, arm, env) for arm in comparison.arms}
@@ -185,4 +190,4 @@ def _update_pictures(comparison: Comparison, name: str, panels: list[figures.Pan
     return pictures
 
 
-__all__ = ["cost_section", "cost_sentences", "kl_sentences", "trust_region_section", "value_section"]
+__all__ = ["COSTS", "cost_section", "kl_sentences", "total_cost", "trust_region_section", "value_section"]

@@ -7,33 +7,26 @@ from sb3_ppo_variants.compare.cells import file_name
 from sb3_ppo_variants.compare.presets import PRESETS
 from sb3_ppo_variants.compare.report import figures, statistics
 from sb3_ppo_variants.compare.report.blocks import Block, Figures, Section, Table, Text, estimate, number
-from sb3_ppo_variants.compare.report.claims import improvement_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
+from sb3_ppo_variants.compare.report.picture import Picture
 from sb3_ppo_variants.compare.report.scores import Matrix, Reference
 from sb3_ppo_variants.compare.report.statistics import FEW_RUNS, Estimate
-from sb3_ppo_variants.compare.report.style import Picture, looks
 
 KINDS = {"final": "final score", "area": "mean score over the training"}
 FRACTIONS = (0.5, 0.75, 0.9, 1.0)
 CURVE_POINTS = 21
 
 
-def improvement_sentences(comparison: Comparison) -> list[str]:
-    """Say for each arm what is shown of its scores against the baseline's.
+def improvements(comparison: Comparison, kind: str) -> dict[str, Estimate]:
+    """Return each arm's probability of improvement over the baseline, as far as there are common environments.
 
     :param comparison: all results
+    :param kind: ``"final"`` or ``"area"``
     """
-    sentences = []
-    for kind, name in KINDS.items():
-        matrices = comparison.matrices(kind)
-        if comparison.baseline in matrices:
-            found = statistics.probability_of_improvement(matrices, comparison.baseline)
-            n_base = len(matrices[comparison.baseline])
-            sentences += [
-                improvement_claim(arm, comparison.baseline, name, value, min(n_base, len(matrices[arm])))
-                for arm, value in found.items()
-            ]
-    return sentences
+    matrices = comparison.matrices(kind)
+    return (
+        statistics.probability_of_improvement(matrices, comparison.baseline) if comparison.baseline in matrices else {}
+    )
 
 
 def aggregate_section(comparison: Comparison) -> Section:
@@ -42,6 +35,8 @@ def aggregate_section(comparison: Comparison) -> Section:
     :param comparison: all results
     """
     section = Section("All environments together")
+    if len(comparison.envs) == 1:
+        return section
     envs = comparison.scores.common_envs()
     if not envs or comparison.baseline not in comparison.matrices("final"):
         section.blocks.append(
@@ -54,19 +49,25 @@ def aggregate_section(comparison: Comparison) -> Section:
     section.blocks.append(
         Text(
             "Scores are normalised per environment: the random policy's mean reward is 0, the best algorithm's mean "
-            f"final score is 1 ({'; '.join(references)}). Intervals are 95 % stratified bootstrap intervals over runs."
+            f"final score is 1 ({'; '.join(references)}). Intervals are 95 % stratified bootstrap intervals over runs. "
+            "The IQM, interquartile mean, is the mean of the middle half of all runs, which single runs hardly move. "
+            "The optimality gap is how far runs fall short of 1 on average, so that less is better."
         )
     )
+    # Of one or two environments the mean and the median say what the IQM says.
+    shown = [name for name in statistics.AGGREGATES if len(envs) > 2 or name not in ("median", "mean")]
     pictures: dict[str, Picture] = {}
     for kind, name in KINDS.items():
         matrices = comparison.matrices(kind)
-        aggregates = statistics.aggregate(matrices)
-        better = statistics.probability_of_improvement(matrices, comparison.baseline)
+        aggregates = {
+            arm: {name: of_arm[name] for name in shown} for arm, of_arm in statistics.aggregate(matrices).items()
+        }
+        better = improvements(comparison, kind)
         rows = [
             [arm, *(estimate(value) for value in of_arm.values()), estimate(better.get(arm)), str(len(matrices[arm]))]
             for arm, of_arm in aggregates.items()
         ]
-        header = ["", *statistics.AGGREGATES, f"P(improvement over {comparison.baseline})", "runs"]
+        header = ["", *shown, f"P(better than {comparison.baseline})", "runs"]
         section.blocks.append(Table(header, rows, f"Normalised {name}: estimate [95 % interval]"))
         if kind == "final":
             pictures = _aggregate_pictures(comparison, aggregates, better)
@@ -78,7 +79,7 @@ def _aggregate_pictures(
     comparison: Comparison, aggregates: dict[str, dict[str, Estimate]], better: dict[str, Estimate]
 ) -> dict[str, Picture]:
     matrices = comparison.matrices("final")
-    style = looks(comparison.arms)
+    style = comparison.style
     thresholds = np.linspace(0, max(1.0, *(float(matrix.max()) for matrix in matrices.values())), 41)
     shares, curves = _normalised_curves(comparison)
     pictures = {
@@ -128,24 +129,32 @@ def paper_section(comparison: Comparison) -> Section:
     return section
 
 
-def environment_section(comparison: Comparison) -> Section:
-    """Show each environment by itself: learning curves, scores, differences from the baseline.
+def learning_section(comparison: Comparison) -> Section:
+    """Show the learning curves.
 
     :param comparison: all results
     """
     pictures = {}
-    style = looks(comparison.arms)
+    style = comparison.style
     for env in comparison.envs:
         curves = {}
         for arm in comparison.arms:
             frame = comparison.scores.curves[arm].get(env)
             if frame is not None:
-                curve = statistics.mean_curve(frame.to_numpy(float).T)
-                curves[arm] = (frame.index.to_numpy(float), curve)
+                seeds = frame.to_numpy(float).T
+                curves[arm] = figures.Learning(frame.index.to_numpy(float), statistics.mean_curve(seeds), seeds)
         picture = figures.learning_curves(env, curves, comparison.random_score(env), style)
         pictures[f"learning_{file_name(env)}"] = picture
+    caption = "Reward per episode in evaluation: mean over seeds with its 95 % interval; a faint line is a seed"
+    return Section("Learning curves", [Figures(pictures, caption)])
+
+
+def environment_section(comparison: Comparison) -> Section:
+    """Show each environment by itself: scores and differences from the baseline.
+
+    :param comparison: all results
+    """
     blocks: list[Block] = [
-        Figures(pictures, "Reward per episode in evaluation: mean over seeds with its 95 % interval"),
         *(_environment_table(comparison, env) for env in comparison.envs),
         Text(
             "The difference is that of the means over seeds. A * marks an interval without 0 of at least "
@@ -197,7 +206,7 @@ def efficiency_section(comparison: Comparison) -> Section:
     tables = [table for env in comparison.envs if (table := _efficiency_table(comparison, env)) is not None]
     note = Text(
         "The first evaluation at which a run's mean reward reaches the fraction of the way from the random policy's "
-        f"score to the mean final score of {comparison.baseline}: median over runs, and how many runs reach it at all. "
+        f"score to the mean final score of {comparison.baseline}: median over runs [runs that reach it at all]. "
         "A median over runs of which half or more never reach it is given as “not reached”."
     )
     return Section("Sample efficiency", [note, *tables])
@@ -222,8 +231,8 @@ def _steps_to(curves: pd.DataFrame, target: float) -> str:
     steps = np.where(reached.any(axis=0), curves.index.to_numpy(float)[reached.argmax(axis=0)], np.inf)
     median = float(np.median(steps))
     text = f"{median:,.0f}" if np.isfinite(median) else "not reached"
-    return f"{text} ({np.isfinite(steps).sum()} of {len(steps)})"
+    return f"{text} [{np.isfinite(steps).sum()} of {len(steps)}]"
 
 
-__all__ = ["aggregate_section", "efficiency_section", "environment_section", "improvement_sentences"]
-__all__ += ["paper_section"]
+__all__ = ["aggregate_section", "efficiency_section", "environment_section", "improvements"]
+__all__ += ["KINDS", "learning_section", "paper_section"]

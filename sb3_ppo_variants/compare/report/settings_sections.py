@@ -41,7 +41,9 @@ def protocol_section(comparison: Comparison) -> Section:
         "evaluations in the last tenth of the training; the mean over the training is the area under its learning "
         "curve divided by its length."
     )
-    budgets = [[env, f"{b.n_timesteps:,}", f"{b.eval_freq:,}"] for env, b in plan.budgets.items()]
+    budgets = [
+        [env, f"{b.n_timesteps:,}", f"{b.eval_freq:,}", _updates(comparison, env)] for env, b in plan.budgets.items()
+    ]
     sources = [[arm, algo, *_sources(comparison, arm)] for arm, algo in plan.arms.items()]
     kinds = (
         "“Tuned” is an entry for this environment in the algorithm's own file, “general” the file's default or Atari "
@@ -50,8 +52,12 @@ def protocol_section(comparison: Comparison) -> Section:
     )
     blocks: list[Block] = [
         Text(text),
-        Table(["", "steps of training", "steps between evaluations"], budgets, "Budget, the same for all algorithms"),
-        Table(["", "algorithm", "settings from", "changed"], sources, "Source of the settings"),
+        Table(
+            ["", "steps of training", "steps between evaluations", "policy updates of a run"],
+            budgets,
+            "Budget, the same for all algorithms",
+        ),
+        Table(["", "algorithm", "settings from", "changed"], sources, "Source of the settings", folded=True),
         Text(kinds),
     ]
     return Section("What was compared", blocks)
@@ -66,10 +72,18 @@ def settings_section(comparison: Comparison) -> Section:
     blocks.append(_constructor_arguments(comparison))
     versions = _versions(comparison)
     rows = [[name, "; ".join(sorted(values))] for name, values in versions.items()]
-    blocks.append(Table(["", "value"], rows, "Versions and machine"))
+    blocks.append(Table(["", "value"], rows, "Versions and machine", folded=True))
     blocks.append(Text("The command:"))
     blocks.append(Code("\n".join(comparison.plan.commands)))
     return Section("Settings and versions", blocks)
+
+
+def _updates(comparison: Comparison, env: str) -> str:
+    counts = {arm: sorted(comparison.updates(arm, env)) for arm in comparison.arms}
+    texts = {arm: " or ".join(f"{count:,}" for count in found) for arm, found in counts.items() if found}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return ", ".join(f"{arm} {text}" for arm, text in texts.items()) or "–"
 
 
 def _sources(comparison: Comparison, arm: str) -> tuple[str, str]:
@@ -162,7 +176,9 @@ def _hyperparameters(comparison: Comparison, env: str) -> Table:
     of_arms = {arm: _hyperparameters_of(comparison, arm, env) for arm in comparison.arms}
     names = sorted({name for values in of_arms.values() for name in values})
     rows = [[name, *(_shown(values, name) for values in of_arms.values())] for name in names]
-    return Table(["", *of_arms], rows, f"{env}: hyperparameters; what is not given has the class's default")
+    return Table(
+        ["", *of_arms], rows, f"{env}: hyperparameters; what is not given has the class's default", folded=True
+    )
 
 
 def _hyperparameters_of(comparison: Comparison, arm: str, env: str) -> dict[str, Any]:
@@ -177,7 +193,9 @@ def _constructor_arguments(comparison: Comparison) -> Table:
     }
     names = sorted({name for values in first.values() for name in values})
     rows = [[name, *(values.get(name, "–") for values in first.values())] for name in names]
-    return Table(["", *first], rows, "Arguments of the trust region as the model held them (first run of each)")
+    return Table(
+        ["", *first], rows, "Arguments of the trust region as the model held them (first run of each)", folded=True
+    )
 
 
 def _shown(values: dict[str, Any], name: str) -> str:

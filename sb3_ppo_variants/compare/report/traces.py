@@ -7,13 +7,7 @@ import numpy as np
 
 from sb3_ppo_variants.compare.cells import Cell
 from sb3_ppo_variants.compare.report.scores import Matrix
-
-KL_COLUMNS = {
-    "kl_divergence": "exact, over the rollout",
-    "kl_divergence_loss": "TRPO's, mean over dimensions, new || old",
-    "approx_kl": "estimated from samples",
-}
-"""What tells how far an update moved the policy, the best first."""
+from sb3_ppo_variants.trust_region_log import KL_MEASURES
 
 KL_TOLERANCE = 1.5
 """A KL divergence within this factor of its target is in the band; PPO paper (arXiv:1707.06347), section 4."""
@@ -33,7 +27,7 @@ class Trace(NamedTuple):
 
     def kl(self) -> tuple[str, Matrix] | None:
         """Return the best measure of the KL divergence that there is, with its name."""
-        return next(((name, self.columns[name]) for name in KL_COLUMNS if name in self.columns), None)
+        return next(((name, self.columns[name]) for name in KL_MEASURES if name in self.columns), None)
 
 
 def read_traces(results: Mapping[Cell, dict[str, Any]], arm: str, env: str) -> list[Trace]:
@@ -84,6 +78,17 @@ def last(name: str) -> Callable[[Trace], float | None]:
     return condense
 
 
+def clip_fraction(trace: Trace) -> Matrix | None:
+    """Return the shares of clipped samples; None without a clip, whatever was logged."""
+    return None if trace.get("clip_range") is None else trace.get("clip_fraction")
+
+
+def mean_clip_fraction(trace: Trace) -> float | None:
+    """Average the share of clipped samples over all updates."""
+    shares = clip_fraction(trace)
+    return None if shares is None else float(np.nanmean(shares))
+
+
 def median_kl(trace: Trace) -> float | None:
     """Take the median KL divergence of the updates, nats per state."""
     kl = trace.kl()
@@ -126,5 +131,12 @@ def costs(results: Mapping[Cell, dict[str, Any]], arm: str, env: str, name: str)
     return np.array([r["cost"][name] for cell, r in results.items() if (cell.arm, cell.env) == (arm, env)])
 
 
-__all__ = ["KL_COLUMNS", "KL_TOLERANCE", "Trace", "average", "costs", "kl_over_target", "last", "median_kl"]
-__all__ += ["median_kl_over_target", "per_run", "read_traces", "share_above_band", "share_in_band"]
+__all__ = ["KL_TOLERANCE", "Trace", "average", "clip_fraction", "costs", "kl_over_target", "last", "median_kl"]
+__all__ += [
+    "mean_clip_fraction",
+    "median_kl_over_target",
+    "per_run",
+    "read_traces",
+    "share_above_band",
+    "share_in_band",
+]

@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import threading
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from sb3_ppo_variants import __version__
 from sb3_ppo_variants.callbacks import TrustRegionRecorder
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, CellTask
 from sb3_ppo_variants.compare.run.evaluation import Evaluation, EvaluationProtocol, GridEvaluation, RandomPolicy
+from sb3_ppo_variants.saving.atomic_file import write_atomically
 from sb3_ppo_variants.trust_region_log import read_trust_region
 
 PACKAGES = ("stable-baselines3", "sb3-contrib", "rl_zoo3", "gymnasium", "torch", "numpy")
@@ -42,9 +44,7 @@ def main() -> None:
     th.set_num_threads(1)
     task = CellTask.from_json(json.loads((folder / "task.json").read_text()))
     result = measure_random_policy(task, folder) if task.settings.algo == RANDOM_POLICY else train(task, folder)
-    finished = folder / "unfinished.json"
-    finished.write_text(json.dumps(result))
-    finished.rename(folder / "result.json")
+    write_atomically(folder / "result.json", json.dumps(result))
 
 
 def train(task: CellTask, folder: Path) -> dict[str, Any]:
@@ -86,6 +86,7 @@ def train(task: CellTask, folder: Path) -> dict[str, Any]:
         "deterministic": manager.deterministic_eval,
         "arguments": _constructor_arguments(model),
         "environment": environment(),
+        "finished": _now(),
     }
 
 
@@ -108,6 +109,7 @@ def measure_random_policy(task: CellTask, folder: Path) -> dict[str, Any]:
         "deterministic": False,
         "arguments": {},
         "environment": environment(),
+        "finished": _now(),
     }
 
 
@@ -180,6 +182,10 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _write_number(path: Path, number: int) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import filelock
 
 from sb3_ppo_variants.compare.cells import Cell, Outcome
 from sb3_ppo_variants.compare.plan import Plan
+from sb3_ppo_variants.saving.atomic_file import write_atomically
 
 FORMAT = 1
 PLAN_FILE = "comparison.json"
@@ -181,21 +181,6 @@ def merge(folders: Sequence[ResultsFolder]) -> Merged:
     return merged._replace(plan=plan, crashed=crashed)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all.
-
-    :param path: its folder is made if it is not there
-    :param content: text or bytes
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
-
-
 def _refuse_changes(path: Path, plan: Plan, earlier: Plan) -> None:
     changes = plan.differences(earlier)
     changes += [f"{name}: there, but not asked for now" for name in plan.leaves_out(earlier)]
@@ -227,4 +212,4 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-__all__ = ["Inventory", "Merged", "ResultsFolder", "merge", "write_atomically"]
+__all__ = ["Inventory", "Merged", "ResultsFolder", "merge"]

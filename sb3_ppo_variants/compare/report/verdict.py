@@ -1,0 +1,145 @@
+"""The beginning of the report: a table with the answer, a sentence for each algorithm, when and with what."""
+
+import numpy as np
+
+from sb3_ppo_variants.compare.cells import Cell
+from sb3_ppo_variants.compare.report import statistics
+from sb3_ppo_variants.compare.report.blocks import Block, Byline, Points, Table, Text, estimate, number
+from sb3_ppo_variants.compare.report.claims import improvement_claim, joined, ratio_claim
+from sb3_ppo_variants.compare.report.comparison import Comparison
+from sb3_ppo_variants.compare.report.runs import total_cost
+from sb3_ppo_variants.compare.report.score_sections import KINDS, improvements
+from sb3_ppo_variants.compare.report.scores import Matrix
+
+FEW_ENVIRONMENTS = 2
+"""Up to so many environments have a column of scores each; more are put together."""
+
+SHARE_OF_SCORE = 0.9
+"""Of the way from the random policy's score to the baseline's: of all of it, noise would decide when it is reached."""
+
+
+def verdict(comparison: Comparison) -> list[Block]:
+    """Answer the question of the comparison.
+
+    :param comparison: all results
+    """
+    better = improvements(comparison, "final")
+    rows = [
+        [
+            arm,
+            *_scores(comparison, arm),
+            estimate(better.get(arm)),
+            _time_to_score(comparison, arm),
+            _processor(comparison, arm),
+        ]
+        for arm in comparison.arms
+    ]
+    baseline = comparison.baseline
+    header = [
+        "",
+        *_score_names(comparison),
+        f"P(better than {baseline})",
+        f"time to {SHARE_OF_SCORE:.0%} of {baseline}'s score",
+        "processor time",
+    ]
+    caption = "Mean over seeds [95 % interval]; time is that of training, in all environments together"
+    note = (
+        f"P(better than {baseline}), the probability of improvement, is how likely a run is to end with a higher score "
+        f"than one of {baseline} on the same environment; 0.5 means no difference. The time is that of the first "
+        f"evaluation which has gone {SHARE_OF_SCORE:.0%} of the way from the random policy's score to {baseline}'s "
+        "final score: the median over runs [runs that get there]."
+    )
+    return [
+        Byline(_byline(comparison), "scores.csv"),
+        Table(header, rows, caption),
+        Text(note),
+        Points(_sentences(comparison)),
+    ]
+
+
+def _score_names(comparison: Comparison) -> list[str]:
+    if len(comparison.envs) <= FEW_ENVIRONMENTS:
+        return [f"final score, {env}" for env in comparison.envs]
+    return ["final score, normalised (IQM)"]
+
+
+def _scores(comparison: Comparison, arm: str) -> list[str]:
+    if len(comparison.envs) > FEW_ENVIRONMENTS:
+        matrices = comparison.matrices("final")
+        return [estimate(statistics.aggregate({arm: matrices[arm]})[arm]["IQM"] if arm in matrices else None)]
+    raw = [comparison.raw("final", arm, env) for env in comparison.envs]
+    return [estimate(statistics.mean(scores) if len(scores) else None) for scores in raw]
+
+
+def _time_to_score(comparison: Comparison, arm: str) -> str:
+    """Add up the median times over the environments; runs that do not reach the score count as infinitely slow."""
+    times = [_times(comparison, arm, env) for env in comparison.envs]
+    if not all(map(len, times)):
+        return "–"
+    reached = sum(int(np.isfinite(of_env).sum()) for of_env in times)
+    total = sum(float(np.median(of_env)) for of_env in times)
+    runs = f"[{reached} of {sum(map(len, times))} runs]"
+    return f"{number(total)} s {runs}" if np.isfinite(total) else f"not reached {runs}"
+
+
+def _times(comparison: Comparison, arm: str, env: str) -> Matrix:
+    base = comparison.raw("final", comparison.baseline, env)
+    if not len(base):
+        return np.empty(0)
+    low, high = comparison.random_score(env), float(base.mean())
+    score = high if low is None or low >= high else low + SHARE_OF_SCORE * (high - low)
+    results = [comparison.results.get(Cell(arm, env, seed)) for seed in comparison.plan.seeds]
+    times = []
+    for result in filter(None, results):
+        reached = (e["train_seconds"] for e in result["evaluations"] if np.mean(e["rewards"]) >= score)
+        times.append(next(reached, np.inf))
+    return np.array(times, dtype=np.float64)
+
+
+def _processor(comparison: Comparison, arm: str) -> str:
+    cost, base = (total_cost(comparison, label, "cpu_seconds") for label in (arm, comparison.baseline))
+    if not len(cost):
+        return "–"
+    relative = (
+        f" [{cost.mean() / base.mean():.2f} × {comparison.baseline}]"
+        if arm != comparison.baseline and len(base)
+        else ""
+    )
+    return f"{number(cost.mean())} s{relative}"
+
+
+def _sentences(comparison: Comparison) -> list[str]:
+    """Say for each arm what is shown; of few runs nothing is."""
+    if comparison.few_runs:
+        return []
+    sentences = []
+    found = {kind: improvements(comparison, kind) for kind in KINDS}
+    base = total_cost(comparison, comparison.baseline, "cpu_seconds")
+    for arm in comparison.others:
+        claims = [improvement_claim(name, found[kind][arm]) for kind, name in KINDS.items() if arm in found[kind]]
+        cost = total_cost(comparison, arm, "cpu_seconds")
+        if len(cost) and len(base):
+            claims.append(ratio_claim("processor time", statistics.mean_ratio(cost, base)))
+        if claims:
+            sentences.append(f"{arm} against {comparison.baseline}: {'; '.join(claims)}.")
+    return sentences
+
+
+def _byline(comparison: Comparison) -> str:
+    """Say when it was run, with what, and how many updates a run has."""
+    results = comparison.results.values()
+    days = sorted({result["finished"][:10] for result in results if "finished" in result})
+    when = f" on {days[0]}" if len(days) == 1 else f" from {days[0]} to {days[-1]}" if days else ""
+    names = ("sb3-ppo-variants", "stable-baselines3", "rl_zoo3", "torch")
+    used = {name: sorted({result["environment"].get(name, "") for result in results} - {""}) for name in names}
+    versions = [f"{name} {' and '.join(found)}" for name, found in used.items() if found]
+    counts = sorted({n for arm in comparison.arms for env in comparison.envs for n in comparison.updates(arm, env)})
+    updates = f" {_range(counts)} policy updates a run." if counts else ""
+    return f"Run{when}{' with ' * bool(versions)}{joined(versions) if versions else ''}.{updates}"
+
+
+def _range(counts: list[int]) -> str:
+    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+
+
+__all__ = ["verdict"]

@@ -1,0 +1,39 @@
+"""A file is there whole or not at all, and one module sees to it."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import sb3_ppo_variants
+from sb3_ppo_variants.saving.atomic_file import write_atomically
+
+
+def test_a_file_is_written_as_given_and_replaces_the_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "file.txt"
+    for content in ("one\r\ntwo\n", "ε\n"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content.encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failing_write_leaves_the_older_file(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"older")
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(path, b"newer")
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_there_is_one_place_for_atomic_files() -> None:
+    package = Path(sb3_ppo_variants.__file__).parent
+    users = [path for path in package.rglob("*.py") if re.search(r"os\.(replace|rename|fsync)\(", path.read_text())]
+    assert users == [package / "saving" / "atomic_file.py"]
