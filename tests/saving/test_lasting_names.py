@@ -119,7 +119,6 @@ def test_a_model_saved_after_an_update_that_failed_names_a_public_place(monkeypa
 
 
 def test_callbacks_with_a_history_name_their_public_place(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     callbacks = [
         ClipFractionCallback(),
         ClipRangeFromClipFraction(),
