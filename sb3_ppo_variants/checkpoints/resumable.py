@@ -212,7 +212,7 @@ class ResumableCheckpointCallback(BaseCallback):
         model_file, run_file, whole = io.BytesIO(), io.BytesIO(), io.BytesIO()
         model.save(model_file)
         run = {
-            "algorithm": type(model),
+            "algorithm": vars(type(model)).get("checkpointed_as", type(model)),
             "run": take_run_state(model, self._root, at_end)._asdict(),
             "total_timesteps": model._total_timesteps,
             "learn": self._learn,

@@ -6,11 +6,8 @@ import inspect
 import io
 import json
 import pickle
-import pickletools
 import pydoc
-import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import cloudpickle
 import pytest
 from environments import make_vec_env
 from hosts import build, nine_classes
+from pickled_names import named_in
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -32,45 +30,6 @@ from sb3_ppo_variants.callbacks import (
 )
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback
 from sb3_ppo_variants.checkpoints.checkpoint_files import newest_checkpoint
-
-OURS = re.compile(r"sb3_ppo_variants(\.\w+)*")
-
-
-def named_in(content: bytes) -> set[str]:
-    """Return our modules that pickles name: this one, or those in a zip file, SB3's JSON and the bytes of pickles."""
-    return {name for stream in pickles(content) for name in modules_of(stream)}
-
-
-def pickles(content: bytes) -> Iterator[bytes]:
-    if content[:2] == b"PK":
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for member in archive.namelist():
-                yield from pickles(archive.read(member))
-    elif content[:1] == b"{":
-        for value in json.loads(content).values():
-            if isinstance(value, dict) and ":serialized:" in value:
-                yield from pickles(base64.b64decode(value[":serialized:"]))
-    elif content[:1] == b"\x80":
-        yield content
-        for value in arguments_of(content):
-            if isinstance(value, bytes):
-                yield from pickles(value)
-
-
-def arguments_of(stream: bytes) -> Iterator[Any]:
-    try:
-        yield from (argument for _, argument, _ in pickletools.genops(stream))
-    except ValueError:  # bytes of an array that happen to begin like a pickle
-        return
-
-
-def modules_of(stream: bytes) -> Iterator[str]:
-    """Yield every text of a pickle that is the name of a module of ours: more than what it imports, never less."""
-    for argument in arguments_of(stream):
-        if isinstance(argument, str):
-            name = argument.partition(" ")[0]  # older protocols write "module class"
-            if OURS.fullmatch(name):
-                yield name
 
 
 def test_the_search_finds_our_modules_at_any_depth() -> None:
