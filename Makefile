@@ -13,7 +13,8 @@ SEED = 1
 LOGS = logs
 EPISODES = 20
 TRAIN_ARGS =
-PYTEST_ARGS = -n 2
+# worksteal gives each process whole files to begin with: what the tests of a file share is made once.
+PYTEST_ARGS = -n 2 --dist worksteal
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip
