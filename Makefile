@@ -1,5 +1,5 @@
 # make train       train PPO-Penalty on CartPole-v1, evaluate it, say where everything is
-# make test        lint, types and the fast tests        make slow-test   the slow ones
+# make test        lint, types and the fast tests        make slow-test   the slow ones; .ci/run does both
 # make lint        lint and types only                   make format      let ruff rewrite the files
 #
 # The first call makes the virtual environment; it is brought up to date when pyproject.toml or constraints.txt change.
@@ -13,7 +13,8 @@ SEED = 1
 LOGS = logs
 EPISODES = 20
 TRAIN_ARGS =
-PYTEST_ARGS = -n 2
+# worksteal gives each process whole files to begin with: what the tests of a file share is made once.
+PYTEST_ARGS = -n 2 --dist worksteal
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip
@@ -35,7 +36,7 @@ test: lint
 	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
 
 slow-test: $(TOOLS)
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow and not gpu" --durations=25 $(PYTEST_ARGS)
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .

@@ -42,3 +42,9 @@ __all__ = [
     "RecurrentPPOClip",
     "RecurrentPPOPenalty",
 ]
+
+# A pickle names a class by module, and checkpoints hold the algorithm's: the public place lasts, the rooms may change.
+# The price: inspect.getsource finds the methods of these classes, but not the classes, which have only a docstring.
+for _name in __all__:
+    globals()[_name].__module__ = __name__
+del _name

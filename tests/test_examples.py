@@ -57,6 +57,13 @@ def test_example_runs_and_leaves_no_files(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
+def test_a_page_names_files_that_are_there(page: str) -> None:
+    folders = "sb3_ppo_variants|tests|examples|benchmarks|docs|hyperparams"
+    named = re.findall(rf"\b(?:{folders})/[\w/]+\.\w+", (ROOT / page).read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_design_page_quotes_the_example() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/design.md").read_text(), flags=re.DOTALL)
     assert len(blocks) == 1

@@ -9,7 +9,7 @@ from sb3_ppo_variants.callbacks.clip_fraction import (
     StopTrainingOnClipFraction,
     StopTrainingOnKL,
 )
-from sb3_ppo_variants.callbacks.clip_range_steering import ClipRangeFromClipFraction
+from sb3_ppo_variants.callbacks.clip_range_steering import ClipRangeFromClipFraction, ScaledSchedule
 from sb3_ppo_variants.callbacks.trust_region_recorder import TrustRegionFigure, TrustRegionRecorder
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
 
@@ -23,3 +23,9 @@ __all__ = [
     "TrustRegionRecorder",
     "UpdateCallback",
 ]
+
+# Checkpoints hold the one, a model saved after an update that failed the other: under this name a pickle finds them
+# wherever their modules move to.
+for _held in (ClipFractionRecord, ScaledSchedule):
+    _held.__module__ = __name__
+del _held

@@ -1,6 +1,7 @@
 """Checkpoints that cannot be torn, and runs that continue from them as if nothing had happened."""
 
 import io
+import json
 import os
 import warnings
 import zipfile
@@ -24,6 +25,10 @@ from sb3_ppo_variants.checkpoints.checkpoint_files import (
     write_checkpoint,
 )
 from sb3_ppo_variants.checkpoints.run_state import RunState, named_callbacks, put_attributes, put_back, take_run_state
+from sb3_ppo_variants.version import __version__
+
+_LAYOUT = 1
+"""Raised by one whenever a checkpoint's content changes, so that another version's is refused and not misread."""
 
 
 class Checkpoint(NamedTuple):
@@ -78,10 +83,25 @@ def read_checkpoint(file: CheckpointFile) -> Checkpoint:
     """Read a checkpoint. It holds pickles: read only what you trust.
 
     :param file: of which :meth:`CheckpointFile.intact` is true
+    :raises ValueError: if another version of this package wrote it, whose checkpoints hold something else
     """
     with zipfile.ZipFile(file.path) as archive:
-        run = th.load(io.BytesIO(archive.read("run.pt")), map_location="cpu", weights_only=False)
-        return Checkpoint(model=archive.read("model.zip"), timesteps=file.timesteps, **run)
+        _check_layout(file.path, archive)
+        content = th.load(io.BytesIO(archive.read("run.pt")), map_location="cpu", weights_only=False)
+        run = RunState(**content.pop("run"))
+        return Checkpoint(model=archive.read("model.zip"), run=run, timesteps=file.timesteps, **content)
+
+
+def _check_layout(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse another layout before its pickle is read, which may name modules that are not there."""
+    written = json.loads(archive.read("layout.json")) if "layout.json" in archive.namelist() else {}
+    layout, version = written.get("layout", 0), written.get("package_version", "0.1.0 or older")
+    checks.require(
+        layout == _LAYOUT,
+        f"{path} must be a checkpoint of layout {_LAYOUT}, which sb3_ppo_variants {__version__} writes",
+        f"layout {layout} of version {version}",
+        "finish the run with that version, or begin it anew in an empty folder",
+    )
 
 
 class ResumableCheckpointCallback(BaseCallback):
@@ -192,8 +212,8 @@ class ResumableCheckpointCallback(BaseCallback):
         model_file, run_file, whole = io.BytesIO(), io.BytesIO(), io.BytesIO()
         model.save(model_file)
         run = {
-            "algorithm": type(model),
-            "run": take_run_state(model, self._root, at_end),
+            "algorithm": vars(type(model)).get("checkpointed_as", type(model)),
+            "run": take_run_state(model, self._root, at_end)._asdict(),
             "total_timesteps": model._total_timesteps,
             "learn": self._learn,
             "save_freq": self.save_freq,
@@ -201,6 +221,7 @@ class ResumableCheckpointCallback(BaseCallback):
         }
         th.save(run, run_file, pickle_module=cloudpickle)
         with zipfile.ZipFile(whole, "w") as archive:
+            archive.writestr("layout.json", json.dumps({"layout": _LAYOUT, "package_version": __version__}))
             archive.writestr("model.zip", model_file.getvalue())
             archive.writestr("run.pt", run_file.getvalue())
         written = write_checkpoint(self.path, model.num_timesteps, whole.getvalue())
@@ -232,7 +253,7 @@ def resume(
     :param learn_arguments: further arguments of ``learn``
     :return: the trained model
     :raises FileNotFoundError: if there is no intact checkpoint
-    :raises ValueError: for environments that do not fit the checkpoint
+    :raises ValueError: for environments that do not fit the checkpoint, or a checkpoint of another layout
     """
     checkpoint = read_checkpoint(newest_checkpoint(Path(path)))
     model = checkpoint.load_model(env, device)

@@ -2,6 +2,9 @@
 
 Everything is taken and put back at the same place of SB3's loop: in ``on_rollout_start``, when the last update is done,
 the noise of gSDE is drawn and no step of the next rollout is taken yet.
+
+The state is pickled, and a pickle names the module of every class in it. So that a module of this package may move, our
+own classes go into it as dictionaries.
 """
 
 import inspect
@@ -15,8 +18,9 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalC
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_ppo_variants.checkpoints.environment_state import EnvironmentState, put_state, take_state
+from sb3_ppo_variants.update.update_metrics import UpdateTrace
 
-_NOT_IN_THE_MODEL_FILE = ("_last_lstm_states", "last_update")
+_NOT_IN_THE_MODEL_FILE = ("_last_lstm_states",)
 _PLAIN = (type(None), bool, int, float, str, np.ndarray, np.generic)
 _LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
 _NOISE = ("exploration_mat", "exploration_matrices")
@@ -25,16 +29,18 @@ _NOISE = ("exploration_mat", "exploration_matrices")
 class RunState(NamedTuple):
     """State of a run between an update and the next rollout.
 
-    :param environment: the training environments
+    :param environment: the training environments: the fields of their :class:`EnvironmentState`
     :param attributes: of the model, which its own file leaves out
+    :param last_update: the fields of its ``last_update``; None if it has none
     :param generators: states of Python's, numpy's and torch's global generators
     :param noise: exploration matrices of gSDE, drawn for the next rollout; None without, or if not drawn yet
     :param callbacks: state of each callback, by class name and its number among those of the class
     :param logged: what was recorded and waits for the next dump
     """
 
-    environment: EnvironmentState
+    environment: dict[str, Any]
     attributes: dict[str, Any]
+    last_update: dict[str, Any] | None
     generators: dict[str, Any]
     noise: dict[str, th.Tensor] | None
     callbacks: dict[str, Any]
@@ -50,9 +56,11 @@ def take_run_state(model: OnPolicyAlgorithm, callback: BaseCallback, at_end: boo
     """
     assert model.env is not None  # it is training
     noise = model.policy.action_dist if model.use_sde and not at_end else None
+    last_update: UpdateTrace | None = getattr(model, "last_update", None)
     return RunState(
-        environment=take_state(model.env),
+        environment=take_state(model.env)._asdict(),
         attributes={name: getattr(model, name) for name in _NOT_IN_THE_MODEL_FILE if hasattr(model, name)},
+        last_update=None if last_update is None else vars(last_update),
         generators=_generators(),
         noise=None if noise is None else {name: getattr(noise, name).detach() for name in _NOISE},
         callbacks={name: _callback_state(one) for name, one in named_callbacks(callback)},
@@ -69,9 +77,11 @@ def put_attributes(state: RunState, model: OnPolicyAlgorithm) -> str | None:
     :raises ValueError: if the environments are not as many, or not normalised, as they were
     """
     assert model.env is not None  # the caller's
-    obstacle = put_state(state.environment, model.env)
+    obstacle = put_state(EnvironmentState(**state.environment), model.env)
     for name, value in state.attributes.items():
         setattr(model, name, _moved(value, model.device))
+    if state.last_update is not None:
+        model.last_update = UpdateTrace(**state.last_update)  # type: ignore[attr-defined]  # one of our classes
     if obstacle is not None:
         model._last_obs = None
         # The first seeds again would repeat the first episodes of the run.
@@ -133,7 +143,7 @@ def _callback_state(callback: BaseCallback) -> Any:
         for name, value in vars(callback).items()
         if name not in skipped and not name.startswith("_") and _is_plain(value)
     }
-    evaluation = {"eval_env": take_state(callback.eval_env)} if isinstance(callback, EvalCallback) else {}
+    evaluation = {"eval_env": take_state(callback.eval_env)._asdict()} if isinstance(callback, EvalCallback) else {}
     return {**plain, **evaluation}
 
 
@@ -143,7 +153,8 @@ def _restore_callback(callback: BaseCallback, state: Any) -> None:
         return
     evaluation = state.pop("eval_env", None)
     if evaluation is not None and isinstance(callback, EvalCallback):
-        put_state(evaluation, callback.eval_env)  # it resets before each evaluation: this is for its generator
+        # It resets before each evaluation: this is for its generator.
+        put_state(EnvironmentState(**evaluation), callback.eval_env)
     vars(callback).update(state)
 
 

@@ -40,9 +40,12 @@ class MaskedPlay:
 def playing(cls: type) -> type:
     """Return a maskable algorithm that plays with masks in the zoo's scripts, under the same name.
 
+    A checkpoint of it is one of the algorithm: no pickle finds the class that is made here.
+
     :param cls: of the algorithm
     """
-    return type(cls.__name__, (MaskedPlay, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+    same = {"__module__": cls.__module__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (MaskedPlay, cls), {**same, "checkpointed_as": cls})
 
 
 def remembering(create_test_env: Callable[..., VecEnv]) -> Callable[..., VecEnv]:

@@ -1,7 +1,7 @@
 """Any configuration is either refused with a message that says why, or trains with finite parameters.
 
-The fast suite tries the same 100 configurations every time; ``pytest -m slow tests/test_fuzz.py`` tries 2,000 new ones,
-or as many as the environment variable ``FUZZ_EXAMPLES`` says.
+The fast suite tries the same 100 configurations every time; ``pytest -m slow tests/algorithms/test_fuzz.py`` tries
+2,000 new ones, or as many as the environment variable ``FUZZ_EXAMPLES`` says.
 """
 
 import math

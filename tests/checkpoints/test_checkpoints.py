@@ -1,9 +1,11 @@
 """A resumed run equals an uninterrupted one; what cannot be restored is said, and nothing is lost silently."""
 
+import io
 import json
 import subprocess
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from sb3_ppo_variants import PPOAdaptiveClip, PPOPenalty, RecurrentPPOPenalty
 from sb3_ppo_variants.callbacks import ClipRangeFromClipFraction, TrustRegionRecorder
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, read_checkpoint, resume
-from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, newest_checkpoint
+from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, newest_checkpoint, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLLOUT, TOTAL = 50, 250  # two environments of 25 steps; 5 updates
@@ -416,6 +418,27 @@ def test_another_place_than_the_last_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no intact checkpoint"):
+        resume(tmp_path, make_vec_env())
+
+
+@pytest.mark.parametrize(
+    ("written", "got"),
+    [
+        (None, "layout 0 of version 0.1.0 or older"),
+        ({"layout": 99, "package_version": "9.8.7"}, "layout 99 of version 9.8.7"),
+    ],
+)
+def test_a_checkpoint_of_another_layout_is_refused_unread(
+    written: dict[str, Any] | None, got: str, tmp_path: Path
+) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("run.pt", b"csb3_ppo_variants.run_state\nRunState\n.")  # a module that was moved
+        if written is not None:
+            archive.writestr("layout.json", json.dumps(written))
+    write_checkpoint(tmp_path, 100, file.getvalue())
+    way_out = "finish the run with that version, or begin it anew in an empty folder"
+    with pytest.raises(ValueError, match=rf"must be a checkpoint of layout 1, .*, got '{got}'; {way_out}"):
         resume(tmp_path, make_vec_env())
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ale_py
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -66,12 +67,11 @@ def test_gymnasium_s_own_environments_go_on(env_id: str) -> None:
 
 
 def test_a_mujoco_simulation_goes_on() -> None:
-    pytest.importorskip("mujoco")
     assert_goes_on_alike(lambda: DummyVecEnv([lambda: gym.make("HalfCheetah-v5", max_episode_steps=30)] * 2))
 
 
 def test_an_atari_emulator_goes_on() -> None:
-    gym.register_envs(pytest.importorskip("ale_py"))
+    gym.register_envs(ale_py)
     assert_goes_on_alike(lambda: DummyVecEnv([lambda: gym.make("ALE/Pong-v5", max_num_frames_per_episode=100)]))
 
 
@@ -122,7 +122,6 @@ def test_an_environment_may_speak_for_itself() -> None:
 
 
 def test_what_cannot_be_pickled_is_named_and_left_alone() -> None:
-    pytest.importorskip("Box2D")
     venv = VecNormalize(DummyVecEnv([lambda: gym.make("LunarLander-v3")]))
     venv.reset()
     walk(venv, actions_of(venv, 0, 5))

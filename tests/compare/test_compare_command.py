@@ -15,8 +15,6 @@ import yaml
 
 import sb3_ppo_variants
 
-pytest.importorskip("rliable", reason="the compare extra has it")
-
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(Path(sb3_ppo_variants.__file__).parents[1]),

@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("ray", reason="the ray extra has it")
-pytest.importorskip("rliable", reason="the compare extra has it")
-
 from test_compare_command import COMPARE, ENVIRONMENT, SMALL, cell_files, compare, evaluations
 
 MEMORY = 80_000_000  # the least that Ray's object store takes

@@ -11,11 +11,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from matplotlib.image import imread
-
-pytest.importorskip("rliable", reason="the compare extra has it")
-
 from compare_results import make_plan, make_result, make_results
+from matplotlib.image import imread
 
 from sb3_ppo_variants.compare.cells import Cell
 from sb3_ppo_variants.compare.command_line import build_parser
@@ -245,7 +242,7 @@ def test_html_is_well_formed_and_needs_nothing_from_elsewhere(written: Path) -> 
 def test_page_opens_in_a_browser_without_complaints(written: Path, tmp_path: Path, width: int) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
-        pytest.skip("no Chromium here")
+        pytest.skip("Chromium is a program of the system, which no package of Python brings")
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars"]
     page, picture = (written / "report.html").as_uri(), tmp_path / "page.png"
     done = subprocess.run(

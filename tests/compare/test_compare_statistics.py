@@ -3,9 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-
-pytest.importorskip("rliable", reason="the compare extra has it")
-
 from compare_results import make_plan, make_results
 from rliable import library, metrics
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch as th
 import yaml
-from zoo_commands import CUSTOM_ENVS, PACKAGE, ROOT, logged, run_python, train, training, zoo
+from zoo_commands import CUSTOM_ENVS, ROOT, logged, run_python, train, training, zoo
 
 from sb3_ppo_variants import MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.cli import COMMANDS, main
@@ -246,26 +246,3 @@ def test_train_on_the_gpu_leaves_a_model_from_there(tmp_path: Path) -> None:
     output = train(tmp_path, "ppo_penalty", "CartPole-v1", "--device", "cuda")
     assert "Using cuda device" in output
     assert PPOPenalty.load(tmp_path / "logs/ppo_penalty/CartPole-v1_1/CartPole-v1.zip").num_timesteps == 512
-
-
-def test_installed_wheel_finds_its_hyperparams(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling", reason="builds the wheel; the test extra has it")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
-        cwd=PACKAGE,
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    site = tmp_path / "site"
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
-    assert (site / "sb3_ppo_variants" / "py.typed").is_file()
-    assert not (site / "tests").exists()
-    script = "from sb3_ppo_variants.zoo.hyperparameters import hyperparams_folder as f; print(f())"
-    folder = Path(run_python(tmp_path, "-c", script, path=site).stdout.strip())
-    assert folder == site / "sb3_ppo_variants" / "hyperparams"
-    in_tree, in_wheel = (
-        {path.name: path.read_text() for path in place.glob("*.yml")} for place in (ROOT / "hyperparams", folder)
-    )
-    assert in_wheel == in_tree

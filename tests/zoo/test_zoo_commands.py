@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import fake_hub
+import imageio_ffmpeg
 import pytest
 from zoo_commands import environment, train, training, zoo
 
@@ -35,15 +36,12 @@ def is_mp4(path: Path) -> bool:
 
 
 def test_record_video_leaves_an_mp4(trained: Path) -> None:
-    pytest.importorskip("moviepy", reason="writes the film")
     zoo(trained, "record_video", *AGENT, "-n", "30", "-o", "videos", "--load-best")
     (video,) = (trained / "videos").glob("*.mp4")
     assert is_mp4(video)
 
 
 def test_record_training_films_every_checkpoint(trained: Path) -> None:
-    pytest.importorskip("moviepy", reason="writes the films")
-    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="brings an ffmpeg")
     refused = zoo(trained, "record_training", *AGENT, status=1, PATH="")
     assert "ffmpeg, which is not on the PATH" in refused.stderr
     programs = trained / "programs"
@@ -57,7 +55,6 @@ def test_record_training_films_every_checkpoint(trained: Path) -> None:
 
 
 def test_plots_leave_files(trained: Path) -> None:
-    pytest.importorskip("rliable", reason="the plots extra has it")
     zoo(
         trained, "plot_train", "-a", "ppo_penalty", "-e", "CartPole-v1", "-f", "logs", "-w", "5", "--figures", "figures"
     )
@@ -73,7 +70,6 @@ def test_plots_leave_files(trained: Path) -> None:
 
 
 def test_benchmark_lists_our_algorithms(trained: Path) -> None:
-    pytest.importorskip("pandas", reason="the plots extra has it")
     arguments = ["--log-dir", "logs", "--benchmark-dir", "benchmark", "--no-hub", "-n", "300", "--num-threads", "1"]
     zoo(trained, "benchmark", *arguments)
     table = (trained / "benchmark.md").read_text()

@@ -14,12 +14,16 @@ import rl_zoo3
 import yaml
 from environments import make_vec_env
 from gymnasium.envs.classic_control import CartPoleEnv
+from hosts import build
+from pickled_names import named_in
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import SimpleLinearSchedule
 from sqlalchemy.exc import OperationalError
 from zoo_in_process import refusal, train
 
-from sb3_ppo_variants import PPOClip, PPOPenalty
+from sb3_ppo_variants import MaskablePPOPenalty, PPOClip, PPOPenalty
+from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, read_checkpoint
+from sb3_ppo_variants.checkpoints.checkpoint_files import newest_checkpoint
 from sb3_ppo_variants.zoo import ALGORITHMS, register
 from sb3_ppo_variants.zoo.hyperparameters import check_keys, find_source, hyperparams_folder, our_schedules
 from sb3_ppo_variants.zoo.studies import create_tables
@@ -228,3 +232,15 @@ def test_upper_clip_range_follows_the_lower_one() -> None:
     sampled = HYPERPARAMS_SAMPLER["ppo_clip"](study.ask(), 2, 2, {})
     assert sampled["clip_range_upper"] == pytest.approx(0.3)
     assert "clip_range_upper_factor" not in sampled
+
+
+# -------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def test_a_checkpoint_of_the_zoo_s_maskable_class_is_one_of_the_algorithm(tmp_path: Path) -> None:
+    cls = rl_zoo3.ALGOS["ppo_penalty_mask"]
+    assert cls is not MaskablePPOPenalty
+    build(cls).learn(50, ResumableCheckpointCallback(1, tmp_path))
+    file = newest_checkpoint(tmp_path)
+    assert named_in(file.path.read_bytes()) == {"sb3_ppo_variants"}
+    assert read_checkpoint(file).algorithm is MaskablePPOPenalty

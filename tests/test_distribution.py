@@ -1,0 +1,54 @@
+"""What is installed and what is handed on as source hold every file that is needed."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from zoo_commands import ROOT, run_python
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with the wheel and the source distribution."""
+    folder = tmp_path_factory.mktemp("built")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", folder], cwd=ROOT, check=True, capture_output=True
+    )
+    return folder
+
+
+def files_under(*names: str) -> set[str]:
+    """Return the files of the project in these folders, as paths from its root."""
+    found = {path for name in names for path in (ROOT / name).rglob("*") if path.is_file()}
+    return {str(path.relative_to(ROOT)) for path in found if "__pycache__" not in path.parts}
+
+
+def test_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    moved = {f"sb3_ppo_variants/{name}" for name in files_under("hyperparams")}
+    assert held == files_under("sb3_ppo_variants") | moved
+    assert {f"sb3_ppo_variants/{name}" for name in ("py.typed", "compare/report/report.html.jinja")} <= held
+
+
+def test_source_distribution_holds_what_its_tests_and_documents_name(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        held = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    folders = ("sb3_ppo_variants", "hyperparams", "tests", "examples", "benchmarks", "docs")
+    alone = {"README.md", "LICENSE", "CHANGELOG.md", "Makefile", "constraints.txt", "pyproject.toml"}
+    assert files_under(*folders) | alone <= held
+
+
+def test_installed_wheel_finds_its_hyperparams(built: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        archive.extractall(tmp_path)
+    script = "from sb3_ppo_variants.zoo.hyperparameters import hyperparams_folder as f; print(f())"
+    folder = Path(run_python(tmp_path, "-c", script, path=tmp_path).stdout.strip())
+    assert folder == tmp_path / "sb3_ppo_variants" / "hyperparams"
+    in_tree, in_wheel = (
+        {path.name: path.read_text() for path in place.glob("*.yml")} for place in (ROOT / "hyperparams", folder)
+    )
+    assert in_wheel == in_tree
