@@ -1,6 +1,6 @@
 """Add a variant of one's own: PPO with rollback, on its own and together with the adaptive clip range.
 
-``python examples/own_variant.py`` trains both on CartPole-v1. docs/design.md explains the pieces.
+``python examples/own_variant.py`` trains both on CartPole-v1. docs/writing_a_variant.md explains the pieces.
 """
 
 import argparse

@@ -1,23 +1,7 @@
 """PPO with other trust regions for Stable-Baselines3.
 
-Layers, each importing only from those above it:
-
-- pure functions: ``losses``, ``kl_divergence``, ``controllers``; ``arguments`` checks what users pass
-- reading a rollout and a policy: ``minibatches``, ``policy_evaluation``, ``closed_forms``, ``update_metrics``;
-  ``nonfinite`` guards them
-- one update: ``reference_update``; the fast path ``flat_parameters``, ``mlp_trunk``, ``written_gradient``,
-  ``staged_update``, ``compiled_update``, ``lean_rollout``, ``whole_sequences``, and ``acceleration``, which chooses
-  among them
-- saved models: ``plain_data``, ``saved_class``, ``loading``
-- ``minibatch_loss``: what is minimised; ``policy_update``: the only ``train()``; ``adaptation``: what the adaptive
-  variants share
-- the algorithms: ``ppo_clip``, ``ppo_penalty``, ``ppo_adaptive_clip``
-- long runs, of any on-policy algorithm of SB3: ``checkpoint_files``, ``environment_state``, ``run_state``,
-  ``checkpoints``
-- imported on demand: ``trust_region_log``, the table of a run's updates; ``figure_style``, ``objective_figure``,
-  ``plots`` and ``plot_command``; ``update_callback``, ``trust_region_recorder``, ``clip_range_steering`` and
-  ``callbacks``, where the callbacks are public
-- ``zoo``: rl-zoo3 integration, imported on demand
+The classes are in ``algorithms``; a variant of one's own is written with ``extend``. docs/design.md describes the
+folders, each of which uses only those below it.
 """
 
 from sb3_ppo_variants.algorithms.ppo_adaptive_clip import (

@@ -15,6 +15,7 @@ import stable_baselines3
 
 import sb3_ppo_variants
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty, callbacks
+from sb3_ppo_variants.extend import PolicyUpdateMixin
 from sb3_ppo_variants.trust_region_log import COLUMNS, read_trust_region
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,10 +65,20 @@ def test_a_page_names_files_that_are_there(page: str) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_design_page_quotes_the_example() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/design.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 1
+def test_the_page_on_variants_quotes_the_example() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/writing_a_variant.md").read_text(), flags=re.DOTALL)
     assert blocks[0] in (ROOT / "examples/own_variant.py").read_text()
+
+
+def test_the_page_on_variants_lists_every_hook_and_the_gallery() -> None:
+    page = (ROOT / "docs/writing_a_variant.md").read_text()
+    hooks = ["check_arguments", "update_coefficients", "surrogate", "kl_penalty", "extra_loss", "extra_metrics"]
+    hooks += ["update_rules", "kl_limit", "record_state", "after_epoch", "after_update"]
+    for hook in hooks:
+        arguments = [name for name in inspect.signature(getattr(PolicyUpdateMixin, hook)).parameters if name != "self"]
+        assert f"| `{hook}({', '.join(arguments)})` |" in page
+    files = {path.name for path in (ROOT / "examples/variants").glob("*.py")} - {"custom_envs.py"}
+    assert set(re.findall(r"\| `(\w+\.py)` \|", page)) == files
 
 
 @pytest.mark.parametrize(

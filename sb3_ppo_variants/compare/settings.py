@@ -15,6 +15,7 @@ import yaml
 
 from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.compare.arms import Arm
+from sb3_ppo_variants.zoo import ADDED
 
 PRESET_FILES = Path(__file__).parent / "conf"
 """Folder of the hyperparameter files of the presets."""
@@ -76,7 +77,7 @@ def resolve(arm: Arm, env: str) -> ResolvedSettings:
         ) from error
     config = Path(manager.config)
     key = _entry(config, env)
-    return ResolvedSettings(plain, _name(config, arm.conf_file), key, _kind(arm, env, config, key), arm.overrides)
+    return ResolvedSettings(plain, _name(config, arm), key, _kind(arm, env, config, key), arm.overrides)
 
 
 def smallest_budget(algo: str, hyperparameters: dict[str, Any]) -> int:
@@ -113,11 +114,14 @@ def _kind(arm: Arm, env: str, config: Path, key: str) -> str:
         return "given"
     if key != env:
         return "general"
-    return "tuned" if config.stem == arm.algo else "of another algorithm"
+    return "tuned" if config.stem == arm.algo or config == ADDED.get(arm.algo) else "of another algorithm"
 
 
-def _name(config: Path, given: str | None) -> str:
+def _name(config: Path, arm: Arm) -> str:
     """Return a file's name, with the package that it belongs to in place of where that is installed."""
+    given = arm.conf_file
+    if config == ADDED.get(arm.algo):
+        return config.name  # a file of the user's, or one written for the entries that a program gave
     if given is not None:
         return (
             given if config.parent != PRESET_FILES else f"sb3_ppo_variants/compare/{config.parent.name}/{config.name}"

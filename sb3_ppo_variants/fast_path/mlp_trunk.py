@@ -1,7 +1,7 @@
 """Forward and backward pass of a plain actor-critic MLP without an autograd graph.
 
 For small networks most of a backward pass is autograd's bookkeeping. A stack of Linear, Tanh and ReLU layers needs two
-matrix products per layer, written out here; what comes after the networks' outputs is in ``written_gradient``.
+matrix products per layer, written out here; what comes after the networks' outputs is in ``update/distributions``.
 """
 
 from collections.abc import Iterable

@@ -6,12 +6,27 @@ script of one's own needs one line before it parses its arguments::
     import sb3_ppo_variants.zoo
 
     sb3_ppo_variants.zoo.register()
+
+:func:`register_algorithm` adds a variant of one's own.
 """
 
+import functools
+import importlib.util
+import inspect
+import re
 import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import yaml
+from sb3_contrib import MaskablePPO, RecurrentPPO
+
 import sb3_ppo_variants as variants
+from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
+from sb3_ppo_variants.arguments.checks import require
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -27,7 +42,10 @@ ALGORITHMS: "dict[str, type[BaseAlgorithm]]" = {
     "ppo_penalty_mask": variants.MaskablePPOPenalty,
     "ppo_adaptive_clip_mask": variants.MaskablePPOAdaptiveClip,
 }
-"""The classes by the name that rl-zoo3's ``--algo`` takes."""
+"""The classes by the name that rl-zoo3's ``--algo`` takes; :func:`register_algorithm` adds to them."""
+
+ADDED: dict[str, Path | None] = {}
+"""Hyperparameter files of the algorithms that :func:`register_algorithm` added; None for those without."""
 
 
 def host_name(algo: str) -> str:
@@ -43,7 +61,7 @@ def is_recurrent(algo: str) -> bool:
 
     :param algo: key of ``ALGORITHMS``
     """
-    return algo.endswith("_lstm")
+    return issubclass(ALGORITHMS[algo], RecurrentPPO)
 
 
 def is_maskable(algo: str) -> bool:
@@ -51,7 +69,64 @@ def is_maskable(algo: str) -> bool:
 
     :param algo: any of the zoo's
     """
-    return algo in ALGORITHMS and algo.endswith("_mask")
+    return algo in ALGORITHMS and issubclass(ALGORITHMS[algo], MaskablePPO)
+
+
+def has_clip_range(algo: str) -> bool:
+    """Say whether the algorithm clips by default.
+
+    :param algo: key of ``ALGORITHMS``
+    """
+    return inspect.signature(ALGORITHMS[algo]).parameters["clip_range"].default is not None
+
+
+def register_algorithm(
+    name: str, cls: "type[BaseAlgorithm]", hyperparams: str | Path | Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Give a variant of one's own the zoo's commands, tuning and ``compare``.
+
+    The place for the call is a ``custom_envs.py`` in the working folder, which the zoo imports in every process.
+
+    :param name: for ``--algo``, log folders and reports
+    :param cls: a variant on one of the three hosts
+    :param hyperparams: a YAML file, or a dictionary, of entries by environment as in rl-zoo3; for environments that it
+        does not list, and with None, the zoo's entries of the host serve
+    :raises ValueError: for a name that is taken or no file name, another class, or a file that does not exist
+    """
+    register()
+    import rl_zoo3
+
+    require(
+        isinstance(cls, type) and issubclass(cls, PolicyUpdateMixin) and bool(cls.policy_aliases),
+        "`cls` must be a variant on a host, such as class Mine(MyMixin, PPO)",
+        cls,
+        "put a mixin of sb3_ppo_variants.extend before the host",
+    )
+    valid = isinstance(name, str) and re.fullmatch(r"\w[\w.+-]*", name)
+    require(bool(valid), "`name` must consist of letters, digits and _ . + -", name, "it names a folder")
+    require(
+        name in ADDED or name not in rl_zoo3.ALGOS, "`name` must not be an algorithm of the zoo", name, "pick another"
+    )
+    ADDED[name] = _own_file(name, hyperparams)
+    ALGORITHMS[name] = cls
+    _tell_zoo(name)
+
+
+def _own_file(name: str, hyperparams: str | Path | Mapping[str, Any] | None) -> Path | None:
+    if isinstance(hyperparams, Mapping):
+        path = Path(_written_files().name, f"{name}.yml")  # the zoo reads files only
+        path.write_text(yaml.safe_dump({env: dict(entry) for env, entry in hyperparams.items()}))
+        return path
+    if hyperparams is None:
+        return None
+    path = Path(hyperparams).resolve()
+    require(path.is_file(), "`hyperparams` must be a YAML file or a dictionary", str(hyperparams), "no such file")
+    return path
+
+
+@functools.cache
+def _written_files() -> "TemporaryDirectory[str]":
+    return TemporaryDirectory(prefix="sb3-ppo-variants-")  # gone when the process ends
 
 
 def register() -> None:
@@ -61,18 +136,13 @@ def register() -> None:
     """
     import rl_zoo3
     import rl_zoo3.exp_manager
-    import rl_zoo3.hyperparams_opt
     import rl_zoo3.utils
 
-    from sb3_ppo_variants.zoo.masking import playing, remembering
-    from sb3_ppo_variants.zoo.search_spaces import CONVERTERS, SAMPLERS
+    from sb3_ppo_variants.zoo.masking import remembering
 
     if "ppo_clip" not in rl_zoo3.ALGOS:
-        # Dictionaries shared by all of the zoo's modules, so they are extended in place; each command builds its parser
-        # from ALGOS when it is called.
-        rl_zoo3.ALGOS.update({name: playing(cls) if is_maskable(name) else cls for name, cls in ALGORITHMS.items()})
-        rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER.update(SAMPLERS)
-        rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER.update(CONVERTERS)
+        for name in ALGORITHMS:
+            _tell_zoo(name)
         # The zoo's scripts play without action masks and offer no hook.
         create_test_env = rl_zoo3.utils.create_test_env
         _replace("create_test_env", create_test_env, remembering(create_test_env))
@@ -84,6 +154,29 @@ def register() -> None:
         _replace("ExperimentManager", StockExperimentManager, VariantExperimentManager)
     # Else this was called through custom_envs.py while that very module is being imported, by a command that asks the
     # manager about environments only, such as rl_zoo3.record_video. train and enjoy import custom_envs before it.
+    if "custom_envs" not in sys.modules and importlib.util.find_spec("custom_envs") is not None:
+        warnings.warn(
+            "custom_envs.py is left out: rl-zoo3 met an ImportError in it; python -c 'import custom_envs' shows it",
+            stacklevel=2,
+        )
+
+
+def _tell_zoo(name: str) -> None:
+    """Enter an algorithm into the zoo's dictionaries.
+
+    They are shared by all of its modules, so they are extended in place; each command builds its parser from ALGOS when
+    it is called.
+    """
+    import rl_zoo3.hyperparams_opt
+
+    from sb3_ppo_variants.zoo.masking import playing
+    from sb3_ppo_variants.zoo.search_spaces import converter, sampler
+
+    cls = ALGORITHMS[name]
+    rl_zoo3.ALGOS[name] = playing(cls) if is_maskable(name) else cls
+    optimization: Any = rl_zoo3.hyperparams_opt  # whose types demand the names of the arguments, too
+    optimization.HYPERPARAMS_SAMPLER[name] = sampler(name)
+    optimization.HYPERPARAMS_CONVERTER[name] = converter(name)
 
 
 def _replace(name: str, stock: Any, ours: Any) -> None:
@@ -98,4 +191,13 @@ def _replace(name: str, stock: Any, ours: Any) -> None:
             setattr(module, name, ours)
 
 
-__all__ = ["ALGORITHMS", "host_name", "is_maskable", "is_recurrent", "register"]
+__all__ = [
+    "ADDED",
+    "ALGORITHMS",
+    "has_clip_range",
+    "host_name",
+    "is_maskable",
+    "is_recurrent",
+    "register",
+    "register_algorithm",
+]

@@ -12,7 +12,7 @@ from rl_zoo3.utils import ALGOS, SimpleLinearSchedule
 
 from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
 from sb3_ppo_variants.arguments.hints import did_you_mean
-from sb3_ppo_variants.zoo import ALGORITHMS, host_name, is_maskable
+from sb3_ppo_variants.zoo import ADDED, ALGORITHMS, has_clip_range, host_name, is_maskable
 
 ZOO_SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf")
 """What the zoo makes a schedule of."""
@@ -56,14 +56,16 @@ def find_source(algo: str, env_id: str, is_atari: bool) -> Source:
     :param env_id: of the environment
     :param is_atari: whether an entry ``atari`` serves it
     """
-    ours = hyperparams_folder() / f"{algo}.yml"
-    entries = yaml.safe_load(ours.read_text()) or {}
-    if env_id in entries or (is_atari and "atari" in entries):
+    ours = ADDED[algo] if algo in ADDED else hyperparams_folder() / f"{algo}.yml"
+    entries = (yaml.safe_load(ours.read_text()) if ours is not None else None) or {}
+    if ours is not None and (env_id in entries or (is_atari and "atari" in entries)):
         return Source(ours, is_fallback=False, dropped={})
     zoo = Path(rl_zoo3.__file__).parent / "hyperparams" / f"{host_name(algo)}.yml"
     dropped = {}
-    if issubclass(ALGORITHMS[algo], KLPenaltyMixin):
-        dropped["clip_range"] = "the KL penalty alone holds the policy back"
+    if not has_clip_range(algo):
+        by_penalty = issubclass(ALGORITHMS[algo], KLPenaltyMixin)
+        reason = "the KL penalty alone holds the policy back" if by_penalty else f"{algo} does not clip by default"
+        dropped["clip_range"] = reason
     if is_maskable(algo):
         dropped |= dict.fromkeys(("use_sde", "sde_sample_freq"), "MaskablePPO has discrete actions only")
     return Source(zoo, is_fallback=True, dropped=dropped)
@@ -113,11 +115,13 @@ def our_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
     :raises ValueError: for a malformed schedule, naming key and value
     """
     ours: dict[str, Any] = {}
-    for key in (*ZOO_SCHEDULES, *OUR_SCHEDULES):
+    # Any argument of an added algorithm may be a schedule, which is its own affair
+    added = [key for key, value in hyperparams.items() if isinstance(value, str) and value.startswith("lin_")]
+    for key in dict.fromkeys((*ZOO_SCHEDULES, *OUR_SCHEDULES, *added)):
         value = hyperparams.get(key, 0.0)
         if isinstance(value, str):
             schedule = _schedule(key, value)
-            if key in OUR_SCHEDULES:
+            if key not in ZOO_SCHEDULES:
                 ours[key] = schedule
         elif value is None:
             ours[key] = None

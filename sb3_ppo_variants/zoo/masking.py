@@ -73,9 +73,11 @@ def require_masks(env: VecEnv, algo: str, env_id: str) -> None:
     """
     if not is_masking_supported(env):
         env.close()
+        other = algo.removesuffix("_mask")
+        other = other if other != algo else "an algorithm without masks"
         raise ValueError(
             f"{algo} needs an environment with a method action_masks(), got {env_id} without one; "
-            f"use {algo.removesuffix('_mask')}, or name a wrapper with that method as env_wrapper in its entry"
+            f"use {other}, or name a wrapper with that method as env_wrapper in its entry"
         )
 
 

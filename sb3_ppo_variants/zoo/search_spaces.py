@@ -14,14 +14,14 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
 from sb3_ppo_variants.algorithms.ppo_clip import ClipMixin
 from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
-from sb3_ppo_variants.zoo import ALGORITHMS, host_name
+from sb3_ppo_variants.zoo import ALGORITHMS, has_clip_range, host_name
 
 Sampler = Callable[[optuna.Trial, int, int, dict[str, Any]], dict[str, Any]]
 Converter = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class _WithoutClipRange:
-    """A trial in which the zoo's suggestion of ``clip_range`` leaves no trace: a pure penalty has none."""
+    """A trial in which the zoo's suggestion of ``clip_range`` leaves no trace: the algorithm has none."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self._trial = trial
@@ -54,10 +54,9 @@ def _suggest(cls: type, trial: optuna.Trial) -> None:
 def _sample(
     algo: str, trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]
 ) -> dict[str, Any]:
-    cls = ALGORITHMS[algo]
-    for_zoo = _WithoutClipRange(trial) if issubclass(cls, KLPenaltyMixin) else trial
+    for_zoo = trial if has_clip_range(algo) else _WithoutClipRange(trial)
     HYPERPARAMS_SAMPLER[host_name(algo)](for_zoo, n_actions, n_envs, additional_args)  # type: ignore[arg-type]
-    _suggest(cls, trial)
+    _suggest(ALGORITHMS[algo], trial)
     return _convert(algo, trial.params)
 
 
@@ -70,10 +69,20 @@ def _convert(algo: str, suggested: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-SAMPLERS: dict[str, Sampler] = {algo: partial(_sample, algo) for algo in ALGORITHMS}
-"""For the zoo's HYPERPARAMS_SAMPLER."""
+def sampler(algo: str) -> Sampler:
+    """Return the algorithm's entry of the zoo's HYPERPARAMS_SAMPLER.
 
-CONVERTERS: dict[str, Converter] = {algo: partial(_convert, algo) for algo in ALGORITHMS}
-"""For the zoo's HYPERPARAMS_CONVERTER."""
+    :param algo: one of ours
+    """
+    return partial(_sample, algo)
 
-__all__ = ["CONVERTERS", "SAMPLERS"]
+
+def converter(algo: str) -> Converter:
+    """Return the algorithm's entry of the zoo's HYPERPARAMS_CONVERTER.
+
+    :param algo: one of ours
+    """
+    return partial(_convert, algo)
+
+
+__all__ = ["converter", "sampler"]

@@ -269,6 +269,16 @@ class OwnSamples(RolloutBuffer):
         return super()._get_samples(batch_inds, env)
 
 
+def test_loaded_model_keeps_every_piece(tmp_path: Any) -> None:
+    """Its moments are not 0, so that a step depends on the length of the gradient, which padding must not change."""
+    model = make_model(PPOClip, "multi_discrete", learning_rate=0.01, policy_kwargs={"net_arch": [5]}).learn(64)
+    before = model.acceleration_report()
+    model.save(tmp_path / "model")
+    loaded = PPOClip.load(tmp_path / "model", env=model.env, device="cpu").learn(64)
+    assert loaded.acceleration_report() == before
+    assert before["optimizer"] == "Adam on one flat tensor"
+
+
 @pytest.mark.parametrize(
     ("piece", "reason", "kwargs"),
     [
