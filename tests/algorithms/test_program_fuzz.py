@@ -1,7 +1,7 @@
 """Programs made at random: unusual policies and optimisers, edited between updates; the fast path agrees or falls back.
 
 After every edit the default acceleration and ``"off"`` update from the same rollout. The fast suite tries the same 60
-programs every time; ``pytest -m slow tests/algorithms/test_program_fuzz.py`` tries 1,000 new ones, or as many as the
+programs every time; ``pytest -m slow tests/algorithms/test_program_fuzz.py`` tries 200 new ones, or as many as the
 environment variable ``PROGRAM_EXAMPLES`` says, some of them compiled.
 """
 
@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch as th
 from hosts import VARIANTS, build, host_of
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-SLOW_EXAMPLES = int(os.environ.get("PROGRAM_EXAMPLES", "1000"))
+SLOW_EXAMPLES = int(os.environ.get("PROGRAM_EXAMPLES", "200"))
 UPDATES = 3
 
 
@@ -51,8 +51,7 @@ class Normed(BaseFeaturesExtractor):
 
     def __init__(self, space: Any, kind: type[nn.Module] = nn.LayerNorm):
         super().__init__(space, 4)
-        layers = {nn.Dropout: [nn.Dropout(0.2)], nn.BatchNorm1d: [nn.BatchNorm1d(4)]}.get(kind, [kind(4)])
-        self.layers = nn.Sequential(nn.Flatten(), *layers)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(0.2) if kind is nn.Dropout else kind(4))
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         return self.layers(observations)
@@ -107,7 +106,6 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "spectral norm": lambda policy: nn.utils.spectral_norm(policy.value_net),
     "weight norm": lambda policy: nn.utils.weight_norm(policy.action_net),
     "parametrized": lambda policy: nn.utils.parametrizations.weight_norm(policy.action_net),
-    "double": lambda policy: policy.double(),
     "-inf mask": _masked,
 }
 OPTIMIZERS: dict[str, Callable[[Any], th.optim.Optimizer]] = {
@@ -149,6 +147,12 @@ def _replace_storage(model: Any) -> None:
         parameter.data = parameter.data.clone()
 
 
+def _halve_gradient(model: Any) -> None:
+    for parameter in model.policy.value_net.parameters():
+        if parameter.requires_grad:
+            parameter.register_hook(lambda gradient: 0.5 * gradient)
+
+
 def _set(name: str, value: Any) -> Callable[[Any], None]:
     return lambda model: setattr(model, name, value)
 
@@ -171,7 +175,7 @@ EDITS: dict[str, Callable[[Any], Any]] = {
     "max_grad_norm": _set("max_grad_norm", 0.01),
     "value_loss": _set("value_loss", "huber"),
     "ent_coef": _set("ent_coef", 0.1),
-    "gradient hook": lambda model: model.policy.value_net.weight.register_hook(lambda g: 0.5 * g),
+    "gradient hook": _halve_gradient,
     "forward hook": lambda model: model.policy.action_net.register_forward_hook(lambda m, i, out: 0.5 * out),
     "optimiser hook": lambda model: model.policy.optimizer.register_step_post_hook(lambda *_: _average(model)),
     "scheduler": lambda model: th.optim.lr_scheduler.StepLR(model.policy.optimizer, 1),
@@ -211,8 +215,8 @@ def fits(program: Program) -> bool:
     logits_may_be_infinite = program.action in ("discrete", "multi_discrete") and not program.name.startswith("Mask")
     if program.change == "-inf mask" and not logits_may_be_infinite:
         return False
-    if recurrent and (program.change == "double" or program.policy_kwargs == "batch norm"):
-        return False  # contrib's LSTM takes float32; its padded steps enter the statistics
+    if recurrent and program.policy_kwargs == "batch norm":
+        return False  # padded steps enter its statistics
     return not (program.change == "frozen" and "thaw" in program.edits and program.optimizer == "part")
 
 
@@ -230,12 +234,11 @@ def make(program: Program) -> Any:
     return model
 
 
-def trained(program: Program, acceleration: str) -> tuple[list[th.Tensor], list[th.Tensor], dict[str, str]]:
+def trained(program: Program, acceleration: str) -> tuple[list[th.Tensor], dict[str, str]]:
     """Make the updates from rollouts collected with ``"off"``; all draws depend on the update only."""
     model = make(program)
     _, callback = model._setup_learn(10_000)
     after: list[th.Tensor] = []
-    gradients: list[th.Tensor] = []
     for update in range(UPDATES):
         if update > 0:
             EDITS[program.edits[update - 1]](model)
@@ -248,22 +251,20 @@ def trained(program: Program, acceleration: str) -> tuple[list[th.Tensor], list[
         model.train()
         state = [value.detach().double().flatten() for value in model.policy.state_dict().values()]
         after.append(th.cat(state))
-        gradients.append(th.stack([th.tensor(float(p.grad is not None)) for p in model.policy.parameters()]))
-    return after, gradients, model.acceleration_report()
+    return after, model.acceleration_report()
 
 
 def check(program: Program, acceleration: str) -> None:
-    note(repr(program))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected, _, _ = trained(program, "off")
-        found, _, report = trained(program, acceleration)
-    note(repr(report))
+        expected, _ = trained(program, "off")
+        found, report = trained(program, acceleration)
     # Rounding grows from update to update, as the rollouts differ by it.
     for tolerance, a, b in zip((1e-4, 1e-3, 1e-2), expected, found):
-        assert a.shape == b.shape
-        assert th.equal(th.isnan(a), th.isnan(b))
-        assert float((a - b).nan_to_num().norm()) <= tolerance * float(a.nan_to_num().norm())
+        assert a.shape == b.shape, program
+        assert th.equal(th.isnan(a), th.isnan(b)), (program, report)
+        difference = float((a - b).nan_to_num().norm()) / float(a.nan_to_num().norm())
+        assert difference <= tolerance, (program, report)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
