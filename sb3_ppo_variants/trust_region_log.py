@@ -37,6 +37,7 @@ KL_MEASURES = {
 TRUST_REGION = (*KL_MEASURES, "clip_fraction")
 _LOGGED = (
     *TRUST_REGION,
+    *("kl_before_projection", "projection"),
     *("target_kl", "beta", "clip_range", "clip_scale", "saturated", "ratio_max"),
     *("value_clip_fraction", "clip_range_vf"),
     *("policy_gradient_loss", "policy_objective", "value_loss", "entropy_loss", "loss"),
@@ -89,13 +90,17 @@ class TrustRegionLog(NamedTuple):
             {name: float(epochs[name][i]) for name in _COEFFICIENTS if math.isfinite(epochs[name][i])}
             for i in range(len(epochs["epoch"]))
         )
+        of_update = {name: float(column[at[0]]) for name, column in updates.items()}
+        projected = math.isfinite(of_update["projection"])  # else there was no limit
         return UpdateTrace(
             minibatches=np.stack([rows[_COLUMN_OF[name]][inside] for name in _COLUMN_OF], axis=1).astype(np.float32),
             epoch=rows["epoch"][inside].astype(np.int64) - 1,
-            kl_divergence=float(updates["kl_divergence"][at[0]]),
-            epochs_done=float(updates["epochs_done"][at[0]]),
-            stopped=bool(updates["stopped"][at[0]] == 1),
+            kl_divergence=of_update["kl_divergence"],
+            epochs_done=of_update["epochs_done"],
+            stopped=of_update["stopped"] == 1,
             coefficients=coefficients,
+            kl_before_projection=of_update["kl_before_projection" if projected else "kl_divergence"],
+            projection=of_update["projection"] if projected else 1.0,
         )
 
 

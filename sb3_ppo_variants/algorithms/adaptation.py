@@ -22,6 +22,8 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
     by the share of updates in the band and by return; docs/trust_region.md has the figures. The paper's plain rule is
     ``adapt_after="update", max_kl=None, adaptation_factor=2.0``.
 
+    :param target_kl: set point of the exact KL of an update, nats per state: number > 0 or schedule; larger lets the
+        policy move further
     :param kl_tolerance: half-width of the band around ``target_kl`` as a factor, > 1; infinity: never adapt
     :param max_kl: largest exact KL of an update, nats per state; ``"target"`` for ``target_kl``, None for no limit; see
         ``on_max_kl``

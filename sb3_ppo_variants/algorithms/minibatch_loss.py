@@ -39,7 +39,14 @@ class Penalty(NamedTuple):
 
 
 class LossMixin(OnPolicyAlgorithm):
-    """What an update minimises; a variant overrides some of the terms."""
+    """What an update minimises; a variant overrides some of the terms.
+
+    :param batch_size: samples per minibatch, integer >= 1; > 1 unless ``normalize_advantage=False``
+    :param clip_range_vf: largest change of a value prediction: float > 0 or schedule; None for no value clipping
+    :param normalize_advantage: True: per minibatch; ``"rollout"``: once over the rollout; False: not at all
+    :param ent_coef: weight of the entropy bonus: number (negative allowed) or schedule; 0 switches it off
+    :param vf_coef: weight of the value loss: number >= 0 or schedule
+    """
 
     kl_in_loss: ClassVar[bool] = False
     """Whether ``surrogate``, ``kl_penalty`` or ``extra_loss`` uses the KL divergence."""

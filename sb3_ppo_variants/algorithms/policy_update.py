@@ -56,6 +56,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.__signature__ = signatures.merged_signature(cls, LossMixin)  # type: ignore[attr-defined]  # for help()
+        cls.__doc__ = signatures.merged_docstring(cls, LossMixin)
 
     def __init__(
         self,

@@ -18,6 +18,8 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
     ``target_kl / kl_tolerance`` multiplies it. The live value is ``model.clip_scale``, starting at 1. The rule is the
     PPO paper's for beta (arXiv:1707.06347, section 4), applied to epsilon.
 
+    :param clip_range: starting epsilon, within ``clip_range_bounds``, or schedule; the live epsilon is
+        ``clip_range * clip_scale``
     :param adaptation_factor: size of one step of epsilon, > 1; the KL answers about quadratically
     :param clip_range_bounds: smallest and largest clip range in use
     """

@@ -17,6 +17,10 @@ class ClipMixin(PolicyUpdateMixin):
 
     ``target_kl`` is stock PPO's: the update stops before a step whose minibatch has ``approx_kl > 1.5 * target_kl``.
 
+    :param clip_range: half-width epsilon of the range [1 - epsilon, 1 + epsilon]: float > 0 or schedule; None for no
+        clip
+    :param target_kl: stop before a step whose minibatch has ``approx_kl > 1.5 * target_kl``, as stock PPO: number > 0
+        or schedule; None for no stop
     :param clip_range_upper: upper half-width of the range [1 - clip_range, 1 + clip_range_upper], float > 0 or
         schedule; larger lets rare good actions grow faster (DAPO, arXiv:2503.14476); None for ``clip_range``
     :param dual_clip: bound c > 1 on the loss of samples with negative advantage (arXiv:1912.09729); None for no bound

@@ -21,6 +21,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     A KL d above ``kl_tolerance * target_kl`` multiplies beta by ``adaptation_factor``, one below
     ``target_kl / kl_tolerance`` divides it. The live value is ``model.beta``.
 
+    :param clip_range: None: the penalty alone; a float > 0 or a schedule adds the clip
     :param initial_beta: first beta, > 0 (0 allowed with ``adaptive_beta=False``); larger keeps the policy closer
     :param adaptive_beta: False keeps beta as it is
     :param adaptation_factor: size of one step of beta, > 1; the KL answers about quadratically, so that the paper's 2

@@ -1,8 +1,11 @@
-"""Constructor arguments: one signature out of host and mixins."""
+"""Constructor arguments: one signature and one docstring out of host and mixins."""
 
 from __future__ import annotations
 
+import abc
 import inspect
+import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +14,8 @@ import stable_baselines3.common.on_policy_algorithm as sb3
 from sb3_ppo_variants.arguments.hints import did_you_mean
 
 _PASSED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+_FIELD = re.compile(r"^:(param|raises) (\w+):", flags=re.MULTILINE)
+_DEFAULT = re.compile(r"\s*\((?:required|default: (?:[^()]|\([^()]*\))*)\)$")
 
 
 def host_parameters(cls: type, mixin: type) -> dict[str, inspect.Parameter]:
@@ -63,6 +68,55 @@ def merged_signature(cls: type, mixin: type) -> inspect.Signature:
     if setup is not None:
         merged["_init_setup_model"] = setup.replace(kind=inspect.Parameter.KEYWORD_ONLY)
     return inspect.Signature(list(merged.values()))
+
+
+def merged_docstring(cls: type, mixin: type) -> str | None:
+    """Describe the whole constructor for ``help()``, ``?`` and editors, which show a class's own docstring only.
+
+    Each parameter of the merged signature has one entry with its default. The text is that of the first class in the
+    method resolution order that has one: the class itself, the mixins, the host.
+
+    :param cls: a variant; the docstring of a mixin that has no host yet stays as it is
+    :param mixin: base of all our mixins
+    :return: in reST, as Sphinx reads it; None if there are no docstrings, as under ``python -OO``
+    """
+    if _host(cls, mixin) is sb3.OnPolicyAlgorithm:
+        return cls.__doc__
+    described_by = [base for base in cls.__mro__ if base not in (object, abc.ABC)]  # these keep theirs under -OO
+    texts = [inspect.cleandoc(vars(base).get("__doc__") or "") for base in described_by]
+    if not any(texts):
+        return None
+    summary = next(filter(None, (_FIELD.split(text)[0].strip() for text in texts)), cls.__name__)
+    described: dict[str, str] = {}
+    raised: dict[str, None] = {}  # a set that keeps its order
+    for text in texts:
+        for kind, name, entry in _fields(text):
+            if kind == "param" and entry:
+                described.setdefault(name, entry)
+            elif kind == "raises":
+                raised[_wrapped(f":raises {name}: {entry}")] = None
+    parameters = merged_signature(cls, mixin).parameters.values()
+    entries = [_wrapped(f":param {p.name}: {described.get(p.name, '')} ({_default(p)})") for p in parameters]
+    return "\n".join([summary, "", *entries, *raised])
+
+
+def _fields(text: str) -> list[tuple[str, str, str]]:
+    """Find what a docstring says of parameters and errors: kind, name and text without a default."""
+    parts = _FIELD.split(text)[1:]
+    found = zip(parts[0::3], parts[1::3], parts[2::3])
+    return [(kind, name, _DEFAULT.sub("", " ".join(entry.split("\n:")[0].split()))) for kind, name, entry in found]
+
+
+def _wrapped(entry: str) -> str:
+    line = " ".join(entry.split())
+    return textwrap.fill(line, 100, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    default = parameter.default
+    if default is parameter.empty:
+        return "required"
+    return f"default: {getattr(default, '__qualname__', None) or repr(default)}"
 
 
 def bind_host_arguments(cls: type, mixin: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

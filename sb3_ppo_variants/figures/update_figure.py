@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,8 @@ def plot_update(trace: UpdateTrace, title: str | None = None) -> ShownFigure:
     """Draw KL and, if there is a clip, clip fraction of every minibatch of one update, with their means in each epoch.
 
     Each is measured before the minibatch's optimiser step. The KL is the exact one where the update needed it, else the
-    sampled estimate.
+    sampled estimate. A filled star is the KL after the update; if the policy was taken back to ``max_kl``, an open one
+    is the KL before.
 
     :param trace: ``model.last_update``, or ``update_trace`` of a file that was recorded with minibatches
     :param title: of the figure; None for one that says how the update ended
@@ -35,9 +36,7 @@ def plot_update(trace: UpdateTrace, title: str | None = None) -> ShownFigure:
         how = "stopped early after" if trace.stopped else "of"
         figure.suptitle(title or f"Inside one update {how} {trace.epochs_done:.3g} epochs")
         _draw_minibatches(panels[0], trace, "kl_divergence" if is_exact else "approx_kl")
-        if np.isfinite(trace.kl_divergence):
-            label = f"after the update: {trace.kl_divergence:.2g} (whole rollout)"
-            panels[0].plot(len(trace.epoch) + 1, trace.kl_divergence, "*", color="black", markersize=11, label=label)
+        _draw_ends(panels[0], trace)
         target = trace.coefficients[0].get("target_kl") if trace.coefficients else None
         if target is not None:
             panels[0].axhline(float(target), color="0.45", linestyle="--", label=f"target KL {float(target):g}")
@@ -53,6 +52,17 @@ def plot_update(trace: UpdateTrace, title: str | None = None) -> ShownFigure:
         found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels())}
         add_legend(figure, {}, found.values())
     return figure
+
+
+def _draw_ends(axes: Axes, trace: UpdateTrace) -> None:
+    """Mark the KL after the update, and before the projection if the policy was taken back."""
+    mark: dict[str, Any] = {"color": "black", "markersize": 11, "linestyle": "none", "zorder": 3}
+    x, end, before = len(trace.epoch) + 1, trace.kl_divergence, trace.kl_before_projection
+    if trace.projection < 1 and np.isfinite(before):
+        axes.plot(x, before, marker="*", fillstyle="none", label=f"before the projection: {before:.2g}", **mark)
+        axes.annotate("", (x, end), (x, before), arrowprops={"arrowstyle": "->", "color": "0.4", "linestyle": "--"})
+    if np.isfinite(end):
+        axes.plot(x, end, marker="*", label=f"after the update: {end:.2g} (whole rollout)", **mark)
 
 
 def _draw_minibatches(axes: Axes, trace: UpdateTrace, name: str) -> None:

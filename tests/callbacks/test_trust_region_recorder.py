@@ -125,15 +125,19 @@ def test_epochs_have_the_coefficients_they_went_by(cls: type[Any], column: str, 
     assert np.isnan(log.epochs["clip_range"]).all()  # there is no clip
 
 
+@pytest.mark.parametrize("limit", [{"max_kl": 1e-4, "on_max_kl": "stop"}, {"max_kl": 1e-4}, {"max_kl": None}])
 @nine_classes
-def test_the_course_of_an_update_can_be_read_back(cls: type[Any], tmp_path: Path) -> None:
-    model = build(cls, clip_range_vf=0.2, max_kl=1e-4)
+def test_the_course_of_an_update_can_be_read_back(cls: type[Any], limit: dict[str, Any], tmp_path: Path) -> None:
+    model = build(cls, clip_range_vf=0.2, learning_rate=0.02, **limit)
     model.learn(2 * ROLLOUT, callback=TrustRegionRecorder(tmp_path / "run.csv", minibatches=True))
     trace, kept = read_trust_region(tmp_path / "run.csv").update_trace(), model.last_update
     assert trace.minibatches.shape == (len(kept.epoch), len(METRICS))
-    np.testing.assert_array_equal(trace.minibatches, kept.minibatches)
+    np.testing.assert_array_equal(np.nan_to_num(trace.minibatches), kept.minibatches)  # NaN: a KL that is not needed
     np.testing.assert_array_equal(trace.epoch, kept.epoch)
-    assert (trace.kl_divergence, trace.epochs_done, trace.stopped) == (kept.kl_divergence, kept.epochs_done, True)
+    for name in ("kl_divergence", "epochs_done", "stopped", "kl_before_projection", "projection"):
+        assert getattr(trace, name) == getattr(kept, name), name
+    assert trace.stopped == ("on_max_kl" in limit)
+    assert (trace.projection < 1) == ("on_max_kl" not in limit and limit["max_kl"] is not None)
     assert len(trace.coefficients) == len(kept.coefficients)
     assert trace.coefficients[0]["clip_range_vf"] == kept.coefficients[0]["clip_range_vf"]
     assert read_trust_region(tmp_path / "run.csv").update_trace(1).kl_divergence != kept.kl_divergence

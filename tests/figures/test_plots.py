@@ -287,8 +287,21 @@ def test_an_update_is_drawn_by_minibatch_and_epoch(cls: type[Any], kind: str, tm
 
 
 def test_an_update_that_stopped_in_its_first_minibatches_is_drawn(tmp_path: Path) -> None:
-    figure = plot_update(build(PPOClip, max_kl=1e-9).learn(ROLLOUT).last_update)
+    figure = plot_update(build(PPOClip, max_kl=1e-9, on_max_kl="stop").learn(ROLLOUT).last_update)
     assert "Inside one update stopped early after 0.5 epochs" in texts(figure)
+    assert "before the projection" not in texts(figure)
+    save(figure, tmp_path)
+
+
+def test_an_update_that_was_projected_shows_the_kl_before_and_after(tmp_path: Path) -> None:
+    trace = build(PPOPenalty, learning_rate=0.02, max_kl=1e-3).learn(ROLLOUT).last_update
+    assert trace.projection < 1
+    figure = plot_update(trace)
+    after = f"after the update: {trace.kl_divergence:.2g} (whole rollout)"
+    before = f"before the projection: {trace.kl_before_projection:.2g}"
+    assert before in texts(figure)
+    assert line(figure.axes[0], before) == ([13.0], [trace.kl_before_projection])
+    assert line(figure.axes[0], after) == ([13.0], [trace.kl_divergence])
     save(figure, tmp_path)
 
 
