@@ -118,9 +118,10 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         if self.on_nonfinite == "raise":
             nonfinite.check_rollout(self)
         rules = self.update_rules()
-        update = self._current_acceleration().new_update()
+        acceleration = self._current_acceleration()
+        update = acceleration.new_update()
         limit = rules.projection_limit
-        line = None if limit is None else self._current_acceleration().policy_line(update)
+        line = None if limit is None else acceleration.policy_line(update)
         self._trace = trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch(), self.extra_metric_names)
         try:
             with nonfinite.explained(self, "updating the policy"):

@@ -66,9 +66,11 @@ def fingerprint(policy: Any) -> list[Any]:
     found: list[Any] = [optimizer, type(optimizer), "step" in vars(optimizer), _counts(optimizer, _OPTIMIZER_HOOKS)]
     for group in optimizer.param_groups:
         found += [len(group["params"]), *((k, v) for k, v in group.items() if k not in ("params", "lr", "initial_lr"))]
+    found.append([name for name in _PATCHABLE if name in vars(policy)])
     for module in policy.modules():
-        patched = tuple(name for name in _PATCHABLE if name in vars(module))
-        found += [module, type(module), patched, _counts(module, _MODULE_HOOKS)]
+        own = vars(module)
+        hooks = [len(own[name]) for name in _MODULE_HOOKS]
+        found += [module, type(module), "forward" in own, hooks]
     for parameter in policy.parameters():
         found += [parameter, parameter.requires_grad, parameter.dtype, _counts(parameter, _PARAMETER_HOOKS)]
     found.append([len(getattr(nn.modules.module, name)) for name in _GLOBAL_HOOKS])

@@ -83,6 +83,31 @@ class ActionDistribution:
         raise NotImplementedError
 
 
+class Draws:
+    """Random numbers of torch's global generator as arrays; the memory is used again by the next call."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, ...], tuple[th.Tensor, Array]] = {}
+
+    def exponential(self, shape: tuple[int, ...]) -> Array:
+        """Draw what ``torch.multinomial`` draws for one sample of each row."""
+        tensor, array = self._of(shape)
+        tensor.exponential_()
+        return array
+
+    def normal(self, shape: tuple[int, ...]) -> Array:
+        """Draw what ``Normal.rsample`` draws."""
+        tensor, array = self._of(shape)
+        tensor.normal_()
+        return array
+
+    def _of(self, shape: tuple[int, ...]) -> tuple[th.Tensor, Array]:
+        if shape not in self._made:
+            tensor = th.empty(shape)
+            self._made[shape] = tensor, tensor.numpy()
+        return self._made[shape]
+
+
 def as_column(slope: Number) -> Number:
     """Shape a slope of each sample for the product with (n_batch, n); one for all samples stays a number."""
     return slope.unsqueeze(1) if isinstance(slope, th.Tensor) and slope.dim() == 1 else slope

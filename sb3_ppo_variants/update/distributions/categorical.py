@@ -8,7 +8,14 @@ import torch as th
 import torch.nn.functional as F
 from stable_baselines3.common.distributions import Distribution
 
-from sb3_ppo_variants.update.distributions.base import ActionDistribution, Array, OutputGradient, Slopes, as_column
+from sb3_ppo_variants.update.distributions.base import (
+    ActionDistribution,
+    Array,
+    Draws,
+    OutputGradient,
+    Slopes,
+    as_column,
+)
 from sb3_ppo_variants.update.kl_divergence import Parameters, bernoulli_kl, categorical_kl
 
 
@@ -25,6 +32,7 @@ class Categorical(ActionDistribution):
 
     def __init__(self, sizes: tuple[int, ...] = ()):
         self.sizes = sizes
+        self._draws = Draws()
 
     def parameters(self, distribution: Distribution) -> Parameters:
         held: Any = getattr(distribution, "distributions", None) or distribution.distribution  # contrib's name, SB3's
@@ -76,7 +84,7 @@ class Categorical(ActionDistribution):
             p = np.exp(shifted)
             total = p.sum(axis=1)
             # torch.multinomial's way to draw once: argmax of p over exponential variables.
-            race = p / total[:, None] / th.empty(part.shape).exponential_().numpy()
+            race = p / total[:, None] / self._draws.exponential(part.shape)
             chosen = race.argmax(axis=1)
             actions[:, column] = chosen
             log_prob += shifted[rows, chosen] - np.log(total)

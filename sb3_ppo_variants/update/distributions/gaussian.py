@@ -8,7 +8,14 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.distributions import Distribution
 
-from sb3_ppo_variants.update.distributions.base import ActionDistribution, Array, OutputGradient, Slopes, as_column
+from sb3_ppo_variants.update.distributions.base import (
+    ActionDistribution,
+    Array,
+    Draws,
+    OutputGradient,
+    Slopes,
+    as_column,
+)
 from sb3_ppo_variants.update.kl_divergence import Parameters, gaussian_kl
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -33,6 +40,12 @@ class DiagonalGaussian(Gaussian):
     """A diagonal Gaussian whose standard deviation is the policy's parameter ``log_std``."""
 
     closed_form = True
+
+    def __init__(self) -> None:
+        self._draws = Draws()
+
+    def for_policy(self, policy: Any) -> ActionDistribution:
+        return DiagonalGaussian()
 
     def from_output(self, policy: Any, output: th.Tensor) -> Parameters:
         return output, policy.log_std.expand_as(output)
@@ -60,7 +73,7 @@ class DiagonalGaussian(Gaussian):
         return by_mean, by_log_std.sum(dim=0)
 
     def sample(self, policy: Any, output: Array) -> tuple[npt.NDArray[Any], Array]:
-        noise = th.empty(output.shape).normal_().numpy()
+        noise = self._draws.normal(output.shape)
         log_std = policy.log_std.detach().numpy()
         log_prob = -0.5 * (noise * noise).sum(axis=1) - (log_std.sum() + np.float32(_HALF_LOG_2PI) * len(log_std))
         return output + noise * np.exp(log_std), log_prob.astype(np.float32, copy=False)
