@@ -190,8 +190,8 @@ def test_found_before_a_parameter_is_harmed(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @nine_classes
-def test_found_in_fifty_trials(cls: type[Any], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in range(50):
+def test_found_in_twenty_trials(cls: type[Any], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(20):
         with monkeypatch.context() as patch:
             one_trial(cls, kind, seed, tmp_path / "model", patch, acceleration=("eager", "off")[seed % 2])
 
