@@ -23,7 +23,11 @@ def pickles(content: bytes) -> Iterator[bytes]:
             for member in archive.namelist():
                 yield from pickles(archive.read(member))
     elif content[:1] == b"{":
-        for value in json.loads(content).values():
+        try:
+            data = json.loads(content)
+        except ValueError:  # bytes of an array that happen to begin like JSON
+            return
+        for value in data.values():
             if isinstance(value, dict) and ":serialized:" in value:
                 yield from pickles(base64.b64decode(value[":serialized:"]))
     elif content[:1] == b"\x80":

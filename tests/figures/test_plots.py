@@ -347,7 +347,7 @@ def test_bad_figure_files_are_refused(tmp_path: Path) -> None:
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     for draw in (plot_clip_objective, lambda: plot_trust_region([table([0.1])])):
-        with pytest.raises(ImportError, match=r'pip install "sb3-ppo-variants\[plots\]"'):
+        with pytest.raises(ImportError, match=r'pip install "\.\[plots\]"'):
             draw()
     model = build(PPOClip)
     with pytest.raises(ImportError, match="figures need matplotlib"):
