@@ -40,7 +40,8 @@ class ESPOMixin(PolicyUpdateMixin):
         return {"ratio_deviation": masked_mean((ratio - 1).abs(), valid_steps(minibatch))}
 
     def update_rules(self) -> UpdateRules:
-        # The ports measure it over the whole batch or on one minibatch; here it is each minibatch, before its step
+        # The ports measure it over the whole batch or on one minibatch; here it is each minibatch, before its step. The
+        # value function's training ends with the policy's, as in one of them; the other trains it apart
         stop = StopRule("ratio_deviation", self.scheduled("max_deviation", self.max_deviation))
         return super().update_rules()._replace(stop_before_step=stop)
 
