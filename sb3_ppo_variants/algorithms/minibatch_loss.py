@@ -128,7 +128,7 @@ class LossMixin(OnPolicyAlgorithm):
         log_ratio = new.log_prob - minibatch.old_log_prob
         ratio = th.exp(log_ratio)
         kl, mean_kl = self._kl_of(new, old, mask)
-        policy_loss = -masked_mean(self.surrogate(ratio, advantages, kl, c), mask)
+        policy_loss = -masked_mean(self.surrogate(ratio, advantages, kl if self.kl_in_loss else None, c), mask)
         value_range = c.get("clip_range_vf")
         errors = value_errors(
             new.values, minibatch.old_values, minibatch.returns, value_range, self.value_clipping, self.value_loss
@@ -231,7 +231,7 @@ class LossMixin(OnPolicyAlgorithm):
         """Say why :meth:`loss_slopes` is not the derivative of this variant's loss; None if it is."""
         for name in ("minibatch_loss", "loss_slopes", "extra_loss"):
             if getattr(type(self), name) is not getattr(LossMixin, name) or name in vars(self):
-                return f"the variant has a {name}() of its own"
+                return f"the variant has its own {name}()"
         return "the KL in the loss is the reverse one" if self.kl_in_loss and self.kl_direction != "forward" else None
 
     def advantages_of(self, minibatch: Any, mask: th.Tensor | None, coefficients: dict[str, Number]) -> th.Tensor:
