@@ -6,11 +6,7 @@ All from one set of hyperparameters per environment, with the papers' constants 
 defaults: stock PPO's objective, on the fast path. A run's score is the mean return of its last 100 training episodes;
 the interval is Student's over the seeds. The KL is the exact one of every update, its median over all runs.
 
-<<<<<<< HEAD
-The second table fine-tunes a cloned policy: the actor of a trained model beside a critic that knows nothing. "free" is
-=======
 With --fine-tuning a cloned policy goes on: the actor of a trained model beside a critic that knows nothing. "free" is
->>>>>>> helper-d
 PPO from there on, "held" has the KL to the clone in its loss. "before" is the mean return of the last 100 episodes of
 the model that was cloned; the last column is the lowest mean return of 20 consecutive episodes. A run that is in the
 file already is not repeated.
@@ -141,27 +137,12 @@ def main() -> None:
     parser.add_argument("--envs", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--timesteps", type=int, default=50_000, help="half of it for fine-tuning")
-<<<<<<< HEAD
-=======
     parser.add_argument("--fine-tuning", action="store_true", help="of a clone, instead")
->>>>>>> helper-d
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     th.set_num_threads(1)
     warnings.filterwarnings("ignore", category=UserWarning)
     results: dict[str, Run] = json.loads(args.out.read_text()) if args.out.is_file() else {}
-<<<<<<< HEAD
-    for arms in (list(ARMS), list(FINE_TUNING)):
-        for seed, env, arm in itertools.product(range(args.seeds), args.envs, arms):
-            key = f"{env} {arm} {seed}"
-            if key not in results:
-                results[key] = train(env, arm, seed, args.timesteps)
-                args.out.write_text(json.dumps(results) + "\n")
-                print(f"{key}: {results[key]['score']:.1f}", flush=True)
-    for env in args.envs:
-        for arms in (list(ARMS), list(FINE_TUNING)):
-            print(f"\n{env}\n\n{table(results, env, arms)}")
-=======
     arms = list(FINE_TUNING if args.fine_tuning else ARMS)
     for seed, env, arm in itertools.product(range(args.seeds), args.envs, arms):
         key = f"{env} {arm} {seed}"
@@ -171,7 +152,6 @@ def main() -> None:
             print(f"{key}: {results[key]['score']:.1f}", flush=True)
     for env in args.envs:
         print(f"\n{env}\n\n{table(results, env, arms)}")
->>>>>>> helper-d
 
 
 if __name__ == "__main__":
