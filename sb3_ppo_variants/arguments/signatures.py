@@ -156,9 +156,9 @@ def unknown_argument_hint(cls: type, mixin: type, name: str) -> str:
     :param mixin: base of all our mixins
     :param name: of the argument
     """
-    owners = [other.__name__ for other in _siblings(cls, mixin) if name in inspect.signature(other).parameters]
+    owners = {other.__name__ for other in _siblings(cls, mixin) if name in inspect.signature(other).parameters}
     if owners:
-        return f"; it is an argument of {' and '.join(owners)}"
+        return f"; it is an argument of {' and '.join(sorted(owners))}"
     return did_you_mean(name, inspect.signature(cls).parameters, "`", f"see help({cls.__name__})")
 
 

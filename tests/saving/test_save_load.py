@@ -21,6 +21,15 @@ ROLLOUT = 32  # steps of one update with two environments
 OBSERVATIONS = np.linspace(-1.0, 1.0, 24, dtype=np.float32).reshape(6, 4)
 # A set point far below (and above) any KL these runs reach, so that the state moves by one step at every update.
 RULE: dict[str, Any] = {"adaptation_factor": 2.0, "kl_tolerance": 1.5, "adapt_after": "update", "max_kl": None}
+
+
+@pytest.fixture(autouse=True)
+def every_kl_moves_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the coefficient is what limits the KL is not the question here."""
+    for cls in (PPOPenalty, PPOAdaptiveClip):
+        monkeypatch.setattr(cls, "limits_kl", lambda self, kl: True)
+
+
 LOW, HIGH = {**RULE, "target_kl": 1e-7}, {**RULE, "target_kl": 1e3}
 ADAPTIVE = [
     pytest.param(PPOPenalty, "beta", LOW, 4.0, id="beta"),

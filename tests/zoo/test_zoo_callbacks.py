@@ -48,4 +48,4 @@ def test_the_command_line_can_name_them_too_and_bad_values_are_refused(tmp_path:
 
     wrong = "callback:[{'sb3_ppo_variants.callbacks.ClipFractionCallback': {'low': 0.7}}]"
     arguments = ["--algo", "ppo_clip", "--env", "CartPole-v1", "-n", "64", "-f", "logs", "-params", wrong]
-    assert "`low` must be < `high`, got (0.7, 0.6)" in zoo(tmp_path, "train", *arguments, status=1).stderr
+    assert "`low` must be < `high`, got (0.7, 0.6)" in zoo(tmp_path, "train", *arguments, status=2).stderr
