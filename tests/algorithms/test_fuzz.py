@@ -1,7 +1,7 @@
 """Any configuration is either refused with a message that says why, or trains with finite parameters.
 
-The fast suite tries the same 100 configurations every time; ``pytest -m slow tests/algorithms/test_fuzz.py`` tries
-2,000 new ones, or as many as the environment variable ``FUZZ_EXAMPLES`` says.
+The fast suite tries the same 100 configurations every time, the slow one 500 others. With the environment variable
+``FUZZ_EXAMPLES`` ``pytest -m slow tests/algorithms/test_fuzz.py`` tries as many new ones.
 """
 
 import math
@@ -23,7 +23,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-SLOW_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2000"))
+SLOW_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
 LINE = LinearSchedule(0.3, 0.05, 1.0)
 INFINITY, NAN = math.inf, math.nan
 
@@ -315,7 +315,8 @@ def test_a_configuration_is_refused_or_trains(case: Case) -> None:
 
 @pytest.mark.slow
 def test_thousands_of_configurations_are_refused_or_train() -> None:
-    given(cases())(settings(max_examples=SLOW_EXAMPLES, **FUZZ)(run))()
+    same = "FUZZ_EXAMPLES" not in os.environ  # in CI a failure is to be of the change, not of the draw
+    given(cases())(settings(max_examples=SLOW_EXAMPLES, derandomize=same, **FUZZ)(run))()
     print(f"{sum(OUTCOMES.values())} configurations: {OUTCOMES}")
     assert OUTCOMES["trained"] > SLOW_EXAMPLES / 3
     assert OUTCOMES["refused"] > SLOW_EXAMPLES / 10
