@@ -85,8 +85,9 @@ def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
     parameters = [p for p in policy.parameters() if p.requires_grad]
     policy.set_training_mode(False)  # so that nothing is drawn, and no running statistics move
     with th.enable_grad():
-        outputs = [tensor.sum() for tensor in evaluate_minibatch(policy, minibatch).parameters]
-        gradients = th.autograd.grad(outputs, parameters, allow_unused=True)
+        found = evaluate_minibatch(policy, minibatch).parameters
+        outputs = [tensor.sum() for tensor in found if tensor.requires_grad]  # none, if the actor is frozen
+        gradients = th.autograd.grad(outputs, parameters, allow_unused=True) if outputs else [None] * len(parameters)
     policy.set_training_mode(True)
     reached: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is not None]
     return [*reached, *(buffer for buffer in policy.buffers() if buffer.is_floating_point())]

@@ -144,6 +144,13 @@ def test_a_frozen_layer_and_running_statistics_are_left_where_they_belong() -> N
     assert model.last_update.kl_divergence <= LIMIT
 
 
+def test_a_frozen_actor_has_nothing_to_project() -> None:
+    model = build(PPOClip, policy_kwargs={"net_arch": []}, **FAR)
+    model.policy.action_net.requires_grad_(False)
+    model.learn(50)
+    assert (model.last_update.kl_divergence, model.last_update.projection) == (0.0, 1.0)
+
+
 def test_projecting_draws_nothing() -> None:
     states = []
     for limit in (LIMIT, 1e6):
