@@ -126,7 +126,6 @@ class Acceleration:
     """The fast path of one model: what is active, and what is kept between updates.
 
     :param algorithm: the model
-    :param refused: pieces that a check has found wanting, and why; from an earlier one for the same model
     """
 
     def __init__(self, algorithm: UpdatedAlgorithm):

@@ -221,10 +221,6 @@ def test_unusual_layers_train_as_on_stock(change: Callable[[Any], None]) -> None
     assert_as_stock(lambda _: None, policy=Changed)
 
 
-class Deceiving(nn.Linear):
-    """Looks like a linear layer to everything that asks for its class by name, and is none."""
-
-
 def test_a_check_on_first_data_finds_what_no_class_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """An extractor whose class was changed from outside: no subclass, no hook, no attribute of the instance."""
     from stable_baselines3.common.torch_layers import FlattenExtractor
