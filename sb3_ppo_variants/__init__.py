@@ -9,6 +9,7 @@ from sb3_ppo_variants.algorithms.ppo_adaptive_clip import (
     PPOAdaptiveClip,
     RecurrentPPOAdaptiveClip,
 )
+from sb3_ppo_variants.algorithms.ppo_adaptive_lr import MaskablePPOAdaptiveLR, PPOAdaptiveLR, RecurrentPPOAdaptiveLR
 from sb3_ppo_variants.algorithms.ppo_clip import MaskablePPOClip, PPOClip, RecurrentPPOClip
 from sb3_ppo_variants.algorithms.ppo_penalty import MaskablePPOPenalty, PPOPenalty, RecurrentPPOPenalty
 from sb3_ppo_variants.update.nonfinite import NonFiniteUpdateError
@@ -16,13 +17,16 @@ from sb3_ppo_variants.version import __version__ as __version__
 
 __all__ = [
     "MaskablePPOAdaptiveClip",
+    "MaskablePPOAdaptiveLR",
     "MaskablePPOClip",
     "MaskablePPOPenalty",
     "NonFiniteUpdateError",
     "PPOAdaptiveClip",
+    "PPOAdaptiveLR",
     "PPOClip",
     "PPOPenalty",
     "RecurrentPPOAdaptiveClip",
+    "RecurrentPPOAdaptiveLR",
     "RecurrentPPOClip",
     "RecurrentPPOPenalty",
 ]

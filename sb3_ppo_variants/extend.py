@@ -8,6 +8,7 @@ from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
 from sb3_ppo_variants.algorithms.minibatch_loss import Penalty
 from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
+from sb3_ppo_variants.algorithms.ppo_adaptive_lr import AdaptiveLearningRateMixin
 from sb3_ppo_variants.algorithms.ppo_clip import ClipMixin
 from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
 from sb3_ppo_variants.arguments.checks import check_bounds, check_count, check_positive, is_number, require
@@ -32,6 +33,7 @@ from sb3_ppo_variants.update.rules import StopRule, UpdateRules
 __all__ = [
     "ActionDistribution",
     "AdaptiveClipMixin",
+    "AdaptiveLearningRateMixin",
     "AdaptiveUpdateMixin",
     "Adjustment",
     "BandController",

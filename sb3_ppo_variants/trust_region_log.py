@@ -38,7 +38,7 @@ TRUST_REGION = (*KL_MEASURES, "clip_fraction")
 _LOGGED = (
     *TRUST_REGION,
     *("kl_before_projection", "projection"),
-    *("target_kl", "beta", "clip_range", "clip_scale", "saturated", "ratio_max"),
+    *("target_kl", "beta", "clip_range", "clip_scale", "lr_scale", "saturated", "ratio_max"),
     *("value_clip_fraction", "clip_range_vf"),
     *("policy_gradient_loss", "policy_objective", "value_loss", "entropy_loss", "loss"),
     *("explained_variance", "grad_norm", "std", "learning_rate", "epochs_done"),

@@ -1,4 +1,4 @@
-"""The nine classes and their three hosts, as parameters of the tests that hold for all of them."""
+"""The classes and their three hosts, as parameters of the tests that hold for all of them."""
 
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ HOSTS = {
 VARIANTS = {
     f"{prefix}{name}": getattr(package, f"{prefix}{name}")
     for prefix in HOSTS
-    for name in ("PPOClip", "PPOPenalty", "PPOAdaptiveClip")
+    for name in ("PPOClip", "PPOPenalty", "PPOAdaptiveClip", "PPOAdaptiveLR")
 }
 EXTRACTORS: dict[str, dict[str, Any]] = {
     "vector": {},
@@ -50,13 +50,13 @@ EXTRACTORS: dict[str, dict[str, Any]] = {
     "dict": {"features_extractor_kwargs": {"cnn_output_dim": 8}},
 }
 
-nine_classes = pytest.mark.parametrize("cls", VARIANTS.values(), ids=VARIANTS.keys())
+all_classes = pytest.mark.parametrize("cls", VARIANTS.values(), ids=VARIANTS.keys())
 
 
 def host_of(cls: type[OnPolicyAlgorithm]) -> Host:
     """Find the host that a variant, or stock itself, stands on.
 
-    :param cls: one of the nine classes or of the three hosts
+    :param cls: one of the classes or of the three hosts
     """
     return next(host for host in HOSTS.values() if issubclass(cls, host.stock))
 
@@ -71,7 +71,7 @@ def build(
 ) -> Any:
     """Build a tiny model of a variant or of stock: 25 ragged steps per environment, minibatches of 16.
 
-    :param cls: one of the nine classes or of the three hosts
+    :param cls: one of the classes or of the three hosts
     :param action: kind of action space
     :param observation: kind of observation space
     :param n_envs: number of environments

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -34,12 +34,13 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
     adaptation_factor: float
     steered_from_outside = False  # by a callback, for the time of one training: then the KL moves nothing
     named_max_kl = ("target",)
+    adaptation_moments: ClassVar[tuple[str, ...]] = ("epoch", "update")  # what ``adapt_after`` may be
 
     def __init__(
         self,
         *args: Any,
         kl_tolerance: float = 1.5,
-        adapt_after: Literal["update", "epoch"] = "epoch",
+        adapt_after: Literal["minibatch", "epoch", "update"] = "epoch",
         max_kl: float | Literal["target"] | None = "target",
         **kwargs: Any,
     ) -> None:
@@ -91,20 +92,33 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         return self.kl_tolerance < math.inf and not self.steered_from_outside
 
     def update_rules(self) -> UpdateRules:
-        adapts = self.adapts()
-        return super().update_rules()._replace(kl_every_epoch=adapts and self.adapt_after == "epoch", kl_decides=adapts)
+        adapts, moment = self.adapts(), self.adapt_after
+        return (
+            super()
+            .update_rules()
+            ._replace(
+                kl_every_check=adapts and moment == "minibatch",
+                kl_every_epoch=adapts and moment == "epoch",
+                kl_decides=adapts and moment != "minibatch",
+            )
+        )
 
     def kl_limit(self) -> float | None:
         if self.max_kl == "target":
             return self.current_target_kl() if self.adapts() else None
         return super().kl_limit()
 
+    def after_check(self, kl: float, progress: float) -> None:
+        if self.adapt_after == "minibatch":
+            self._adapt(kl, progress)
+
     def after_epoch(self, kl: float, progress: float) -> None:
         if self.adapt_after == "epoch":
             self._adapt(kl, progress)
 
     def after_update(self, kl: float, progress: float) -> None:
-        self._adapt(kl, progress)
+        if self.adapt_after != "minibatch":
+            self._adapt(kl, progress)
 
     def record_state(self) -> None:
         super().record_state()

@@ -2,7 +2,8 @@
 
 A variant is a mixin over :class:`PolicyUpdateMixin` that overrides some of its hooks and calls ``super()``:
 ``update_coefficients`` (numbers of the next epoch), ``surrogate`` and ``kl_penalty`` (terms of the loss, in
-``minibatch_loss.py``), ``after_epoch`` and ``after_update`` (what to do with a measured KL), ``check_arguments``.
+``minibatch_loss.py``), ``after_check``, ``after_epoch`` and ``after_update`` (what to do with a measured
+KL), ``check_arguments``.
 """
 
 import math
@@ -150,7 +151,10 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
                 if trace.stopped and self.verbose >= 1:
                     print(f"Early stopping in epoch {trace.epoch}: {rules.stop_before_step}")
                 if trace.add_minibatches(metrics) and rules.watches_kl:
-                    trace.stopped = self._passes(rules.stop_limit, trace.read_kl())
+                    kl = trace.read_kl()
+                    trace.stopped = self._passes(rules.stop_limit, kl)
+                    if rules.kl_every_check and kl is not None and trace.steps > 1:  # before step 1 nothing has moved
+                        self.after_check(kl, trace.progress)
                 if trace.stopped:
                     break
             self._n_updates += 1
@@ -179,6 +183,13 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
 
     def record_state(self) -> None:
         """Log what this update starts from; called before the first epoch."""
+
+    def after_check(self, kl: float, progress: float) -> None:
+        """React to the exact KL within an epoch; called only if the rules ask for it.
+
+        :param kl: over the minibatches since the last check, up to 16 checks per epoch, nats per state
+        :param progress: share of the update's optimiser steps that were taken, in (0, 1]
+        """
 
     def after_epoch(self, kl: float, progress: float) -> None:
         """React to the exact KL after an epoch that another one follows; called only if the rules ask for it.

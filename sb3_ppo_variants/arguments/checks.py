@@ -16,7 +16,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "acceleration": ("off", "eager", "compile"),
     "on_nonfinite": ("raise", "skip"),
     "on_max_kl": ("project", "stop"),
-    "adapt_after": ("update", "epoch"),
+    "adapt_after": ("minibatch", "epoch", "update"),
     "kl_direction": ("forward", "reverse"),
 }
 
@@ -106,6 +106,13 @@ def check_controller(model: Any) -> None:
         tolerance,
         "math.inf switches adaptation off",
     )
+    moments = model.adaptation_moments
+    require(
+        model.adapt_after in moments,
+        f"`adapt_after` must be one of {moments}",
+        model.adapt_after,
+        "the coefficient is set once per epoch",
+    )
     require(
         is_number(factor) and 1 < factor < math.inf,
         "`adaptation_factor` must be > 1 and finite",
@@ -115,7 +122,7 @@ def check_controller(model: Any) -> None:
 
 
 def check_shared(model: Any) -> None:
-    """Check the arguments that all nine classes share.
+    """Check the arguments that all classes share.
 
     :param model: whose attributes are checked
     :raises ValueError: for a value outside its range

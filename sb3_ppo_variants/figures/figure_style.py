@@ -30,7 +30,7 @@ BAND: dict[str, Any] = {"color": "0.5", "alpha": 0.18, "linewidth": 0}
 HEALTHY_CLIP_FRACTION = (0.1, 0.4)
 """Share of clipped samples that is usual in runs that learn well: a rule of thumb."""
 
-ALGORITHMS = ("ppo", "trpo", "ppo_penalty", "ppo_adaptive_clip", "ppo_clip", "a2c")
+ALGORITHMS = ("ppo", "trpo", "ppo_penalty", "ppo_adaptive_clip", "ppo_clip", "a2c", "ppo_adaptive_lr")
 """The order of the algorithms in every figure and table; each has the look of its place."""
 
 

@@ -35,6 +35,7 @@ Groups = Mapping[str, Sequence[Table]]
 _TELLTALES = {
     "ppo_penalty": ("beta",),
     "ppo_adaptive_clip": ("clip_scale", "target_kl"),
+    "ppo_adaptive_lr": ("lr_scale",),
     "trpo": ("kl_divergence_loss",),
     "ppo_clip": ("clip_range", "grad_norm"),
     "ppo": ("clip_range",),

@@ -30,6 +30,7 @@ class UpdateRules(NamedTuple):
     """What the exact KL divergence of an update is used for, and what ends the update.
 
     :param kl_in_loss: the loss of a minibatch needs the KL, with gradient
+    :param kl_every_check: ``after_check`` reacts to it, up to 16 times per epoch
     :param kl_every_epoch: ``after_epoch`` reacts to it
     :param kl_decides: something depends on it after the update, so that it is measured over the whole rollout
     :param kl_limit: the update must not leave the policy further away than this, nats per state; None for no limit
@@ -39,6 +40,7 @@ class UpdateRules(NamedTuple):
     """
 
     kl_in_loss: bool = False
+    kl_every_check: bool = False
     kl_every_epoch: bool = False
     kl_decides: bool = False
     kl_limit: float | None = None
@@ -58,7 +60,7 @@ class UpdateRules(NamedTuple):
     @property
     def watches_kl(self) -> bool:
         """True if the KL is looked at during the update."""
-        return self.kl_every_epoch or self.stop_limit is not None
+        return self.kl_every_check or self.kl_every_epoch or self.stop_limit is not None
 
     @property
     def needs_old_distribution(self) -> bool:

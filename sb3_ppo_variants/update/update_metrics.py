@@ -149,7 +149,7 @@ class TraceRecorder:
         self._coefficients: list[Mapping[str, Number]] = []
         self._epoch = 0
         self._in_epoch = 0
-        self._steps = 0
+        self.steps = 0
 
     @property
     def finished(self) -> bool:
@@ -159,7 +159,7 @@ class TraceRecorder:
     @property
     def progress(self) -> float:
         """Share of the update's optimiser steps that were taken, in [0, 1]."""
-        return self._steps / (self.n_epochs * self.minibatches_per_epoch)
+        return self.steps / (self.n_epochs * self.minibatches_per_epoch)
 
     @property
     def epoch(self) -> int:
@@ -178,7 +178,7 @@ class TraceRecorder:
         if self.stopped:  # before this step was taken
             return False
         before, self._in_epoch = self._in_epoch, self._in_epoch + len(rows)
-        self._steps += len(rows)
+        self.steps += len(rows)
         checks = [self.checks_per_epoch * done // self.minibatches_per_epoch for done in (before, self._in_epoch)]
         return checks[0] < checks[1]
 
@@ -234,7 +234,7 @@ class TraceRecorder:
             kl_divergence=projection.kl,
             kl_before_projection=projection.kl_before,
             projection=projection.share,
-            epochs_done=self._steps / self.minibatches_per_epoch,
+            epochs_done=self.steps / self.minibatches_per_epoch,
             stopped=self.stopped,
             coefficients=tuple(self._coefficients),
             names=self.names,

@@ -35,12 +35,15 @@ ALGORITHMS: "dict[str, type[BaseAlgorithm]]" = {
     "ppo_clip": variants.PPOClip,
     "ppo_penalty": variants.PPOPenalty,
     "ppo_adaptive_clip": variants.PPOAdaptiveClip,
+    "ppo_adaptive_lr": variants.PPOAdaptiveLR,
     "ppo_clip_lstm": variants.RecurrentPPOClip,
     "ppo_penalty_lstm": variants.RecurrentPPOPenalty,
     "ppo_adaptive_clip_lstm": variants.RecurrentPPOAdaptiveClip,
+    "ppo_adaptive_lr_lstm": variants.RecurrentPPOAdaptiveLR,
     "ppo_clip_mask": variants.MaskablePPOClip,
     "ppo_penalty_mask": variants.MaskablePPOPenalty,
     "ppo_adaptive_clip_mask": variants.MaskablePPOAdaptiveClip,
+    "ppo_adaptive_lr_mask": variants.MaskablePPOAdaptiveLR,
 }
 """The classes by the name that rl-zoo3's ``--algo`` takes; :func:`register_algorithm` adds to them."""
 

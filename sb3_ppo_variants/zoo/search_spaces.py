@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 
-from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
+from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
 from sb3_ppo_variants.algorithms.ppo_clip import ClipMixin
 from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
 from sb3_ppo_variants.zoo import ALGORITHMS, has_clip_range, host_name
@@ -46,7 +46,7 @@ def _suggest(cls: type, trial: optuna.Trial) -> None:
         trial.suggest_categorical("dual_clip", [None, 2.0, 3.0, 5.0])
     if issubclass(cls, KLPenaltyMixin):
         trial.suggest_float("initial_beta", 0.1, 10.0, log=True)
-    if issubclass(cls, (AdaptiveClipMixin, KLPenaltyMixin)):
+    if issubclass(cls, AdaptiveUpdateMixin):
         trial.suggest_float("target_kl", 0.003, 0.1, log=True)
         trial.suggest_float("adaptation_factor", 1.1, 2.0, log=True)
 

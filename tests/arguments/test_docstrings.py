@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hosts import nine_classes
+from hosts import all_classes
 
 import sb3_ppo_variants
 from sb3_ppo_variants import PPOPenalty, RecurrentPPOClip
@@ -23,7 +23,7 @@ def entries(cls: type[Any]) -> list[tuple[str, str, str]]:
     return [match.groups() for match in found if match]  # type: ignore[misc]  # three groups
 
 
-@nine_classes
+@all_classes
 def test_every_parameter_is_described_once_with_its_default(cls: type[Any]) -> None:
     parameters = list(inspect.signature(cls).parameters.values())
     expected = [(p.name, "required" if p.default is p.empty else f"default: {p.default!r}") for p in parameters]
@@ -31,7 +31,7 @@ def test_every_parameter_is_described_once_with_its_default(cls: type[Any]) -> N
     assert (inspect.getdoc(cls) or "").count(":param ") == len(parameters)
 
 
-@nine_classes
+@all_classes
 def test_the_docstring_is_a_summary_and_a_list_of_fields(cls: type[Any]) -> None:
     """As Sphinx wants it: a blank line before the fields, their further lines indented, and no default said twice."""
     summary, fields = (inspect.getdoc(cls) or "").rsplit("\n\n", 1)

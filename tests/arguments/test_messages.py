@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {"n_steps": 8, "batch_size": 4, "n_epochs": 2, "device": 
         (PPOPenalty, "dual_clip", "it is an argument of PPOClip"),
         (RecurrentPPOPenalty, "dual_clip", "it is an argument of RecurrentPPOClip"),
         (MaskablePPOPenalty, "clip_range_bounds", "it is an argument of MaskablePPOAdaptiveClip"),
-        (PPOClip, "kl_tolerance", "it is an argument of PPOAdaptiveClip and PPOPenalty"),
+        (PPOClip, "kl_tolerance", "it is an argument of PPOAdaptiveClip and PPOAdaptiveLR and PPOPenalty"),
         (PPOClip, "target_kll", "did you mean `target_kl`?"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from environments import make_vec_env
-from hosts import HOSTS, VARIANTS, build, host_of, nine_classes
+from hosts import HOSTS, VARIANTS, all_classes, build, host_of
 from sb3_contrib import TRPO, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback, EvalCallback
@@ -427,7 +427,7 @@ def test_an_algorithm_that_does_not_log_the_key_is_named_once() -> None:
     assert len([w for w in caught if "Quiet" in str(w.message)]) == 1
 
 
-@nine_classes
+@all_classes
 def test_all_callbacks_together(cls: type[Any], tmp_path: Path) -> None:
     clip = {} if "AdaptiveClip" in cls.__name__ else {"clip_range": 0.1}
     every = [

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_env, make_vec_env
-from hosts import HOSTS, VARIANTS, build, nine_classes
+from hosts import HOSTS, VARIANTS, all_classes, build
 from sb3_contrib import TRPO
 from stable_baselines3 import A2C, DQN
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback, EvalCallback
@@ -126,7 +126,7 @@ def test_epochs_have_the_coefficients_they_went_by(cls: type[Any], column: str, 
 
 
 @pytest.mark.parametrize("limit", [{"max_kl": 1e-4, "on_max_kl": "stop"}, {"max_kl": 1e-4}, {"max_kl": None}])
-@nine_classes
+@all_classes
 def test_the_course_of_an_update_can_be_read_back(cls: type[Any], limit: dict[str, Any], tmp_path: Path) -> None:
     model = build(cls, clip_range_vf=0.2, learning_rate=0.02, **limit)
     model.learn(2 * ROLLOUT, callback=TrustRegionRecorder(tmp_path / "run.csv", minibatches=True))

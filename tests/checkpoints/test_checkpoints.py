@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import TinyEnv, make_vec_env
-from hosts import VARIANTS, build, nine_classes
+from hosts import VARIANTS, all_classes, build
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, EveryNTimesteps
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -116,7 +116,7 @@ def assert_resumes_alike(
 
 
 @pytest.mark.parametrize("acceleration", ["off", "eager"])
-@nine_classes
+@all_classes
 def test_a_resumed_run_equals_an_uninterrupted_one(cls: type[Any], acceleration: str, tmp_path: Path) -> None:
     def make() -> Any:
         return build(cls, env=normalized(), acceleration=acceleration, n_epochs=1, **SETTINGS)

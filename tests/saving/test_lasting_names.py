@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 import pytest
 from environments import make_vec_env
-from hosts import build, nine_classes
+from hosts import all_classes, build
 from pickled_names import named_in
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import VecNormalize
@@ -42,14 +42,14 @@ def test_the_search_finds_our_modules_at_any_depth() -> None:
     assert named_in(json.dumps(held).encode()) == {"sb3_ppo_variants.update.controllers"}
 
 
-@nine_classes
+@all_classes
 def test_a_saved_model_names_no_module_of_ours(cls: type[Any]) -> None:
     model, file = build(cls).learn(50), io.BytesIO()
     model.save(file)
     assert named_in(file.getvalue()) == set()
 
 
-@nine_classes
+@all_classes
 def test_a_checkpoint_names_the_public_place_of_the_algorithm(cls: type[Any], tmp_path: Path) -> None:
     callbacks = [
         EvalCallback(VecNormalize(make_vec_env(), training=False), eval_freq=20, verbose=0),
@@ -89,7 +89,7 @@ def test_callbacks_with_a_history_name_their_public_place(tmp_path: Path) -> Non
     assert found == {"sb3_ppo_variants", "sb3_ppo_variants.callbacks"}
 
 
-@nine_classes
+@all_classes
 def test_a_class_is_found_under_its_public_name(cls: type[Any]) -> None:
     assert f"{cls.__module__}.{cls.__qualname__}" == f"sb3_ppo_variants.{cls.__name__}"
     for pickled in (pickle.dumps(cls), cloudpickle.dumps(cls)):

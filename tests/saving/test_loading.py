@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_vec_env
-from hosts import VARIANTS, build, nine_classes
+from hosts import VARIANTS, all_classes, build
 from stable_baselines3 import PPO
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecNormalize
@@ -199,7 +199,7 @@ class Explosive:
         return Path.touch, (self.evidence,)
 
 
-@nine_classes
+@all_classes
 def test_an_untrusted_file_gives_the_same_model(cls: type[Any]) -> None:
     policy_kwargs = {"activation_fn": nn.ReLU, "net_arch": {"pi": [8], "vf": [6]}}
     schedules = {"learning_rate": LinearSchedule(1e-3, 1e-4, 0.9), "ent_coef": LinearSchedule(0.1, 0.0, 1.0)}

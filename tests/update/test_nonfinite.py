@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import TinyEnv
-from hosts import VARIANTS, build, nine_classes
+from hosts import VARIANTS, all_classes, build
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import NonFiniteUpdateError, PPOClip, PPOPenalty
@@ -175,7 +175,7 @@ def one_trial(cls: type[Any], kind: str, seed: int, path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("acceleration", ["off", "eager", "eager on the device"])
 @pytest.mark.parametrize("kind", KINDS)
-@nine_classes
+@all_classes
 def test_found_before_a_parameter_is_harmed(
     cls: type[Any], kind: str, acceleration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +189,7 @@ def test_found_before_a_parameter_is_harmed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@nine_classes
+@all_classes
 def test_found_in_twenty_trials(cls: type[Any], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(20):
         with monkeypatch.context() as patch:
@@ -242,7 +242,7 @@ def test_an_error_that_has_nothing_to_do_with_it_passes_unchanged() -> None:
 
 
 @pytest.mark.parametrize("acceleration", ["off", "eager", "eager on the device"])
-@nine_classes
+@all_classes
 def test_skip_leaves_the_minibatch_out_and_counts_it(
     cls: type[Any], acceleration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_vec_env
-from hosts import VARIANTS, build, nine_classes
+from hosts import VARIANTS, all_classes, build
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
-from sb3_ppo_variants.extend import KLPenaltyMixin
+from sb3_ppo_variants.extend import AdaptiveLearningRateMixin, KLPenaltyMixin
 from sb3_ppo_variants.update.projection import PolicyLine
 
 LIMIT = 0.003
@@ -65,9 +65,13 @@ def test_a_policy_that_is_not_finite_goes_back_to_the_old_one() -> None:
 
 
 @pytest.mark.parametrize("acceleration", ["off", "eager"])
-@nine_classes
+@all_classes
 def test_every_update_of_every_class_is_within_the_limit(cls: type[Any], acceleration: str) -> None:
-    lax = {"adaptive_beta": False, "initial_beta": 0.0} if issubclass(cls, KLPenaltyMixin) else {}
+    lax: dict[str, Any] = {}
+    if issubclass(cls, KLPenaltyMixin):
+        lax = {"adaptive_beta": False, "initial_beta": 0.0}
+    if issubclass(cls, AdaptiveLearningRateMixin):
+        lax = {"kl_tolerance": math.inf, "learning_rate_bounds": (1e-5, 1.0)}
     model = build(cls, acceleration=acceleration, **lax, **FAR)
     for _ in range(3):
         model.learn(50, reset_num_timesteps=False)

@@ -191,6 +191,7 @@ def test_search_spaces_hold_what_each_algorithm_adds() -> None:
     assert names("ppo_clip") == shared | {"clip_range_upper_factor", "dual_clip"}
     assert names("ppo_penalty") == (shared | {"target_kl", "initial_beta", "adaptation_factor"}) - {"clip_range"}
     assert names("ppo_adaptive_clip") == shared | {"target_kl", "adaptation_factor"}
+    assert names("ppo_adaptive_lr") == names("ppo_adaptive_clip")
     for algo in PLAIN:
         assert names(algo) == names(f"{algo}_lstm") == names(f"{algo}_mask")
 

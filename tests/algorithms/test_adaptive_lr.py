@@ -1,0 +1,70 @@
+"""The KL-adaptive learning rate against its rule, written out by hand."""
+
+from typing import Any
+
+import pytest
+from environments import make_vec_env
+from hosts import build
+
+from sb3_ppo_variants import PPOAdaptiveLR, PPOPenalty
+
+BOUNDS = (1e-5, 1e-2)
+
+
+def expected_scales(trace: Any, learning_rate: float, target: float, scale: float) -> float:
+    """Apply rsl_rl's rule to the KL of every minibatch but the first, before whose step nothing has moved."""
+    for kl in trace.column("kl_divergence")[1:]:
+        rate = min(max(learning_rate * scale, BOUNDS[0]), BOUNDS[1])
+        if kl > 2 * target:
+            rate = max(BOUNDS[0], rate / 1.5)
+        elif kl < target / 2:
+            rate = min(BOUNDS[1], rate * 1.5)
+        scale = rate / learning_rate
+    return scale
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@pytest.mark.parametrize("target", [1e-5, 2e-3, 1.0])
+def test_the_learning_rate_moves_after_every_minibatch(target: float, acceleration: str) -> None:
+    model = build(PPOAdaptiveLR, acceleration=acceleration, target_kl=target, learning_rate=1e-3)
+    scale = 1.0
+    for _ in range(3):
+        model.learn(50, reset_num_timesteps=False, log_interval=1000)
+        trace = model.last_update
+        assert len(trace.epoch) == 12  # 3 epochs of 4 minibatches: each is a check
+        scale = expected_scales(trace, 1e-3, target, scale)
+        assert model.lr_scale == pytest.approx(scale, rel=1e-6)
+        rate = min(max(1e-3 * scale, BOUNDS[0]), BOUNDS[1])
+        assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(rate, rel=1e-6)
+        assert model.logger.name_to_value["train/learning_rate"] == pytest.approx(rate, rel=1e-6)
+
+
+def test_after_an_epoch_the_next_one_has_the_new_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(PPOAdaptiveLR, target_kl=1e-9, learning_rate=1e-3, adapt_after="epoch", adaptation_factor=2.0)
+    rates: list[float] = []
+    coefficients = model.update_coefficients
+    monkeypatch.setattr(
+        model,
+        "update_coefficients",
+        lambda: rates.append(model.policy.optimizer.param_groups[0]["lr"]) or coefficients(),
+    )
+    model.learn(50)
+    assert rates == pytest.approx([1e-3, 5e-4, 2.5e-4])
+
+
+def test_a_schedule_multiplies_the_scale() -> None:
+    model = build(PPOAdaptiveLR, learning_rate=lambda remaining: 1e-3 * remaining, target_kl=1e-9)
+    model.lr_scale = 0.5
+    model._current_progress_remaining = 0.5
+    model._update_learning_rate(model.policy.optimizer)
+    assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(2.5e-4)
+
+
+def test_steps_per_minibatch_are_refused_where_the_coefficient_is_set_once_per_epoch() -> None:
+    with pytest.raises(ValueError, match="`adapt_after` must be one of \\('epoch', 'update'\\), got 'minibatch'"):
+        PPOPenalty("MlpPolicy", make_vec_env(), adapt_after="minibatch")
+
+
+def test_a_learning_rate_outside_its_bounds_is_refused() -> None:
+    with pytest.raises(ValueError, match="`learning_rate` must lie within learning_rate_bounds"):
+        PPOAdaptiveLR("MlpPolicy", make_vec_env(), learning_rate=0.5)
