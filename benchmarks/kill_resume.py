@@ -65,12 +65,13 @@ def make_env() -> VecEnv:
     return VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")] * N_ENVS))
 
 
-def train(folder: Path, total: int, pipe: int) -> Any:
+def train(folder: Path, total: int, acceleration: Any, pipe: int) -> Any:
     """Begin the run, or resume it where there is a checkpoint."""
     writer = ReportingCallback(folder, pipe)
     if list_checkpoints(folder):
         return resume(folder, make_env(), writer, device="cpu")
-    model = PPOPenalty("MlpPolicy", make_env(), n_steps=N_STEPS, batch_size=32, n_epochs=4, seed=0, device="cpu")
+    settings: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": 32, "n_epochs": 4, "acceleration": acceleration}
+    model = PPOPenalty("MlpPolicy", make_env(), seed=0, device="cpu", **settings)
     return model.learn(total, writer)
 
 
@@ -87,11 +88,12 @@ class Attempt(NamedTuple):
     status: int | None
 
 
-def attempt(folder: Path, total: int, seconds: float | None) -> Attempt:
+def attempt(folder: Path, total: int, acceleration: str, seconds: float | None) -> Attempt:
     """Fork a process that trains, and kill it.
 
     :param folder: of the checkpoints
     :param total: environment steps of the run
+    :param acceleration: of the model
     :param seconds: from the beginning of its training to the kill; None: let it finish
     """
     reading, writing = os.pipe()
@@ -100,7 +102,7 @@ def attempt(folder: Path, total: int, seconds: float | None) -> Attempt:
         status = 1
         try:
             os.close(reading)
-            train(folder, total, writing)
+            train(folder, total, acceleration, writing)
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -122,18 +124,21 @@ def parameters(folder: Path) -> list[th.Tensor]:
     return list(resume(folder, make_env(), device="cpu").policy.parameters())
 
 
-def killed_run(folder: Path, total: int, count: Counter[str], kills: int, moments: Iterator[float]) -> None:
+def killed_run(
+    folder: Path, total: int, acceleration: str, count: Counter[str], kills: int, moments: Iterator[float]
+) -> None:
     """Train one run to its end through as many kills as are left.
 
     :param folder: of its checkpoints
     :param total: environment steps
+    :param acceleration: of the model
     :param count: what happened, added to
     :param kills: how many in all
     :param moments: seconds until each kill
     """
     last_save, finished = 0, False
     while not finished:
-        done = attempt(folder, total, next(moments) if count["kills"] < kills else None)
+        done = attempt(folder, total, acceleration, next(moments) if count["kills"] < kills else None)
         finished = done.status is not None
         count["failed"] += done.status not in (0, None) or done.began is None
         count["resumed"] += last_save > 0 and done.began is not None
@@ -146,11 +151,12 @@ def killed_run(folder: Path, total: int, count: Counter[str], kills: int, moment
     count["runs"] += 1
 
 
-def measure(kills: int, updates: int, seed: int) -> dict[str, Any]:
+def measure(kills: int, updates: int, acceleration: str, seed: int) -> dict[str, Any]:
     """Run the experiment.
 
     :param kills: how many
     :param updates: of the run; another one is begun if it ends before all kills are done
+    :param acceleration: of the model
     :param seed: of the moments
     """
     rng, total = random.Random(seed), updates * ROLLOUT
@@ -159,13 +165,13 @@ def measure(kills: int, updates: int, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "whole"
         start = time.perf_counter()
-        assert attempt(whole, total, None).status == 0
+        assert attempt(whole, total, acceleration, None).status == 0
         per_update = (time.perf_counter() - start) / updates
         expected, equal = parameters(whole), True
         moments = iter(lambda: rng.uniform(0, 12 * per_update), None)
         while count["kills"] < kills:
             folder = Path(scratch) / str(count["runs"])
-            killed_run(folder, total, count, kills, moments)
+            killed_run(folder, total, acceleration, count, kills, moments)
             equal = equal and all(th.equal(a, b) for a, b in zip(expected, parameters(folder)))
     return {**count, "ms_per_update_and_save": round(1000 * per_update, 1), "equals_uninterrupted": equal}
 
@@ -174,12 +180,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--updates", type=int, default=600, help="length of the run")
+    parser.add_argument("--acceleration", default="eager", choices=["off", "eager", "compile"])
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     args = parser.parse_args()
     th.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    result = measure(args.kills, args.updates, args.seed)
+    result = measure(args.kills, args.updates, args.acceleration, args.seed)
     if args.json:
         print(json.dumps(result))
     else:

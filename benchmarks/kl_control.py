@@ -5,7 +5,7 @@ line per run; a run that is in the file already is not repeated. ``--table`` pri
 
 Per run: mean return over the training and over its last quarter (of the training episodes), mean and 95th percentile
 of the exact KL of the updates (stock PPO: of the sampled estimate), share of updates in [target / 1.5, 1.5 target],
-epochs per update, the last beta or clip scale.
+epochs per update, the last beta, clip scale or learning-rate scale.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants import PPOAdaptiveClip, PPOAdaptiveLR, PPOClip, PPOPenalty
 from sb3_ppo_variants.callbacks import UpdateCallback
 
 STOP: dict[str, Any] = {"on_max_kl": "stop"}
@@ -43,10 +43,14 @@ ARMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adaptive_project": (PPOAdaptiveClip, PROJECT),
     "adaptive_project_1.5": (PPOAdaptiveClip, {"max_kl": 0.015, **PROJECT}),
     "adaptive_project_update": (PPOAdaptiveClip, {**PROJECT, **PER_UPDATE}),
+    "lr_none": (PPOAdaptiveLR, {}),
+    "lr_project": (PPOAdaptiveLR, {"max_kl": "target", **PROJECT}),
+    "lr_project_1.5": (PPOAdaptiveLR, {"max_kl": 0.015, "kl_tolerance": 1.5, **PROJECT}),
 }
 ENVIRONMENTS = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "MountainCarContinuous-v0", "LunarLander-v3")
 MUJOCO = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
 TARGET = 0.01
+COEFFICIENTS = ("beta", "clip_scale", "lr_scale")
 
 
 class Watch(UpdateCallback):
@@ -95,7 +99,7 @@ def run(cell: tuple[str, str, int, int, float]) -> dict[str, Any]:
         "kl_max": float(kl.max()),
         "in_band": float(((kl >= TARGET / 1.5) & (kl <= 1.5 * TARGET)).mean()),
         "epochs": float(np.mean(watch.epochs)),
-        "coefficient": float(getattr(model, "beta", getattr(model, "clip_scale", np.nan))),
+        "coefficient": next((float(vars(model)[name]) for name in COEFFICIENTS if name in vars(model)), np.nan),
     }
 
 
