@@ -63,3 +63,9 @@ __all__ = [
     "value_errors",
     "within",
 ]
+
+# As in the package itself: what pickles a variant of one's own names its mixins by their public place.
+for _name in __all__:
+    if isinstance(globals()[_name], type):
+        globals()[_name].__module__ = __name__
+del _name

@@ -20,7 +20,7 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 import sb3_ppo_variants as package
-from sb3_ppo_variants import PPOClip
+from sb3_ppo_variants import PPOClip, extend
 from sb3_ppo_variants.callbacks import (
     ClipFractionCallback,
     ClipRangeFromClipFraction,
@@ -33,13 +33,13 @@ from sb3_ppo_variants.checkpoints.checkpoint_files import newest_checkpoint
 
 
 def test_the_search_finds_our_modules_at_any_depth() -> None:
-    internal, file = package.update.controllers.BandController(1.5, 2.0), io.BytesIO()
+    internal, file = package.update.projection.Projection(0.1, 0.1, 1.0), io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a.pkl", pickle.dumps([pickle.dumps(internal)]))
-    assert named_in(file.getvalue()) == {"sb3_ppo_variants.update.controllers"}
-    assert named_in(pickle.dumps(internal, protocol=2)) == {"sb3_ppo_variants.update.controllers"}
+    assert named_in(file.getvalue()) == {"sb3_ppo_variants.update.projection"}
+    assert named_in(pickle.dumps(internal, protocol=2)) == {"sb3_ppo_variants.update.projection"}
     held = {"a": {":serialized:": base64.b64encode(pickle.dumps(internal)).decode()}}
-    assert named_in(json.dumps(held).encode()) == {"sb3_ppo_variants.update.controllers"}
+    assert named_in(json.dumps(held).encode()) == {"sb3_ppo_variants.update.projection"}
 
 
 @all_classes
@@ -101,3 +101,19 @@ def test_a_class_is_found_under_its_public_name(cls: type[Any]) -> None:
     assert f"class {cls.__name__} in module sb3_ppo_variants" in page
     assert "acceleration" in page
     assert f"class {cls.__name__}(" in pydoc.plain(pydoc.render_doc(package))
+
+
+def test_a_variant_of_ones_own_names_its_mixins_by_their_public_place() -> None:
+    """Cloudpickle writes out the classes of a script or notebook, and names their bases."""
+    source = "from stable_baselines3 import PPO\nfrom sb3_ppo_variants.extend import *\n"
+    source += "class Mine(AdaptiveClipMixin, KLPenaltyMixin, PPO):\n    pass\n"
+    scope: dict[str, Any] = {"__name__": "__main__"}
+    exec(source, scope)
+    assert named_in(cloudpickle.dumps(scope["Mine"])) == {"sb3_ppo_variants.extend"}
+
+
+def test_what_extend_offers_is_found_there() -> None:
+    classes = [value for name in extend.__all__ if isinstance(value := getattr(extend, name), type)]
+    assert len(classes) > 10
+    assert all(pickle.loads(pickle.dumps(cls)) is cls for cls in classes)
+    assert {cls.__module__ for cls in classes} == {"sb3_ppo_variants.extend"}
