@@ -53,11 +53,15 @@ def _read_params(params: Sequence[str], labels: dict[str, str]) -> dict[str, dic
         label, key, value = [*text.split(":", 2), "", ""][:3]
         if label not in labels or not key or not value:
             raise ValueError(f"-params takes LABEL:KEY:VALUE with a label out of {', '.join(labels)}; got {text!r}")
-        overrides[label][key] = _literal(value)
+        overrides[label][key] = read_literal(value)
     return overrides
 
 
-def _literal(text: str) -> Any:
+def read_literal(text: str) -> Any:
+    """Read a hyperparameter as YAML would give it: a Python literal, or else a string.
+
+    :param text: from the command line
+    """
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -76,4 +80,4 @@ def _read_conf_files(conf_files: Sequence[str], labels: dict[str, str]) -> dict[
     return files
 
 
-__all__ = ["Arm", "parse_arms"]
+__all__ = ["Arm", "parse_arms", "read_literal"]

@@ -10,7 +10,13 @@ from typing import Any
 from rich.console import Console
 
 from sb3_ppo_variants.compare.cells import Cell
-from sb3_ppo_variants.compare.command_line import build_parser, choose_baseline, make_plan, read_reference_scores
+from sb3_ppo_variants.compare.command_line import (
+    build_parser,
+    choose_baseline,
+    first_label,
+    make_plan,
+    read_reference_scores,
+)
 from sb3_ppo_variants.compare.plan import Plan
 from sb3_ppo_variants.compare.run.local_engine import LocalEngine
 from sb3_ppo_variants.compare.run.progress import ProgressReport
@@ -85,7 +91,9 @@ def report_only(arguments: argparse.Namespace, console: Console) -> int:
     _tell_damaged(merged.damaged, console)
     plan = merged.plan
     if arguments.baseline is not None:
-        plan = replace(plan, baseline=choose_baseline(arguments, list(plan.arms)))
+        names = list(dict.fromkeys(point.arm for point in plan.swept.values())) or list(plan.arms)
+        baseline = choose_baseline(arguments, names)
+        plan = replace(plan, baseline=first_label(baseline, plan.swept) if plan.swept else baseline)
     write(plan, merged.results, merged.crashed, arguments, console)
     return 0
 

@@ -13,6 +13,7 @@ from sb3_ppo_variants.compare.arms import Arm, parse_arms
 from sb3_ppo_variants.compare.plan import Budget, Plan
 from sb3_ppo_variants.compare.presets import PRESETS
 from sb3_ppo_variants.compare.settings import check_names, resolve, smallest_budget
+from sb3_ppo_variants.compare.sweep import Axes, SweptArm, expand, read_axes
 
 DEFAULT_SEEDS = 5
 
@@ -31,6 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--first-seed", type=int, default=0, metavar="N", help="seed of the first run (default: 0)")
     add("--baseline", metavar="LABEL", help="what the others are compared with (default: ppo, else the first)")
     add("-params", nargs="+", default=[], metavar="LABEL:KEY:VALUE", help="hyperparameters that replace the YAML's")
+    sweep = "every algorithm at every value of a hyperparameter; may be given several times, for all combinations"
+    add("--sweep", nargs="+", action="append", default=[], metavar=("KEY", "VALUE"), help=sweep)
     add("--conf-file", nargs="+", default=[], metavar="[LABEL:]FILE", help="YAML files in place of the usual ones")
     add = parser.add_argument_group("how it is run").add_argument
     steps = "steps of training, the same for all algorithms (default: n_timesteps of the baseline's YAML entry)"
@@ -63,6 +66,10 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     arms, envs, seeds, steps_of_preset = _what(arguments)
     check_names(arms, envs)
     baseline = choose_baseline(arguments, [arm.label for arm in arms])
+    swept: dict[str, SweptArm] = {}
+    if axes := _axes(arguments):
+        arms, swept = expand(arms, axes)
+        baseline = first_label(baseline, swept)
     settings = {arm.label: {env: resolve(arm, env) for env in envs} for arm in arms}
     steps = _read_steps(arguments.n_timesteps, envs)
     budgets = {}
@@ -82,7 +89,23 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         baseline=baseline,
         preset=arguments.preset or "",
         commands=(shlex.join(["sb3-ppo-variants", "compare", *sys.argv[1:]]),),
+        swept=swept,
     )
+
+
+def first_label(arm: str, swept: dict[str, SweptArm]) -> str:
+    """Return the first label of an arm's points in a sweep.
+
+    :param arm: its label as it was given
+    :param swept: what each label stands for
+    """
+    return next(label for label, point in swept.items() if point.arm == arm)
+
+
+def _axes(arguments: argparse.Namespace) -> Axes:
+    if arguments.sweep or not arguments.preset:
+        return read_axes(arguments.sweep)
+    return PRESETS[arguments.preset].axes
 
 
 def _require_an_update(arm: Arm, env: str, n_timesteps: int, hyperparameters: dict[str, Any]) -> None:
@@ -166,4 +189,4 @@ def _read_steps(texts: Sequence[str], envs: Sequence[str]) -> dict[str, int]:
     return steps
 
 
-__all__ = ["build_parser", "choose_baseline", "make_plan", "read_reference_scores"]
+__all__ = ["build_parser", "choose_baseline", "first_label", "make_plan", "read_reference_scores"]

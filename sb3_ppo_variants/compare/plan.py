@@ -1,11 +1,12 @@
 """All cells of a comparison, and whether the results of an earlier one fit to it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell, CellSettings, CellTask
 from sb3_ppo_variants.compare.settings import ResolvedSettings
+from sb3_ppo_variants.compare.sweep import SweptArm
 
 RANDOM_EPISODES = 100
 """Episodes of the random policy in each environment."""
@@ -39,6 +40,7 @@ class Plan:
     :param baseline: label that the others are compared with
     :param preset: name of the preset it was made from, or ""
     :param commands: command lines that led to it, the oldest first
+    :param swept: in a sweep, what each label stands for; else empty
     """
 
     arms: dict[str, str]
@@ -50,6 +52,7 @@ class Plan:
     baseline: str
     preset: str = ""
     commands: tuple[str, ...] = ()
+    swept: dict[str, SweptArm] = field(default_factory=dict)
 
     def cells(self) -> Iterator[Cell]:
         """Give the random policy's cells, then all others, one seed after the other."""
@@ -121,6 +124,7 @@ class Plan:
             budgets={**self.budgets, **other.budgets},
             seeds=sorted({*self.seeds, *other.seeds}),
             preset=self.preset if self.preset == other.preset else "",
+            swept={**self.swept, **other.swept},
             commands=(*self.commands, *(command for command in other.commands if command not in self.commands)),
         )
 
@@ -149,8 +153,13 @@ class Plan:
             label: {env: ResolvedSettings(**values) for env, values in of_arm.items()}
             for label, of_arm in data["settings"].items()
         }
-        budgets = {env: Budget(**values) for env, values in data["budgets"].items()}
-        return cls(**{**data, "settings": settings, "budgets": budgets, "commands": tuple(data["commands"])})
+        made = {
+            "settings": settings,
+            "budgets": {env: Budget(**values) for env, values in data["budgets"].items()},
+            "commands": tuple(data["commands"]),
+            "swept": {label: SweptArm(**values) for label, values in data.get("swept", {}).items()},
+        }
+        return cls(**{**data, **made})
 
 
 __all__ = ["ENVIRONMENT_KEYS", "RANDOM_EPISODES", "Budget", "Plan"]

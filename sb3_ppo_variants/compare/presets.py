@@ -6,6 +6,7 @@ from typing import Any
 
 from sb3_ppo_variants.compare.arms import Arm
 from sb3_ppo_variants.compare.settings import PRESET_FILES
+from sb3_ppo_variants.compare.sweep import Axes
 
 _DEFAULTS, _PAPER = str(PRESET_FILES / "defaults.yml"), str(PRESET_FILES / "paper.yml")
 
@@ -24,6 +25,7 @@ class Preset:
     :param n_timesteps: of training
     :param n_seeds: training runs of each
     :param paper_scores: average normalised scores of a paper, by label
+    :param axes: hyperparameters that are swept, with their values
     """
 
     question: str
@@ -33,6 +35,7 @@ class Preset:
     n_timesteps: int
     n_seeds: int
     paper_scores: dict[str, float] = field(default_factory=dict)
+    axes: Axes = field(default_factory=dict)
 
 
 def _fixed(beta: float) -> dict[str, Any]:
@@ -98,6 +101,24 @@ PRESETS = {
         envs=["CartPole-v1", "Pendulum-v1"],
         n_timesteps=100_000,
         n_seeds=5,
+    ),
+    "robustness": Preset(
+        "How much does each algorithm depend on settings that nobody tuned? Learning rates from 1e-4 to 3e-2, 3 to 30 "
+        "epochs, all else at the classes' defaults. ppo_clip is limited to a KL divergence of 0.01 per update, as the "
+        "adaptive classes are by default; the learning rate of ppo_adaptive_lr may rise to 3e-2.",
+        [
+            Arm("ppo", "ppo", {}, _DEFAULTS),
+            Arm("ppo_clip", "ppo_clip", {"max_kl": 0.01}, _DEFAULTS),
+            Arm("ppo_penalty", "ppo_penalty", {}, _DEFAULTS),
+            Arm("ppo_adaptive_clip", "ppo_adaptive_clip", {}, _DEFAULTS),
+            Arm("ppo_adaptive_lr", "ppo_adaptive_lr", {"learning_rate_bounds": [1e-5, 3e-2]}, _DEFAULTS),
+            Arm("trpo", "trpo", {}, _DEFAULTS),
+        ],
+        baseline="ppo",
+        envs=["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "LunarLander-v3", "HalfCheetah-v5", "Hopper-v5"],
+        n_timesteps=100_000,
+        n_seeds=5,
+        axes={"learning_rate": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2], "n_epochs": [3, 10, 30]},
     ),
     "paper-table-1": Preset(
         "Table 1 of the PPO paper (arXiv:1707.06347): eleven surrogates on seven MuJoCo tasks, here in their v5 form. "

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sb3_ppo_variants.compare.presets import PRESETS
+from sb3_ppo_variants.compare.report import sweep_sections
 from sb3_ppo_variants.compare.report.blocks import Block, Report, Section, Text, Warnings
 from sb3_ppo_variants.compare.report.claims import joined
 from sb3_ppo_variants.compare.report.comparison import Comparison
@@ -16,6 +17,8 @@ from sb3_ppo_variants.compare.report.score_sections import (
     paper_section,
 )
 from sb3_ppo_variants.compare.report.settings_sections import protocol_section, settings_section, warnings
+from sb3_ppo_variants.compare.report.sweep_scores import SweepScores
+from sb3_ppo_variants.compare.report.sweep_sections import sensitivity_blocks
 from sb3_ppo_variants.compare.report.verdict import verdict
 from sb3_ppo_variants.saving.atomic_file import write_atomically
 
@@ -28,6 +31,9 @@ def make_report(comparison: Comparison) -> Report:
     :param comparison: all results
     :raises ValueError: if there is no run of the baseline
     """
+    swept = comparison.plan.swept
+    if swept and any(swept[label].arm == swept[comparison.baseline].arm for label in comparison.arms):
+        return _sweep_report(comparison)
     if comparison.baseline not in comparison.arms:
         found = f"there are {joined(comparison.arms)}" if comparison.arms else "there are none of others either"
         raise ValueError(
@@ -47,6 +53,20 @@ def make_report(comparison: Comparison) -> Report:
         settings_section(comparison),
     ]
     return Report(_title(comparison), [section for section in sections if section.blocks])
+
+
+def _sweep_report(comparison: Comparison) -> Report:
+    sweep = SweepScores(comparison)
+    summary: list[Block] = [*_question(comparison), *sensitivity_blocks(sweep), Warnings(warnings(comparison))]
+    sections = [
+        Section("Summary", summary),
+        sweep_sections.value_section(sweep),
+        sweep_sections.point_section(sweep),
+        protocol_section(comparison),
+        settings_section(comparison),
+    ]
+    title = f"{joined(list(sweep.labels))} over {joined(list(sweep.axes))}"
+    return Report(title, [section for section in sections if section.blocks])
 
 
 def write_report(comparison: Comparison, folder: Path) -> Path:

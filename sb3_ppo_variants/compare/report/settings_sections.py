@@ -138,7 +138,8 @@ def _mixed_kinds(comparison: Comparison) -> list[str]:
 def _other_environments(comparison: Comparison) -> list[str]:
     sentences = []
     for env in comparison.envs:
-        used = {arm: _hyperparameters_of(comparison, arm, env) for arm in comparison.arms}
+        arms = {comparison.baseline, *comparison.arms}  # a sweep's first point may have no result yet
+        used = {arm: _hyperparameters_of(comparison, arm, env) for arm in arms}
         kept = {arm: [values.get(key) for key in ENVIRONMENT_KEYS] for arm, values in used.items()}
         differing = [arm for arm in comparison.others if kept[arm] != kept[comparison.baseline]]
         if differing:

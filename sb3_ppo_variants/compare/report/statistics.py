@@ -94,6 +94,27 @@ def mean(values: Matrix) -> Estimate:
     return _single(_estimate({"": values[:, None]}, metrics.aggregate_mean))[""]
 
 
+def estimates(runs: Matrix, function: Callable[[Matrix], Matrix]) -> list[Estimate]:
+    """Estimate several numbers at once from runs of one arm.
+
+    :param runs: shape (n_runs, n_columns); the bootstrap draws runs of each column by themselves
+    :param function: of such a matrix, returns shape (n_numbers,)
+    """
+    curve = _estimate({"": runs}, function)[""]
+    return [Estimate(*map(float, numbers)) for numbers in zip(*curve)]
+
+
+def two_sample_estimates(first: Matrix, second: Matrix, function: Callable[[Matrix, Matrix], Matrix]) -> list[Estimate]:
+    """Estimate several numbers at once from independent runs of two arms.
+
+    :param first: shape (n_runs, n_columns)
+    :param second: likewise, maybe of another size
+    :param function: of two such matrices, returns shape (n_numbers,)
+    """
+    curve = _estimate({"": (first, second)}, function)[""]
+    return [Estimate(*map(float, numbers)) for numbers in zip(*curve)]
+
+
 def mean_curve(curves: Matrix) -> Curve:
     """Estimate the mean over runs at each point.
 
@@ -152,4 +173,12 @@ def _same_samples_each_time() -> Iterator[None]:
 
 
 __all__ = ["AGGREGATES", "FEW_RUNS", "REPETITIONS", "Curve", "Estimate", "aggregate", "iqm_curve", "mean"]
-__all__ += ["mean_curve", "mean_difference", "mean_ratio", "performance_profile", "probability_of_improvement"]
+__all__ += [
+    "estimates",
+    "mean_curve",
+    "mean_difference",
+    "mean_ratio",
+    "performance_profile",
+    "probability_of_improvement",
+]
+__all__ += ["two_sample_estimates"]

@@ -1,4 +1,4 @@
-"""One cell as a program of its own: ``python -m sb3_ppo_variants.compare.cell FOLDER``.
+"""One cell in a process of its own: ``python -m sb3_ppo_variants.compare.run.cell FOLDER``, or forked.
 
 It reads ``task.json`` in the folder, keeps ``progress`` there up to date and leaves ``result.json``. A process of its
 own gives each run its own peak memory, one torch thread and a crash that harms no other; and importing rl-zoo3 replaces
@@ -8,6 +8,7 @@ Gymnasium's TimeLimit for the whole process.
 import argparse
 import json
 import math
+import multiprocessing.connection
 import os
 import platform
 import resource
@@ -15,6 +16,7 @@ import shutil
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -36,11 +38,33 @@ PACKAGES = ("stable-baselines3", "sb3-contrib", "rl_zoo3", "gymnasium", "torch",
 
 
 def main() -> None:
-    """Run the cell of the folder named on the command line."""
-    folder = Path(sys.argv[1])
+    """Run the cell of the folder named on the command line; standard input closes when the holder of the cell ends."""
+    # without a buffer, whose lock would hinder the end of the interpreter
+    run(Path(sys.argv[1]), until=lambda: os.read(0, 1))
+
+
+def forked(folder: str) -> None:
+    """Run a cell in this process, which was forked from one that only imports.
+
+    :param folder: of the cell
+    """
+    log = os.open(Path(folder) / "log.txt", os.O_WRONLY)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    run(Path(folder), until=lambda: multiprocessing.connection.wait([parent.sentinel]))
+
+
+def run(folder: Path, until: Callable[[], Any]) -> None:
+    """Run a cell.
+
+    :param folder: with its ``task.json``, for its result
+    :param until: returns when the cell is to end because nobody waits for it any more
+    """
     # The command is interrupted, not its cells: rl-zoo3 would take an interrupted training for a finished one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, args=(folder,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(folder, until), daemon=True).start()
     th.set_num_threads(1)
     task = CellTask.from_json(json.loads((folder / "task.json").read_text()))
     result = measure_random_policy(task, folder) if task.settings.algo == RANDOM_POLICY else train(task, folder)
@@ -163,9 +187,9 @@ def _constructor_arguments(model: BaseAlgorithm) -> dict[str, str]:
     return {name: repr(getattr(model, name)) for name in names if hasattr(model, name)}
 
 
-def _exit_with_parent(folder: Path) -> None:
-    """Wait until standard input closes, as it does when its holder ends in whatever way; then tidy up and end."""
-    os.read(0, 1)  # without a buffer, whose lock would hinder the end of the interpreter
+def _exit_with_parent(folder: Path, until: Callable[[], Any]) -> None:
+    """Wait until nobody waits for the cell, then tidy up and end."""
+    until()
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 

@@ -1,19 +1,25 @@
-"""A cell's program: started, watched and stopped."""
+"""A cell's process: started, watched and stopped."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sb3_ppo_variants.compare.cells import CellTask, Outcome
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+PROGRAM = "sb3_ppo_variants.compare.run.cell"
+_PRELOADED = [PROGRAM, "sb3_ppo_variants.zoo.experiment_manager"]
 
 
 class CellProcess:
-    """One running cell. It ends with the process that started it: the cell watches its standard input.
+    """One running cell, a program of its own. It ends with the process that started it.
 
     :param task: what to run
     """
@@ -23,18 +29,35 @@ class CellProcess:
         self._temporary = TemporaryDirectory(prefix="sb3-compare-")
         self._folder = Path(self._temporary.name)
         (self._folder / "task.json").write_text(json.dumps(task.to_json()))
+        self._log.touch()
+        self._start()
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "log.txt"
+
+    def _start(self) -> None:
         with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "sb3_ppo_variants.compare.run.cell", str(self._folder)],
-                stdin=subprocess.PIPE,
+            self._program = subprocess.Popen(
+                [sys.executable, "-m", PROGRAM, str(self._folder)],
+                stdin=subprocess.PIPE,  # closed when its holder ends in whatever way
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **ONE_THREAD},
             )
 
-    @property
-    def _log(self) -> Path:
-        return self._folder / "log.txt"
+    def _wait(self) -> int | None:
+        return self._program.wait()
+
+    def _kill(self) -> None:
+        self._program.kill()
+        self._program.wait()
+        if self._program.stdin:
+            self._program.stdin.close()
+
+    def running(self) -> bool:
+        """Say whether it still runs."""
+        return self._program.poll() is None
 
     def steps_done(self) -> int:
         """Return the steps of training done so far."""
@@ -43,13 +66,9 @@ class CellProcess:
         except (OSError, ValueError):  # none yet, or it is being written
             return 0
 
-    def running(self) -> bool:
-        """Say whether it still runs."""
-        return self._process.poll() is None
-
     def collect(self) -> Outcome:
         """Wait for its end, take its result and remove its files."""
-        status = self._process.wait()
+        status = self._wait()
         result = self._folder / "result.json"
         text = result.read_text() if status == 0 and result.is_file() else None
         log = self._log.read_text(errors="replace") + ("" if text else f"\n(exit status {status})\n")
@@ -58,11 +77,49 @@ class CellProcess:
 
     def close(self) -> None:
         """Kill it if it runs and remove its files."""
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdin:
-            self._process.stdin.close()
+        self._kill()
         self._temporary.cleanup()
 
 
-__all__ = ["CellProcess"]
+class ForkedCellProcess(CellProcess):
+    """A cell forked from a process that has imported everything: a sweep of short runs pays for that once.
+
+    The server that forks is Python's own; it has no threads and has run nothing but imports.
+
+    :param task: what to run
+    """
+
+    def _start(self) -> None:
+        from sb3_ppo_variants.compare.run.cell import forked
+
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOADED)
+        with _environment(ONE_THREAD):
+            forkserver.ensure_running()
+        self._process = context.Process(target=forked, args=(str(self._folder),), daemon=True)
+        self._process.start()
+
+    def _wait(self) -> int | None:
+        self._process.join()
+        return self._process.exitcode
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def running(self) -> bool:
+        return self._process.is_alive()
+
+
+@contextmanager
+def _environment(changes: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+__all__ = ["CellProcess", "ForkedCellProcess"]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from sb3_ppo_variants.compare.cells import Cell, CellTask, Outcome
-from sb3_ppo_variants.compare.run.cell_process import CellProcess
+from sb3_ppo_variants.compare.run.cell_process import CellProcess, ForkedCellProcess
 
 Progress = Callable[[Cell, int], None]
 """Is told a running cell and its steps done."""
@@ -31,7 +31,7 @@ class LocalEngine:
         try:
             while waiting or running:
                 while waiting and len(running) < self.jobs:
-                    running.append(CellProcess(waiting.pop(0)))
+                    running.append(ForkedCellProcess(waiting.pop(0)))
                 time.sleep(self.poll_seconds)
                 for process in list(running):
                     on_progress(process.task.cell, process.steps_done())

@@ -1,0 +1,159 @@
+"""What a sweep shows: scores at every point, and how much an algorithm depends on the point.
+
+Hyperparameter sensitivity is that of Adkins, Bowling and White, "A Method for Evaluating Hyperparameter Sensitivity in
+Reinforcement Learning" (NeurIPS 2024, arXiv:2412.07165): the mean over environments of the best score that an algorithm
+reaches on each, minus the mean score of the one setting that is best over all environments together.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from sb3_ppo_variants.compare.report.comparison import Comparison
+from sb3_ppo_variants.compare.report.scores import Matrix
+from sb3_ppo_variants.compare.report.statistics import Estimate, estimates, two_sample_estimates
+from sb3_ppo_variants.compare.sweep import setting_name
+
+FAILED_BELOW = 0.5
+"""A setting fails on an environment where it scores less than this share of the best setting of the baseline."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How much an algorithm depends on its setting; normalised scores, 0 = random policy.
+
+    :param tuned_per_env: mean over environments of the best score on each
+    :param best_setting: mean over environments of the best single setting
+    :param sensitivity: the difference of the two
+    :param mean: over all settings and environments
+    :param failed: share of settings and environments below half of the baseline's best setting there
+    """
+
+    tuned_per_env: Estimate
+    best_setting: Estimate
+    sensitivity: Estimate
+    mean: Estimate
+    failed: Estimate
+
+
+@dataclass(frozen=True)
+class SweepScores:
+    """A comparison seen as a sweep.
+
+    :param comparison: one whose plan has points
+    """
+
+    comparison: Comparison
+
+    @cached_property
+    def labels(self) -> dict[str, list[str]]:
+        """Return the labels of each arm's points, the baseline first; of arms that have results."""
+        swept = self.comparison.plan.swept
+        found: dict[str, list[str]] = {self.baseline: []}
+        for label, point in swept.items():
+            if label in self.comparison.arms:
+                found.setdefault(point.arm, []).append(label)
+        return {arm: labels for arm, labels in found.items() if labels}
+
+    @property
+    def baseline(self) -> str:
+        """Return the label of the baseline's arm, as it was given."""
+        return self.comparison.plan.swept[self.comparison.baseline].arm
+
+    @property
+    def algorithms(self) -> dict[str, str]:
+        """Return each arm's name in rl-zoo3."""
+        return {arm: self.comparison.plan.arms[labels[0]] for arm, labels in self.labels.items()}
+
+    @cached_property
+    def axes(self) -> dict[str, list[Any]]:
+        """Return the values of each swept hyperparameter, the one with the most values first."""
+        axes: dict[str, list[Any]] = {}
+        for point in self.comparison.plan.swept.values():
+            for key, value in point.values.items():
+                if value not in axes.setdefault(key, []):
+                    axes[key].append(value)
+        return dict(sorted(axes.items(), key=lambda item: -len(item[1])))
+
+    def label_at(self, arm: str, values: Mapping[str, Any]) -> str | None:
+        """Return the label of an arm at a point; of what its algorithm does not have, the value makes no difference.
+
+        :param arm: as it was given
+        :param values: by hyperparameter
+        """
+        for label in self.labels[arm]:
+            own = self.comparison.plan.swept[label].values
+            if own == {key: values[key] for key in own}:
+                return label
+        return None
+
+    def cube(self, kind: str, arm: str) -> Matrix:
+        """Return normalised scores of the seeds that have all points and environments.
+
+        :param kind: ``"final"`` or ``"area"``
+        :param arm: as it was given
+        :return: shape (n_seeds, n_points, n_envs)
+        """
+        envs = self.comparison.scores.common_envs()
+        scores = self.comparison.scores
+        tables = [getattr(scores, kind)[label].reindex(columns=envs).dropna() for label in self.labels[arm]]
+        seeds = sorted(set.intersection(*(set(table.index) for table in tables)))
+        normal = [
+            [scores.references[env].normalise(table.loc[seeds, env].to_numpy(float)) for env in envs]
+            for table in tables
+        ]
+        cube: Matrix = np.array(normal, dtype=float).transpose(2, 0, 1)
+        return cube
+
+    def best_setting(self, kind: str, arm: str) -> str:
+        """Name the setting with the best mean score over environments.
+
+        :param kind: ``"final"`` or ``"area"``
+        :param arm: as it was given
+        """
+        best = int(self.cube(kind, arm).mean(axis=(0, 2)).argmax())
+        return setting_name(self.comparison.plan.swept[self.labels[arm][best]].values) or "–"
+
+    def sensitivities(self, kind: str) -> dict[str, Sensitivity]:
+        """Estimate how much each arm depends on its setting.
+
+        :param kind: ``"final"`` or ``"area"``
+        :return: by arm; empty where no seed is complete
+        """
+        cubes = {arm: self.cube(kind, arm) for arm in self.labels}
+        if not cubes or not all(map(len, cubes.values())) or not cubes[self.baseline].shape[2]:
+            return {}
+        parts = {arm: estimates(_flat(cube), _by_point(_parts, cube)) for arm, cube in cubes.items()}
+        base = cubes[self.baseline]
+        return {
+            arm: Sensitivity(*parts[arm], *two_sample_estimates(_flat(cube), _flat(base), _failed(cube, base)))
+            for arm, cube in cubes.items()
+        }
+
+
+def _flat(cube: Matrix) -> Matrix:
+    return cube.reshape(len(cube), -1)
+
+
+def _by_point(function: Callable[[Matrix], Matrix], cube: Matrix) -> Callable[[Matrix], Matrix]:
+    """Give a function the means over seeds, shape (n_points, n_envs), of what a bootstrap drew."""
+    return lambda flat: function(flat.mean(axis=0).reshape(cube.shape[1:]))
+
+
+def _parts(means: Matrix) -> Matrix:
+    per_env, single = means.max(axis=0).mean(), means.mean(axis=1).max()
+    return np.array([per_env, single, per_env - single, means.mean()])
+
+
+def _failed(cube: Matrix, base: Matrix) -> Callable[[Matrix, Matrix], Matrix]:
+    def share(own: Matrix, other: Matrix) -> Matrix:
+        best = other.mean(axis=0).reshape(base.shape[1:]).max(axis=0)
+        return np.array([(own.mean(axis=0).reshape(cube.shape[1:]) < FAILED_BELOW * best).mean()])
+
+    return share
+
+
+__all__ = ["FAILED_BELOW", "Sensitivity", "SweepScores"]

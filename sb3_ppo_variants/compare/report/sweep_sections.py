@@ -1,0 +1,163 @@
+"""The parts of a sweep's report: the answer, score against value, every point as a table."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sb3_ppo_variants.compare.cells import file_name
+from sb3_ppo_variants.compare.report import statistics
+from sb3_ppo_variants.compare.report.blocks import Block, Figures, Points, Section, Table, Text, estimate
+from sb3_ppo_variants.compare.report.picture import Picture
+from sb3_ppo_variants.compare.report.score_sections import KINDS
+from sb3_ppo_variants.compare.report.statistics import Estimate
+from sb3_ppo_variants.compare.report.sweep_figures import Line, scores_by_value
+from sb3_ppo_variants.compare.report.sweep_scores import FAILED_BELOW, SweepScores
+from sb3_ppo_variants.compare.sweep import setting_name
+from sb3_ppo_variants.figures.figure_style import looks
+
+EVERYTHING = "All environments"
+
+
+def sensitivity_blocks(sweep: SweepScores) -> list[Block]:
+    """Say how much each algorithm depends on its setting.
+
+    :param sweep: scores at every point
+    """
+    blocks: list[Block] = []
+    for kind, name in KINDS.items():
+        rows = [
+            [
+                arm,
+                estimate(found.best_setting),
+                sweep.best_setting(kind, arm),
+                estimate(found.tuned_per_env),
+                estimate(found.sensitivity),
+                estimate(found.mean),
+                estimate(found.failed, percent=True),
+                str(len(sweep.cube(kind, arm))),
+            ]
+            for arm, found in sweep.sensitivities(kind).items()
+        ]
+        header = [
+            "",
+            "best single setting",
+            "which",
+            "best per environment",
+            "sensitivity",
+            "mean of all",
+            "failed",
+            "runs",
+        ]
+        blocks.append(Table(header, rows, f"Normalised {name}: estimate [95 % interval]"))
+    return [*blocks[:1], Text(_note(sweep)), Points(list(_sentences(sweep))), *blocks[1:]]
+
+
+def value_section(sweep: SweepScores) -> Section:
+    """Draw score against value, in all environments together and in each.
+
+    :param sweep: scores at every point
+    """
+    comparison = sweep.comparison
+    envs = comparison.scores.common_envs()
+    pictures: dict[str, Picture] = {}
+    if len(envs) > 1:
+        pictures["sweep"] = _picture(
+            sweep, EVERYTHING, lambda label: _normalised(sweep, label), "normalised final score"
+        )
+    for env in comparison.envs:
+        pictures[f"sweep_{file_name(env)}"] = _picture(sweep, env, _of(sweep, env), "final score")
+    caption = "Mean final score over seeds, 95 % interval; what an algorithm does not have makes no difference to it"
+    return Section("Score against value", [Figures(pictures, caption)])
+
+
+def point_section(sweep: SweepScores) -> Section:
+    """List the score at every point.
+
+    :param sweep: scores at every point
+    """
+    tables = []
+    for env in sweep.comparison.envs:
+        read = _of(sweep, env)
+        rows = [
+            [setting_name(values), *(estimate(_at(sweep, arm, values, read)) for arm in sweep.labels)]
+            for values in _points(sweep)
+        ]
+        tables.append(
+            Table(["", *sweep.labels], rows, f"{env}: final score, mean over seeds [95 % interval]", folded=True)
+        )
+    return Section("Every setting", [*tables])
+
+
+def _note(sweep: SweepScores) -> str:
+    comparison = sweep.comparison
+    references = comparison.scores.references
+    scales = "; ".join(f"{env}: {low:.4g} to {high:.4g}" for env, (low, high) in references.items())
+    return (
+        "Scores are normalised per environment: the random policy's mean reward is 0, the best mean final score of any "
+        f"algorithm and setting is 1 ({scales}). Sensitivity (Adkins et al., NeurIPS 2024) is the mean over "
+        "environments of the best score on each, minus the mean score of the setting that is best over all of them: "
+        "what tuning for each environment is worth; less is better. Failed is the share of settings and environments "
+        f"with less than {FAILED_BELOW:.0%} of the score of the best setting of {sweep.baseline} there. The best of "
+        "many settings is chosen by the same runs that it is scored with, which flatters it, in all algorithms alike."
+    )
+
+
+def _sentences(sweep: SweepScores) -> Iterator[str]:
+    """Compare with the baseline where the intervals do not overlap; of few runs nothing is said."""
+    found = sweep.sensitivities("final")
+    if sweep.comparison.few_runs or sweep.baseline not in found:
+        return
+    base = found[sweep.baseline]
+    measures: dict[str, tuple[str, str]] = {
+        "sensitivity": ("depends less on its setting", "depends more on its setting"),
+        "failed": ("fails less often", "fails more often"),
+        "mean": ("has a lower mean score over all settings", "has a higher mean score over all settings"),
+    }
+    for arm, own in found.items():
+        claims = []
+        for name, (lower, higher) in measures.items():
+            mine, theirs = getattr(own, name), getattr(base, name)
+            claims += [lower] if mine.high < theirs.low else [higher] if mine.low > theirs.high else []
+        if arm != sweep.baseline:
+            shown = ", ".join(claims) if claims else "no difference is shown, the intervals overlap"
+            yield f"{arm} against {sweep.baseline}: {shown}."
+
+
+def _picture(sweep: SweepScores, title: str, read: Callable[[str], Estimate | None], ylabel: str) -> Picture:
+    (name, values), *others = sweep.axes.items()
+    panels: dict[str, dict[str, Line]] = {}
+    for point in itertools.product(*(of for _, of in others)):
+        fixed = dict(zip([key for key, _ in others], point))
+        panels[setting_name(fixed)] = {
+            arm: [_at(sweep, arm, {**fixed, name: value}, read) for value in values] for arm in sweep.labels
+        }
+    return scores_by_value(title, (name, values), panels, ylabel, looks(sweep.algorithms))
+
+
+def _at(
+    sweep: SweepScores, arm: str, values: dict[str, Any], read: Callable[[str], Estimate | None]
+) -> Estimate | None:
+    label = sweep.label_at(arm, values)
+    return None if label is None else read(label)
+
+
+def _of(sweep: SweepScores, env: str) -> Callable[[str], Estimate | None]:
+    def read(label: str) -> Estimate | None:
+        raw = sweep.comparison.raw("final", label, env)
+        return statistics.mean(raw) if len(raw) else None
+
+    return read
+
+
+def _normalised(sweep: SweepScores, label: str) -> Estimate | None:
+    comparison = sweep.comparison
+    matrix = comparison.scores.matrix("final", label, comparison.scores.common_envs())
+    return statistics.aggregate({label: matrix})[label]["mean"] if len(matrix) else None
+
+
+def _points(sweep: SweepScores) -> Iterator[dict[str, Any]]:
+    for point in itertools.product(*sweep.axes.values()):
+        yield dict(zip(sweep.axes, point))
+
+
+__all__ = ["point_section", "sensitivity_blocks", "value_section"]

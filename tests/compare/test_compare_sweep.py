@@ -1,0 +1,186 @@
+"""Sweeps: which points there are, what is said of them, and the command."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from compare_results import make_plan, make_result
+from test_compare_command import ENVIRONMENT, SMALL
+
+from sb3_ppo_variants.compare.arms import Arm
+from sb3_ppo_variants.compare.cells import RANDOM_POLICY
+from sb3_ppo_variants.compare.command_line import build_parser
+from sb3_ppo_variants.compare.command_line import make_plan as plan_of
+from sb3_ppo_variants.compare.plan import Plan
+from sb3_ppo_variants.compare.presets import PRESETS
+from sb3_ppo_variants.compare.report.blocks import Figures, Table
+from sb3_ppo_variants.compare.report.comparison import Comparison
+from sb3_ppo_variants.compare.report.report import make_report
+from sb3_ppo_variants.compare.report.sweep_scores import SweepScores
+from sb3_ppo_variants.compare.sweep import SweptArm, expand, read_axes
+from sb3_ppo_variants.zoo import register
+
+ENVS = ("A-v0", "B-v0")
+# Mean final score by arm and learning rate, on the two environments; random actions have 0 and the best 100.
+MEANS = {
+    ("ppo", 1e-3): (100.0, 10.0),
+    ("ppo", 1e-2): (20.0, 80.0),
+    ("mine", 1e-3): (90.0, 90.0),
+    ("mine", 1e-2): (70.0, 100.0),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _zoo() -> None:
+    register()
+
+
+def arguments(*texts: str) -> Any:
+    return build_parser().parse_args([*texts, "--out", "out"])
+
+
+def swept_comparison(n_seeds: int = 6, without: tuple[str, ...] = ()) -> Comparison:
+    labels = {f"{arm}@learning_rate={rate}": SweptArm(arm, {"learning_rate": rate}) for arm, rate in MEANS}
+    algos = {label: {"ppo": "ppo", "mine": "ppo_penalty"}[point.arm] for label, point in labels.items()}
+    plan = make_plan(algos, ENVS, n_seeds, swept=labels)
+    results = {}
+    for cell in plan.cells():
+        if cell.arm == RANDOM_POLICY:
+            results[cell] = make_result(plan, cell, [0.0])
+        elif cell.arm not in without:
+            point = labels[cell.arm]
+            mean = MEANS[point.arm, point.values["learning_rate"]][ENVS.index(cell.env)]
+            end = mean + 0.1 * (cell.seed - (n_seeds - 1) / 2)
+            results[cell] = make_result(plan, cell, [0.0, end / 2, end])
+    return Comparison(plan, results, {}, {})
+
+
+# -------------------------------------------------------------------------------------------------------------- points
+
+
+def test_every_arm_is_multiplied_by_every_point_that_its_algorithm_has() -> None:
+    arms = [Arm("ppo", "ppo"), Arm("mine", "ppo_penalty", {"target_kl": 0.02}), Arm("trpo", "trpo")]
+    expanded, swept = expand(arms, read_axes([["learning_rate", "1e-3", "lin_3e-4"], ["n_epochs", "3", "10"]]))
+    assert [arm.label for arm in expanded if arm.algo == "trpo"] == [
+        "trpo@learning_rate=0.001",
+        "trpo@learning_rate=lin_3e-4",
+    ]
+    assert len([arm for arm in expanded if arm.algo == "ppo"]) == 4
+    mine = next(arm for arm in expanded if arm.label == "mine@learning_rate=0.001,n_epochs=10")
+    assert mine.overrides == {"target_kl": 0.02, "learning_rate": 0.001, "n_epochs": 10}
+    assert swept[mine.label] == SweptArm("mine", {"learning_rate": 0.001, "n_epochs": 10})
+
+
+def test_hyperparameters_of_the_zoo_itself_are_swept_for_all() -> None:
+    _, swept = expand([Arm("ppo", "ppo"), Arm("trpo", "trpo")], {"n_envs": [1, 4]})
+    assert list(swept) == ["ppo@n_envs=1", "ppo@n_envs=4", "trpo@n_envs=1", "trpo@n_envs=4"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([["gamma", "0.9"]], "takes KEY and at least two different values; got 'gamma 0.9'"),
+        ([["gamma", "0.9", "0.9"]], "at least two different values"),
+        ([["gamma", "0.9", "1"], ["gamma", "1", "2"]], "--sweep gamma is given twice"),
+        ([["net", "dict(a=1)", "2"]], r"takes numbers or names, such as 1e-3, None or lin_3e-4; got 'dict\(a=1\)'"),
+    ],
+)
+def test_bad_axes_are_refused(texts: list[list[str]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_axes(texts)
+
+
+def test_a_hyperparameter_that_an_arm_sets_itself_is_refused() -> None:
+    with pytest.raises(ValueError, match="--sweep gamma: mine sets it already"):
+        expand([Arm("ppo", "ppo"), Arm("mine", "ppo", {"gamma": 0.9})], {"gamma": [0.9, 1.0]})
+
+
+def test_a_plan_of_a_sweep_is_read_back_as_it_was() -> None:
+    given = arguments("--algos", "ppo", "ppo_clip", "--envs", "CartPole-v1", "--sweep", "gamma", "0.9", "0.99")
+    plan = plan_of(given)
+    assert plan.baseline == "ppo@gamma=0.9"
+    assert Plan.from_json(plan.to_json() | {"commands": list(plan.commands)}).arms == plan.arms
+    import json
+
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_the_robustness_preset_has_every_point() -> None:
+    plan = plan_of(arguments("--preset", "robustness", "--envs", "CartPole-v1", "--seeds", "1"))
+    axes = PRESETS["robustness"].axes
+    assert [len(values) for values in axes.values()] == [6, 3]
+    assert len(plan.arms) == 5 * 18 + 6  # TRPO has no epochs
+    assert {point.values["learning_rate"] for point in plan.swept.values()} == set(axes["learning_rate"])
+
+
+# -------------------------------------------------------------------------------------------------------------- report
+
+
+def test_sensitivity_is_what_tuning_for_each_environment_is_worth() -> None:
+    found = SweepScores(swept_comparison()).sensitivities("final")
+    # ppo: best on each 100 and 80, mean 90; best single setting (100 + 10) / 2 = 55
+    assert found["ppo"].tuned_per_env.value == pytest.approx(0.90, abs=2e-3)
+    assert found["ppo"].best_setting.value == pytest.approx(0.55, abs=2e-3)
+    assert found["ppo"].sensitivity.value == pytest.approx(0.35, abs=2e-3)
+    assert found["ppo"].sensitivity.low < 0.35 < found["ppo"].sensitivity.high
+    assert found["ppo"].mean.value == pytest.approx(0.525, abs=2e-3)
+    # mine: best on each 90 and 100; best single setting (90 + 90) / 2
+    assert found["mine"].sensitivity.value == pytest.approx(0.05, abs=2e-3)
+    # below half of ppo's best, 50 on A and 40 on B: ppo's 10 and 20
+    assert found["ppo"].failed.value == pytest.approx(0.5)
+    assert found["mine"].failed.value == 0
+
+
+def test_the_report_answers_first_and_draws_every_environment() -> None:
+    report = make_report(swept_comparison())
+    assert report.title == "ppo and mine over learning_rate"
+    summary = report.sections[0].blocks
+    table = next(block for block in summary if isinstance(block, Table))
+    assert [row[0] for row in table.rows] == ["ppo", "mine"]
+    assert table.rows[0][2] == "learning_rate=0.001"
+    text = str(summary)
+    assert "mine against ppo: depends less on its setting, fails less often, has a higher mean score" in text
+    pictures = [block.pictures for section in report.sections for block in section.blocks if isinstance(block, Figures)]
+    assert list(pictures[0]) == ["sweep", "sweep_A-v0", "sweep_B-v0"]
+    assert all(picture.png()[:4] == b"\x89PNG" for picture in pictures[0].values())
+    every = next(section for section in report.sections if section.title == "Every setting")
+    assert [row[0] for row in every.blocks[0].rows] == ["learning_rate=0.001", "learning_rate=0.01"]
+
+
+def test_few_seeds_and_missing_points_make_no_claims() -> None:
+    few = make_report(swept_comparison(n_seeds=3))
+    assert "against ppo" not in str(few.sections[0].blocks)
+    part = swept_comparison(without=("ppo@learning_rate=0.001",))
+    assert "cells have no result" in str(make_report(part).sections[0].blocks)
+    with pytest.raises(ValueError, match="no results of the baseline"):
+        make_report(swept_comparison(without=("ppo@learning_rate=0.001", "ppo@learning_rate=0.01")))
+
+
+def test_an_algorithm_without_the_hyperparameter_is_the_same_everywhere() -> None:
+    comparison = swept_comparison()
+    sweep = SweepScores(comparison)
+    comparison.plan.swept["mine@learning_rate=0.001"].values.clear()
+    assert sweep.label_at("mine", {"learning_rate": 0.01}) == "mine@learning_rate=0.001"
+    assert sweep.label_at("ppo", {"learning_rate": 0.01}) == "ppo@learning_rate=0.01"
+    assert np.isfinite(sweep.cube("final", "mine")).all()
+
+
+# ------------------------------------------------------------------------------------------------------------- command
+
+
+@pytest.mark.slow
+def test_the_command_runs_what_is_missing_of_a_sweep(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sb3_ppo_variants.zoo", "compare", "--algos", "ppo", "ppo_penalty", *SMALL]
+    command += ["--seeds", "1", "--out", "out", "--sweep", "learning_rate", "1e-3"]
+    outputs = []
+    for more in (["1e-2"], ["1e-2", "3e-2"]):
+        done = subprocess.run(
+            [*command, *more], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=True
+        )
+        outputs.append(done.stdout)
+    cells = {path.parts[-3] for path in (tmp_path / "out" / "cells").rglob("seed_0.json")} - {RANDOM_POLICY}
+    assert cells == {f"{arm}@learning_rate={rate}" for arm in ("ppo", "ppo_penalty") for rate in (0.001, 0.01, 0.03)}
+    assert (tmp_path / "out" / "report.html").read_text().count("learning_rate=0.03") > 1
