@@ -35,7 +35,13 @@ def make_result(plan: Plan, cell: Cell, curve: Sequence[float], **changes: Any) 
     steps = (0,) if cell.arm == RANDOM_POLICY else STEPS
     trained = cell.arm != RANDOM_POLICY
     evaluations = [
-        {"timesteps": step, "train_seconds": step / 10, "rewards": [mean - 1, mean + 1], "lengths": [7, 9]}
+        {
+            "timesteps": step,
+            "train_seconds": step / 10,
+            "cpu_seconds": step / 20,
+            "rewards": [mean - 1, mean + 1],
+            "lengths": [7, 9],
+        }
         for step, mean in zip(steps, curve, strict=True)
     ]
     trace = {

@@ -26,6 +26,7 @@ from sb3_ppo_variants.compare.report.report import make_report, write_report
 from sb3_ppo_variants.compare.report.scores import Reference
 from sb3_ppo_variants.compare.report.settings_sections import warnings
 from sb3_ppo_variants.compare.report.statistics import Estimate
+from sb3_ppo_variants.compare.report.time_to_score import time_table
 from sb3_ppo_variants.compare.settings import ResolvedSettings
 from sb3_ppo_variants.figures.figure_style import ALGORITHMS, looks
 
@@ -33,7 +34,7 @@ SECTIONS = [
     "Learning curves",
     "All environments together",
     "Environment by environment",
-    "Sample efficiency",
+    "Time to a score",
     "Time and memory",
     "Trust region",
     "Value function",
@@ -378,3 +379,26 @@ def test_page_stacks_intervals_folds_settings_and_knows_the_dark(written: Path) 
     shown = [attributes for tag, attributes in Elements(text).found if tag == "img"]
     figure = base64.b64decode((shown[0]["src"] or "").partition("base64,")[2]).decode()
     assert "fill: #ffffff" not in figure.partition("axes_1")[0]  # on the page's own ground
+
+
+def test_time_to_a_score_counts_steps_and_seconds() -> None:
+    """Every run rises to its final score by way of half of it: 50 % is reached at step 50, all of it at step 100."""
+    plan = make_plan({"ppo": "ppo", "slow": "trpo"}, ["A-v0"], 5)
+    found = time_table(comparison(plan, ppo=[100.0] * 5, slow=[40.0] * 5), "A-v0")
+    assert found is not None
+    assert found.header[2:] == ["50% (50)", "75% (75)", "90% (90)", "100% (100)"]
+    assert found.rows[0] == ["ppo", "steps", *(f"{n} [5 of 5]" for n in ("50", "100", "100", "100"))]
+    assert found.rows[1] == ["ppo", "wall-clock s", *(f"{n} [5 of 5]" for n in ("5", "10", "10", "10"))]
+    assert found.rows[2] == ["ppo", "processor s", *(f"{n} [5 of 5]" for n in ("2.5", "5", "5", "5"))]
+    assert found.rows[3] == ["slow", "steps", *["not reached [0 of 5]"] * 4]
+
+
+def test_results_without_a_clock_leave_its_row_out() -> None:
+    plan = make_plan({"ppo": "ppo"}, ["A-v0"], 5)
+    results = make_results(plan, {"ppo": [100.0] * 5})
+    for result in results.values():
+        for row in result["evaluations"]:
+            del row["cpu_seconds"]
+    found = time_table(comparison(plan, results), "A-v0")
+    assert found is not None
+    assert [row[1] for row in found.rows] == ["steps", "wall-clock s"]

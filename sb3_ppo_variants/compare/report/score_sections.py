@@ -11,9 +11,9 @@ from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.picture import Picture
 from sb3_ppo_variants.compare.report.scores import Matrix, Reference
 from sb3_ppo_variants.compare.report.statistics import FEW_RUNS, Estimate
+from sb3_ppo_variants.compare.report.time_to_score import time_table
 
 KINDS = {"final": "final score", "area": "mean score over the training"}
-FRACTIONS = (0.5, 0.75, 0.9, 1.0)
 CURVE_POINTS = 21
 
 
@@ -199,39 +199,18 @@ def _episode_spread(comparison: Comparison, arm: str, env: str) -> float:
 
 
 def efficiency_section(comparison: Comparison) -> Section:
-    """Tell how many steps each arm needs to reach fractions of the baseline's final score.
+    """Tell how many steps and seconds each arm needs to reach fractions of the baseline's final score.
 
     :param comparison: all results
     """
-    tables = [table for env in comparison.envs if (table := _efficiency_table(comparison, env)) is not None]
+    tables = [table for env in comparison.envs if (table := time_table(comparison, env)) is not None]
     note = Text(
         "The first evaluation at which a run's mean reward reaches the fraction of the way from the random policy's "
         f"score to the mean final score of {comparison.baseline}: median over runs [runs that reach it at all]. "
-        "A median over runs of which half or more never reach it is given as “not reached”."
+        "A median over runs of which half or more never reach it is given as “not reached”. Seconds are those of "
+        "training, evaluations not counted."
     )
-    return Section("Sample efficiency", [note, *tables])
-
-
-def _efficiency_table(comparison: Comparison, env: str) -> Table | None:
-    base, low = comparison.raw("final", comparison.baseline, env), comparison.random_score(env)
-    if not len(base) or low is None or base.mean() <= low:
-        return None
-    targets = [low + fraction * (float(base.mean()) - low) for fraction in FRACTIONS]
-    rows = []
-    for arm in comparison.arms:
-        frame = comparison.scores.curves[arm].get(env)
-        if frame is not None:
-            rows.append([arm, *(_steps_to(frame, target) for target in targets)])
-    header = ["", *(f"{fraction:.0%} ({number(target)})" for fraction, target in zip(FRACTIONS, targets))]
-    return Table(header, rows, f"{env}: steps to reach fractions of the final score of {comparison.baseline}")
-
-
-def _steps_to(curves: pd.DataFrame, target: float) -> str:
-    reached = (curves >= target).to_numpy()
-    steps = np.where(reached.any(axis=0), curves.index.to_numpy(float)[reached.argmax(axis=0)], np.inf)
-    median = float(np.median(steps))
-    text = f"{median:,.0f}" if np.isfinite(median) else "not reached"
-    return f"{text} [{np.isfinite(steps).sum()} of {len(steps)}]"
+    return Section("Time to a score", [note, *tables])
 
 
 __all__ = ["aggregate_section", "efficiency_section", "environment_section", "improvements"]

@@ -2,14 +2,13 @@
 
 import numpy as np
 
-from sb3_ppo_variants.compare.cells import Cell
 from sb3_ppo_variants.compare.report import statistics
 from sb3_ppo_variants.compare.report.blocks import Block, Byline, Points, Table, Text, estimate, number
 from sb3_ppo_variants.compare.report.claims import improvement_claim, joined, ratio_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.runs import total_cost
 from sb3_ppo_variants.compare.report.score_sections import KINDS, improvements
-from sb3_ppo_variants.compare.report.scores import Matrix
+from sb3_ppo_variants.compare.report.time_to_score import spent_until, target_score
 
 FEW_ENVIRONMENTS = 2
 """Up to so many environments have a column of scores each; more are put together."""
@@ -73,27 +72,16 @@ def _scores(comparison: Comparison, arm: str) -> list[str]:
 
 def _time_to_score(comparison: Comparison, arm: str) -> str:
     """Add up the median times over the environments; runs that do not reach the score count as infinitely slow."""
-    times = [_times(comparison, arm, env) for env in comparison.envs]
-    if not all(map(len, times)):
+    targets = {env: target_score(comparison, env, SHARE_OF_SCORE) for env in comparison.envs}
+    times = [
+        spent_until(comparison, arm, env, score, "train_seconds") for env, score in targets.items() if score is not None
+    ]
+    if not times or not all(map(len, times)):
         return "–"
     reached = sum(int(np.isfinite(of_env).sum()) for of_env in times)
     total = sum(float(np.median(of_env)) for of_env in times)
     runs = f"[{reached} of {sum(map(len, times))} runs]"
     return f"{number(total)} s {runs}" if np.isfinite(total) else f"not reached {runs}"
-
-
-def _times(comparison: Comparison, arm: str, env: str) -> Matrix:
-    base = comparison.raw("final", comparison.baseline, env)
-    if not len(base):
-        return np.empty(0)
-    low, high = comparison.random_score(env), float(base.mean())
-    score = high if low is None or low >= high else low + SHARE_OF_SCORE * (high - low)
-    results = [comparison.results.get(Cell(arm, env, seed)) for seed in comparison.plan.seeds]
-    times = []
-    for result in filter(None, results):
-        reached = (e["train_seconds"] for e in result["evaluations"] if np.mean(e["rewards"]) >= score)
-        times.append(next(reached, np.inf))
-    return np.array(times, dtype=np.float64)
 
 
 def _processor(comparison: Comparison, arm: str) -> str:

@@ -127,7 +127,7 @@ def measure_random_policy(task: CellTask, folder: Path) -> dict[str, Any]:
     rewards, lengths = protocol.run(RandomPolicy(protocol.env, task.cell.seed), 0)
     return {
         **task.to_json(),
-        "evaluations": [Evaluation(0, 0.0, rewards, lengths)._asdict()],
+        "evaluations": [Evaluation(0, 0.0, 0.0, rewards, lengths)._asdict()],
         "trace": {},
         "cost": {},
         "deterministic": False,

@@ -18,12 +18,14 @@ class Evaluation(NamedTuple):
 
     :param timesteps: environment steps of training before it, as planned (training stands at most ``n_envs - 1`` later)
     :param train_seconds: wall-clock time of training before it, evaluations not counted
+    :param cpu_seconds: processor time likewise
     :param rewards: undiscounted sum of raw rewards of each episode
     :param lengths: steps of each episode
     """
 
     timesteps: int
     train_seconds: float
+    cpu_seconds: float
     rewards: list[float]
     lengths: list[int]
 
@@ -104,7 +106,9 @@ class GridEvaluation(BaseCallback):
             self._synchronise_normalisation()
             index = len(self.evaluations)
             rewards, lengths = self.protocol.run(self.model, index)
-            self.evaluations.append(Evaluation(self.grid[index], self.train_seconds, rewards, lengths))
+            self.evaluations.append(
+                Evaluation(self.grid[index], self.train_seconds, self.cpu_seconds, rewards, lengths)
+            )
             self._start_clock()
 
     def _synchronise_normalisation(self) -> None:
