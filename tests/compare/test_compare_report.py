@@ -386,10 +386,10 @@ def test_time_to_a_score_counts_steps_and_seconds() -> None:
     plan = make_plan({"ppo": "ppo", "slow": "trpo"}, ["A-v0"], 5)
     found = time_table(comparison(plan, ppo=[100.0] * 5, slow=[40.0] * 5), "A-v0")
     assert found is not None
-    assert found.header[2:] == ["50% (50)", "75% (75)", "90% (90)", "100% (100)"]
-    assert found.rows[0] == ["ppo", "steps", *(f"{n} [5 of 5]" for n in ("50", "100", "100", "100"))]
-    assert found.rows[1] == ["ppo", "wall-clock s", *(f"{n} [5 of 5]" for n in ("5", "10", "10", "10"))]
-    assert found.rows[2] == ["ppo", "processor s", *(f"{n} [5 of 5]" for n in ("2.5", "5", "5", "5"))]
+    assert found.header[2:] == ["50% (50.0)", "75% (75.0)", "90% (90.0)", "100% (100)"]
+    assert found.rows[0] == ["ppo", "steps", *(f"{n} [5 of 5]" for n in ("50.0", "100", "100", "100"))]
+    assert found.rows[1] == ["ppo", "wall-clock s", *(f"{n} [5 of 5]" for n in ("5.00", "10.0", "10.0", "10.0"))]
+    assert found.rows[2] == ["ppo", "processor s", *(f"{n} [5 of 5]" for n in ("2.50", "5.00", "5.00", "5.00"))]
     assert found.rows[3] == ["slow", "steps", *["not reached [0 of 5]"] * 4]
 
 
