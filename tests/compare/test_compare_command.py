@@ -215,7 +215,7 @@ def wait_for(condition: "object", seconds: float = 120) -> None:
 
 @pytest.mark.slow
 def test_killed_command_goes_on_with_the_missing_cells_only(tmp_path: Path) -> None:
-    arguments = ["--algos", "ppo", "trpo", "--seeds", "4", *SMALL, "--out", "out"]
+    arguments = ["--algos", "ppo", "ppo_penalty", "--seeds", "4", *SMALL, "--out", "out"]
     out = tmp_path / "out"
     command = subprocess.Popen([*COMPARE, *arguments], cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     wait_for(lambda: len(cell_files(out)) >= 2)
@@ -233,21 +233,21 @@ def test_killed_command_goes_on_with_the_missing_cells_only(tmp_path: Path) -> N
     assert len(cell_files(out)) == 9
     assert before == {cell: (out / "cells" / f"{cell}.json").stat().st_mtime_ns for cell in done}
 
-    damaged = out / "cells" / "trpo" / "CartPole-v1" / "seed_1.json"
-    expected = evaluations(out, "trpo/CartPole-v1/seed_1")
+    damaged = out / "cells" / "ppo_penalty" / "CartPole-v1" / "seed_1.json"
+    expected = evaluations(out, "ppo_penalty/CartPole-v1/seed_1")
     damaged.write_text(damaged.read_text()[:-400])
     output = compare(tmp_path, *arguments)
     assert f"damaged, not used: {damaged.relative_to(tmp_path)}" in output
-    assert re.findall(r"\] (.*?):", output) == ["trpo · CartPole-v1 · seed 1"]
-    assert evaluations(out, "trpo/CartPole-v1/seed_1") == expected
+    assert re.findall(r"\] (.*?):", output) == ["ppo_penalty · CartPole-v1 · seed 1"]
+    assert evaluations(out, "ppo_penalty/CartPole-v1/seed_1") == expected
 
     changed = [text if text != "520" else "600" for text in arguments]
     assert "CartPole-v1, n_timesteps: 520 there, 600 here" in compare(tmp_path, *changed, status=2)
     assert compare(tmp_path, *arguments).count("· seed") == 0
-    more = compare(tmp_path, "--algos", "ppo", "trpo", "--seeds", "5", *SMALL, "--out", "out")
+    more = compare(tmp_path, "--algos", "ppo", "ppo_penalty", "--seeds", "5", *SMALL, "--out", "out")
     assert re.findall(r"\] (.*?):", more) in (
-        ["ppo · CartPole-v1 · seed 4", "trpo · CartPole-v1 · seed 4"],
-        ["trpo · CartPole-v1 · seed 4", "ppo · CartPole-v1 · seed 4"],
+        ["ppo · CartPole-v1 · seed 4", "ppo_penalty · CartPole-v1 · seed 4"],
+        ["ppo_penalty · CartPole-v1 · seed 4", "ppo · CartPole-v1 · seed 4"],
     )
 
 
