@@ -86,6 +86,12 @@ OF_VARIANT: dict[str, dict[str, Values]] = {
         "clip_range_bounds": Values(((0.001, 1.0), (1e-6, 1e6)), ((0.5, 0.1), (0, 1), (0.1, INFINITY), 3)),
         "clip_range": Values((0.2, 1e-2, 0.9, LINE), HOST["clip_range"].bad),
     },
+    "PPOAdaptiveLR": {
+        **ADAPTIVE,
+        "adapt_after": Values(("minibatch", "update", "epoch"), ("step",)),
+        "learning_rate_bounds": Values(((1e-5, 1e-2), [1e-9, 1e-2]), ((0.5, 0.1), (0, 1), (1e-5, INFINITY), 3)),
+        "learning_rate": Values((1e-3, 1e-5, LINE), (0.5, 0, NAN)),
+    },
 }
 ACTIONS: dict[str, st.SearchStrategy[spaces.Space[Any]]] = {
     "Box": st.builds(
