@@ -167,8 +167,11 @@ class JoinedRanks(Ranks):
     def _announce(self, error: BaseException) -> None:
         """Say who failed, here and where the others look, and close the connections that they wait on."""
         self._failed = True
-        said = f"rank {self.rank} of {self.size} failed: {type(error).__name__}: {error}"
-        print(said, file=sys.stderr, flush=True)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        what = "was interrupted" if interrupted else f"failed: {type(error).__name__}: {error}"
+        said = f"rank {self.rank} of {self.size} {what}"
+        if not interrupted:
+            print(said, file=sys.stderr, flush=True)
         with suppress(RuntimeError):
             self._store.set(_FAILURE, said)
         with suppress(RuntimeError, ValueError):

@@ -11,8 +11,9 @@ from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, newest_checkpoint
-from sb3_ppo_variants.checkpoints.resumable import Checkpoint, ResumableCheckpointCallback, read_checkpoint
+from sb3_ppo_variants.checkpoints.checkpoint import Checkpoint, read_newest_checkpoint
+from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints
+from sb3_ppo_variants.checkpoints.resumable import ResumableCheckpointCallback
 from sb3_ppo_variants.zoo.experiment_manager import VariantExperimentManager
 from sb3_ppo_variants.zoo.run_identity import RunIdentity
 from sb3_ppo_variants.zoo.termination import TERMINATION
@@ -40,7 +41,7 @@ class ResumingExperimentManager(VariantExperimentManager):
         self._identity = RunIdentity.of(self.algo, self.env_name.gym_id, self._given_seed, settings)
         folder = self._find_own_run(self._identity)
         if folder is not None:
-            self._checkpoint = read_checkpoint(newest_checkpoint(folder / "checkpoints"))
+            self._checkpoint = read_newest_checkpoint(folder / "checkpoints")
             self.save_path, self.params_path = str(folder), str(folder / self.env_name)
             self.continue_training = True
         return hyperparams, saved

@@ -16,7 +16,8 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback,
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_ppo_variants import PPOClip, PPOPenalty
+from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
 from sb3_ppo_variants.distributed import Ranks, current_ranks
 
 N_ENVS, N_STEPS, BATCH_SIZE, UPDATES = 4, 25, 32, 3
@@ -124,6 +125,28 @@ def disagreement(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return {"error": None}
 
 
+def resumed(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Train at once, and in two parts; environments, generators and episodes of each process go on."""
+    ends = []
+    for name in ("whole", "parts"):
+        writer = ResumableCheckpointCallback(1, folder / name)
+        env = VecNormalize(make_vec_env("box", "vector", 2))
+        model = build(PPOPenalty, env=env).learn(300 if name == "parts" else 600, callback=writer)
+        if name == "parts":
+            env = VecNormalize(make_vec_env("box", "vector", 2))
+            model = resume(folder / name, env, total_timesteps=600, device="cpu")
+        last_obs, draws = model._last_obs, (np.random.rand(), th.rand(1))
+        ends.append((model.policy.state_dict(), model.beta, model.num_timesteps, last_obs, draws))
+    return {"ends": ends, "files": len(list((folder / "parts").iterdir()))}
+
+
+def fifty_updates(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"learning_rate": 1e-2, "target_kl": 3e-3}
+    penalty = build(PPOPenalty, "box", **arguments).learn(50 * 100)
+    clip = build(PPOAdaptiveClip, **arguments).learn(50 * 100)
+    return {"beta": penalty.beta, "clip_scale": clip.clip_scale, "updates": penalty._n_updates // penalty.n_epochs}
+
+
 def exchanges(ranks: Ranks, folder: Path) -> dict[str, Any]:
     tensors = [th.full((2, 2), float(ranks.rank)), th.tensor([1.0, 3.0 * ranks.rank])]
     ranks.mean_(*tensors)
@@ -137,7 +160,8 @@ def exchanges(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 
 SCENARIOS: dict[str, Callable[[Ranks, Path], dict[str, Any]]] = {
-    function.__name__: function for function in (exchanges, normalization, stop, files, episodes, disagreement)
+    function.__name__: function
+    for function in (exchanges, normalization, stop, files, episodes, disagreement, resumed, fifty_updates)
 }
 
 if __name__ == "__main__":

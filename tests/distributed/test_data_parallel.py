@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from environments import make_vec_env
 from hosts import VARIANTS
 from launching import HERE, launched, torchrun
 from ranked_runs import CASES, N_ENVS, N_STEPS, UPDATES, trained
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
+from sb3_ppo_variants.checkpoints import resume
 from sb3_ppo_variants.distributed import Ranks, current_ranks
 from sb3_ppo_variants.distributed.moments import Moments, merged_moments, moments_over_ranks
 
@@ -117,6 +119,30 @@ def test_episodes_of_all_ranks_are_in_the_window(ranks: Any) -> None:
 def test_processes_that_differ_in_what_must_be_equal_are_refused(ranks: Any) -> None:
     for result in (rank["disagreement"] for rank in ranks[0]):
         assert "`n_envs` must be the same in every process, got [2, 3]" in result["error"]
+
+
+def test_a_run_of_two_processes_resumes_bit_for_bit(ranks: Any) -> None:
+    first, second = (rank["resumed"] for rank in ranks[0])
+    for rank in (first, second):
+        whole, parts = rank["ends"]
+        assert whole[2] == 600
+        assert_equal(whole, parts)
+    assert_equal(first["ends"][0][0], second["ends"][0][0])
+    assert not np.array_equal(first["ends"][0][3], second["ends"][0][3])  # each has environments of its own
+    assert first["files"] == 3
+
+
+def test_a_checkpoint_of_two_processes_is_refused_by_one(ranks: Any) -> None:
+    with pytest.raises(ValueError, match=r"has 2 processes, got 1; start as many"):
+        resume(ranks[1] / "parts", make_vec_env("box"))
+
+
+def test_coefficients_are_bit_equal_after_fifty_updates(ranks: Any) -> None:
+    first, second = (rank["fifty_updates"] for rank in ranks[0])
+    assert first == second
+    assert first["updates"] == 50
+    assert first["beta"] != 1.0
+    assert first["clip_scale"] != 1.0
 
 
 def test_a_rank_that_raises_ends_the_others_and_is_named() -> None:
