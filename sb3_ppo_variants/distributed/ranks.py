@@ -217,7 +217,11 @@ def _initialize() -> None:
     if gpus:
         th.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])) % gpus)
     own_gpu = 0 < int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])) <= gpus
-    dist.init_process_group("cpu:gloo,cuda:nccl" if own_gpu else "gloo")
+    store, rank, size = next(dist.rendezvous("env://"))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        # torchrun keeps its store over --max-restarts: gloo would find the addresses of processes that are gone.
+        store = dist.PrefixStore(f"attempt_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if own_gpu else "gloo", store=store, rank=rank, world_size=size)
     atexit.register(_leave)
 
 

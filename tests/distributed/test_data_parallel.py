@@ -170,6 +170,20 @@ def test_torchrun_ends_and_names_the_rank_that_raised() -> None:
     assert "rank 1 of 2 failed: ZeroDivisionError: the simulator of rank 1 broke" in ended.errors
 
 
+@pytest.mark.slow
+def test_torchrun_restarts_a_run_whose_processes_are_killed(tmp_path: Path) -> None:
+    ends = []
+    for kills in (0, 3):
+        folder = tmp_path / str(kills)
+        arguments = ["--standalone", "--nproc-per-node=2", f"--max-restarts={kills}"]
+        ended = torchrun(*arguments, str(HERE / "restarted.py"), str(folder), str(kills))
+        assert ended.status == 0, ended.errors
+        assert ended.output.count("ends at step") == kills
+        ends.append(th.load(folder / "end.pt", weights_only=False))
+    assert_equal(*ends)
+    assert ends[0][2] == 1500
+
+
 def test_merged_statistics_equal_those_of_one_stream() -> None:
     generator = np.random.default_rng(0)
     common = RunningMeanStd(shape=(3,))
