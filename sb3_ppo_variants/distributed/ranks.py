@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch as th
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
 _FAILURE = "sb3_ppo_variants/failure"
@@ -217,10 +218,10 @@ def _initialize() -> None:
     if gpus:
         th.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])) % gpus)
     own_gpu = 0 < int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])) <= gpus
-    store, rank, size = next(dist.rendezvous("env://"))
+    store, rank, size = next(rendezvous("env://"))
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         # torchrun keeps its store over --max-restarts: gloo would find the addresses of processes that are gone.
-        store = dist.PrefixStore(f"attempt_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        store = dist.distributed_c10d.PrefixStore(f"attempt_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     dist.init_process_group("cpu:gloo,cuda:nccl" if own_gpu else "gloo", store=store, rank=rank, world_size=size)
     atexit.register(_leave)
 

@@ -34,7 +34,7 @@ def assert_equal(first: Any, second: Any) -> None:
         assert first.keys() == second.keys()
         for key in first:
             assert_equal(first[key], second[key])
-    elif isinstance(first, tuple):
+    elif isinstance(first, (tuple, list)):
         for one, other in zip(first, second, strict=True):
             assert_equal(one, other)
     elif isinstance(first, th.Tensor):
