@@ -26,9 +26,10 @@ from sb3_ppo_variants.update.losses import Number, ValueClipping, ValueLoss
 from sb3_ppo_variants.update.projection import Projection
 from sb3_ppo_variants.update.rules import UpdateRules
 from sb3_ppo_variants.update.update_metrics import TraceRecorder, UpdateTrace
+from sb3_ppo_variants.vec_env.acceptance import VectorEnvMixin
 
 
-class PolicyUpdateMixin(LoadingMixin, LossMixin):
+class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
     """PPO's policy update with exchangeable terms; place it before a host: ``class New(Mixin, PPO)``.
 
     :param value_clipping: form of the value loss when ``clip_range_vf`` is given: ``"pessimistic"`` = mean of the
