@@ -2,6 +2,7 @@
 
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch as th
 from environments import make_vec_env
 from hosts import VARIANTS
-from launching import HERE, launched, torchrun
+from launching import HERE, free_port, launched, torchrun
 from ranked_runs import CASES, N_ENVS, N_STEPS, UPDATES, trained
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
@@ -182,6 +183,23 @@ def test_torchrun_restarts_a_run_whose_processes_are_killed(tmp_path: Path) -> N
         ends.append(th.load(folder / "end.pt", weights_only=False))
     assert_equal(*ends)
     assert ends[0][2] == 1500
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_one(tmp_path: Path) -> None:
+    """Two torchrun agents that find each other at an address, as on two machines."""
+    rendezvous = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-id=1"]
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    with ThreadPoolExecutor() as pool:
+        script = [str(HERE / "restarted.py"), str(tmp_path / "two"), "0"]
+        arguments = ["--nnodes=2", "--nproc-per-node=1", *rendezvous, *script]
+        nodes = [pool.submit(torchrun, *arguments) for _ in range(2)]
+        for node in nodes:
+            assert node.result().status == 0, node.result().errors
+    one = torchrun("--standalone", "--nproc-per-node=2", str(HERE / "restarted.py"), str(tmp_path / "one"), "0")
+    assert one.status == 0, one.errors
+    assert_equal(*(th.load(tmp_path / folder / "end.pt", weights_only=False) for folder in ("one", "two")))
 
 
 def test_merged_statistics_equal_those_of_one_stream() -> None:
