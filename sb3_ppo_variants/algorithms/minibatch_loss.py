@@ -1,25 +1,28 @@
 """The loss of one minibatch: its terms, and the numbers in it that change over training."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch as th
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import Schedule
 
 from sb3_ppo_variants.arguments import checks
+from sb3_ppo_variants.distributed.data_parallel import DataParallelMixin
+from sb3_ppo_variants.distributed.moments import sample_moments_over_ranks, std_over_ranks
 from sb3_ppo_variants.update.distributions import Slopes
 from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters
 from sb3_ppo_variants.update.losses import (
     Number,
+    Penalty,
     ValueClipping,
     ValueLoss,
     clipped_surrogate,
     masked_mean,
     normalize_advantages,
     outside_clip_range,
+    slopes_of,
     value_errors,
     value_slopes,
 )
@@ -27,18 +30,7 @@ from sb3_ppo_variants.update.policy_evaluation import Evaluation, valid_steps
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
 
-class Penalty(NamedTuple):
-    """What is added to a loss for the KL divergence of its minibatch.
-
-    :param value: scalar
-    :param slope: derivative of the value by the KL; None to have it differentiated
-    """
-
-    value: th.Tensor
-    slope: Number | None = None
-
-
-class LossMixin(OnPolicyAlgorithm):
+class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
     """What an update minimises; a variant overrides some of the terms.
 
     :param batch_size: samples per minibatch, integer >= 1; > 1 unless ``normalize_advantage=False``
@@ -86,6 +78,10 @@ class LossMixin(OnPolicyAlgorithm):
         :return: None for nothing
         """
         return None
+
+    def kl_penalty_is_linear(self) -> bool:
+        """Say whether the penalty is a factor times the KL: if not, several processes exchange the KL for it."""
+        return False
 
     def extra_loss(self, minibatch: Any, new: Evaluation, coefficients: dict[str, Number]) -> th.Tensor | None:
         """Compute a further term of the loss, such as an auxiliary task.
@@ -136,7 +132,7 @@ class LossMixin(OnPolicyAlgorithm):
         value_loss = masked_mean(errors, mask)
         entropy_loss = -masked_mean(new.entropy, mask)
         loss = policy_loss + c["ent_coef"] * entropy_loss + c["vf_coef"] * value_loss
-        penalty = self.kl_penalty(mean_kl, c) if self.kl_in_loss else None
+        penalty = self._penalty(mean_kl, c)
         if penalty is not None:
             loss = loss + penalty.value
         extra = self.extra_loss(minibatch, new, c)
@@ -201,7 +197,7 @@ class LossMixin(OnPolicyAlgorithm):
             slope = unclipped * (self.surrogate(th.exp(log_ratio), advantages, None, c) == unclipped)
         else:
             kl, _ = self._kl_of(new, old if self.kl_in_loss else None, None)
-            slope, kl_slope = _slopes_of(lambda r, d: self.surrogate(th.exp(r), advantages, d, c).sum(), log_ratio, kl)
+            slope, kl_slope = slopes_of(lambda r, d: self.surrogate(th.exp(r), advantages, d, c).sum(), log_ratio, kl)
             kl_slope = None if kl_slope is None else kl_slope / -n
         penalty = self._penalty_slope(mean_kl, c)
         if penalty is not None:
@@ -216,13 +212,23 @@ class LossMixin(OnPolicyAlgorithm):
         )
         return Slopes(slope / -n, c["ent_coef"] / -n, kl_slope, by_value * (c["vf_coef"] / n))
 
+    def _penalty(self, mean_kl: th.Tensor, coefficients: dict[str, Number]) -> Penalty | None:
+        """Compute the penalty, at the mean KL of the minibatches of all ranks where that is not the mean of theirs."""
+        if not self.kl_in_loss:
+            return None
+        if self.ranks.size > 1 and not self.kl_penalty_is_linear():
+            mean = mean_kl.detach().clone()
+            self.ranks.mean_(mean)
+            mean_kl = mean_kl + (mean - mean_kl.detach())  # with this rank's gradient
+        return self.kl_penalty(mean_kl, coefficients)
+
     def _penalty_slope(self, mean_kl: th.Tensor, coefficients: dict[str, Number]) -> Number | None:
-        penalty = self.kl_penalty(mean_kl, coefficients) if self.kl_in_loss else None
+        penalty = self._penalty(mean_kl, coefficients)
         if penalty is None or penalty.slope is not None:
             return None if penalty is None else penalty.slope
         with th.enable_grad():
             leaf = mean_kl.detach().requires_grad_()
-            again = self.kl_penalty(leaf, coefficients)
+            again = self._penalty(leaf, coefficients)
             assert again is not None  # it was a moment ago
             (slope,) = th.autograd.grad(again.value, leaf)
         return slope
@@ -245,7 +251,11 @@ class LossMixin(OnPolicyAlgorithm):
         advantages: th.Tensor = minibatch.advantages
         if self.normalize_advantage == "rollout":
             return (advantages - coefficients["advantage_mean"]) / (coefficients["advantage_std"] + 1e-8)
-        return normalize_advantages(advantages, mask) if self.normalize_advantage else advantages
+        if (
+            not self.normalize_advantage or self.ranks.size > 1
+        ):  # then who reads the minibatch normalises over all ranks
+            return advantages
+        return normalize_advantages(advantages, mask)
 
     def update_coefficients(self) -> dict[str, Number]:
         """Compute the numbers of the next epoch; a variant adds or replaces entries.
@@ -260,12 +270,12 @@ class LossMixin(OnPolicyAlgorithm):
             "vf_coef": self.scheduled("vf_coef", self.vf_coef, finite=True),
         }
         if self.clip_range_vf is not None:
-            scale = float(np.std(self.rollout_buffer.returns)) if self.value_clip_scale == "return_std" else 1.0
+            scaled = self.value_clip_scale == "return_std"
+            scale = std_over_ranks(self.ranks, self.rollout_buffer.returns) if scaled else 1.0
             coefficients["clip_range_vf"] = self.scheduled("clip_range_vf", self.clip_range_vf) * scale
         if self.normalize_advantage == "rollout":
-            advantages = self.rollout_buffer.advantages
-            coefficients["advantage_mean"] = float(advantages.mean(dtype=np.float64))
-            coefficients["advantage_std"] = float(advantages.std(ddof=1, dtype=np.float64))
+            mean, std = sample_moments_over_ranks(self.ranks, self.rollout_buffer.advantages)
+            coefficients |= {"advantage_mean": mean, "advantage_std": std}
         return coefficients
 
     def scheduled(self, name: str, value: float | Schedule, lowest: float = 0.0, *, finite: bool = False) -> float:
@@ -285,15 +295,3 @@ class LossMixin(OnPolicyAlgorithm):
             rule = f"`{name}` must be {'finite and ' if finite else ''}>= {lowest:g}"
             raise ValueError(f"{rule}, got {number} at progress_remaining = {progress:.3f}; change its schedule")
         return number
-
-
-def _slopes_of(
-    function: Callable[[th.Tensor, th.Tensor | None], th.Tensor], log_ratio: th.Tensor, kl: th.Tensor | None
-) -> tuple[th.Tensor, th.Tensor | None]:
-    """Differentiate a sum over samples by log-ratio and KL of each."""
-    with th.enable_grad():
-        leaves = [x.detach().requires_grad_() for x in (log_ratio, kl) if x is not None]
-        total = function(leaves[0], leaves[1] if kl is not None else None)
-        slopes = th.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else [None] * len(leaves)
-    by_ratio = th.zeros_like(log_ratio) if slopes[0] is None else slopes[0]
-    return by_ratio, None if kl is None else slopes[1]

@@ -18,6 +18,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_ppo_variants.algorithms.minibatch_loss import LossMixin
 from sb3_ppo_variants.arguments import checks, masks, signatures
 from sb3_ppo_variants.arguments.supported_spaces import check_action_space, check_observation_space
+from sb3_ppo_variants.distributed.moments import std_over_ranks
+from sb3_ppo_variants.distributed.ranks import ends_all_ranks
 from sb3_ppo_variants.fast_path.acceleration import Acceleration, Update
 from sb3_ppo_variants.saving.loading import LoadingMixin
 from sb3_ppo_variants.update import nonfinite
@@ -25,9 +27,10 @@ from sb3_ppo_variants.update.losses import Number, ValueClipping, ValueLoss
 from sb3_ppo_variants.update.projection import Projection
 from sb3_ppo_variants.update.rules import UpdateRules
 from sb3_ppo_variants.update.update_metrics import TraceRecorder, UpdateTrace
+from sb3_ppo_variants.vec_env.acceptance import VectorEnvMixin
 
 
-class PolicyUpdateMixin(LoadingMixin, LossMixin):
+class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
     """PPO's policy update with exchangeable terms; place it before a host: ``class New(Mixin, PPO)``.
 
     :param value_clipping: form of the value loss when ``clip_range_vf`` is given: ``"pessimistic"`` = mean of the
@@ -73,6 +76,8 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         **kwargs: Any,
     ) -> None:
         given = signatures.bind_host_arguments(type(self), LossMixin, args, kwargs)
+        if not self.ranks.first:
+            given |= {"verbose": 0, "tensorboard_log": None}
         self.value_clipping = value_clipping
         self.value_clip_scale = value_clip_scale
         self.value_loss = value_loss
@@ -108,6 +113,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
 
     # ------------------------------------------------------------------------------------------------ the update loop
 
+    @ends_all_ranks
     def train(self) -> None:
         """Update the policy from the rollout buffer: epochs of minibatch steps, then one measured KL.
 
@@ -129,12 +135,16 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
                 coefficients = self._run_epochs(update, rules, trace)
         finally:
             update.stepper.hand_back()
+        self.average_buffers()
+
+        def measured_kl() -> float:
+            return self.ranks.mean(update.kl_divergence())
 
         if line is None or limit is None:
-            kl = update.kl_divergence()
+            kl = measured_kl()
             projection = Projection(kl, kl, 1.0)
         else:
-            projection = line.project(update.kl_divergence, limit)
+            projection = line.project(measured_kl, limit)
             self.logger.record("train/kl_before_projection", projection.kl_before)
             self.logger.record("train/projection", projection.share)
         self.last_update = trace.freeze(projection)
@@ -214,6 +224,7 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         """
         return dict(self._current_acceleration().report)
 
+    @ends_all_ranks
     def collect_rollouts(
         self,
         env: VecEnv,
@@ -249,13 +260,12 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
 
     def _log_update(self, update: UpdateTrace, coefficients: dict[str, Number]) -> None:
         record = self.logger.record
-        buffer = self.rollout_buffer
         record("train/entropy_loss", update.mean("entropy_loss"))
         record("train/policy_gradient_loss", update.mean("policy_loss"))
         record("train/value_loss", update.mean("value_loss"))
         record("train/approx_kl", update.mean("approx_kl"))
         record("train/loss", update.mean("loss"))
-        record("train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten()))
+        record("train/explained_variance", self._explained_variance())
         if hasattr(self.policy, "log_std"):
             record("train/std", th.exp(self.policy.log_std).mean().item())
         record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -273,6 +283,13 @@ class PolicyUpdateMixin(LoadingMixin, LossMixin):
         if self.clip_range_vf is not None:
             record("train/clip_range_vf", coefficients["clip_range_vf"])
             record("train/value_clip_fraction", update.mean("value_clip_fraction"))
+
+    def _explained_variance(self) -> Any:
+        values, returns = self.rollout_buffer.values.flatten(), self.rollout_buffer.returns.flatten()
+        if self.ranks.size == 1:
+            return explained_variance(values, returns)
+        std = std_over_ranks(self.ranks, returns)
+        return math.nan if std == 0 else 1 - (std_over_ranks(self.ranks, returns - values) / std) ** 2
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         checks.check_can_learn(self)

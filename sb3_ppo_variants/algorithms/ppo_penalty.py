@@ -8,11 +8,10 @@ from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
-from sb3_ppo_variants.algorithms.minibatch_loss import Penalty
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.update.controllers import Adjustment, BandController
 from sb3_ppo_variants.update.kl_divergence import KLDirection
-from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.update.losses import Number, Penalty
 
 
 class KLPenaltyMixin(AdaptiveUpdateMixin):
@@ -83,6 +82,9 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
             return Penalty(beta * kl, beta)
         excess = th.relu(kl - 2 * coefficients["target_kl"])
         return Penalty(beta * kl + self.hinge_coef * excess**2, beta + 2 * self.hinge_coef * excess)
+
+    def kl_penalty_is_linear(self) -> bool:
+        return self.hinge_coef == 0
 
     def adapts(self) -> bool:
         return self.adaptive_beta and super().adapts()

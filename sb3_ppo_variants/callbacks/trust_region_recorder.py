@@ -43,6 +43,8 @@ class TrustRegionRecorder(UpdateCallback):
     :raises ValueError: before training, if the file cannot be written or has other columns
     """
 
+    first_rank_only = True  # where several processes train: the file is one
+
     def __init__(self, path: str | os.PathLike[str], minibatches: bool = False, verbose: int = 0):
         super().__init__(verbose)
         self.path = Path(path)
@@ -111,6 +113,8 @@ class TrustRegionFigure(UpdateCallback):
     :raises ValueError: for a value outside its range; before training, if the file cannot be written
     :raises ImportError: before training, if matplotlib is not installed
     """
+
+    first_rank_only = True
 
     def __init__(self, every: int = 10, path: str | os.PathLike[str] | None = None, verbose: int = 0):
         super().__init__(verbose)

@@ -1,6 +1,7 @@
 """Checkpoints that cannot be torn, and runs that continue from them as if nothing had happened."""
 
+from sb3_ppo_variants.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from sb3_ppo_variants.checkpoints.environment_state import CheckpointableEnv
-from sb3_ppo_variants.checkpoints.resumable import Checkpoint, ResumableCheckpointCallback, read_checkpoint, resume
+from sb3_ppo_variants.checkpoints.resumable import ResumableCheckpointCallback, resume
 
 __all__ = ["Checkpoint", "CheckpointableEnv", "ResumableCheckpointCallback", "read_checkpoint", "resume"]

@@ -1,13 +1,10 @@
 """Checkpoints that cannot be torn, and runs that continue from them as if nothing had happened."""
 
 import io
-import json
 import os
-import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cloudpickle
 import torch as th
@@ -16,92 +13,10 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 
 from sb3_ppo_variants.arguments import checks
-from sb3_ppo_variants.checkpoints.checkpoint_files import (
-    CheckpointFile,
-    list_checkpoints,
-    newest_checkpoint,
-    prune,
-    tidy,
-    write_checkpoint,
-)
-from sb3_ppo_variants.checkpoints.run_state import RunState, named_callbacks, put_attributes, put_back, take_run_state
-from sb3_ppo_variants.version import __version__
-
-_LAYOUT = 1
-"""Raised by one whenever a checkpoint's content changes, so that another version's is refused and not misread."""
-
-
-class Checkpoint(NamedTuple):
-    """A checkpoint as read from its file.
-
-    :param algorithm: class of the model
-    :param model: content of the model's own zip file
-    :param run: everything else
-    :param timesteps: environment steps done
-    :param total_timesteps: environment steps at which the run ends
-    :param learn: ``log_interval`` and ``tb_log_name`` of the run
-    :param save_freq: of the callback that wrote it
-    :param keep: of the callback that wrote it
-    """
-
-    algorithm: type[OnPolicyAlgorithm]
-    model: bytes
-    run: RunState
-    timesteps: int
-    total_timesteps: int
-    learn: dict[str, Any]
-    save_freq: int
-    keep: int
-
-    def load_model(self, env: GymEnv, device: th.device | str = "auto", **kwargs: Any) -> OnPolicyAlgorithm:
-        """Make the model as it was, with its environments where they were.
-
-        The rest of the run is put back when training begins, by the callback: see
-        :meth:`ResumableCheckpointCallback.continue_from`.
-
-        :param env: as many environments, built as in the first run
-        :param device: as in SB3's ``load``
-        :param kwargs: further arguments of ``load``
-        :raises ValueError: for environments that do not fit
-        """
-        model = self.algorithm.load(io.BytesIO(self.model), env=None, device=device, **kwargs)
-        wrapped = model._wrap_env(env, model.verbose)
-        checks.require(
-            wrapped.num_envs == model.n_envs,
-            f"the run has {model.n_envs} environments",
-            wrapped.num_envs,
-            "make as many as in the first run",
-        )
-        model.set_env(wrapped, force_reset=False)
-        obstacle = put_attributes(self.run, model)
-        if obstacle is not None:
-            warnings.warn(f"the environments start new episodes, their state is not restored: {obstacle}", stacklevel=3)
-        return model
-
-
-def read_checkpoint(file: CheckpointFile) -> Checkpoint:
-    """Read a checkpoint. It holds pickles: read only what you trust.
-
-    :param file: of which :meth:`CheckpointFile.intact` is true
-    :raises ValueError: if another version of this package wrote it, whose checkpoints hold something else
-    """
-    with zipfile.ZipFile(file.path) as archive:
-        _check_layout(file.path, archive)
-        content = th.load(io.BytesIO(archive.read("run.pt")), map_location="cpu", weights_only=False)
-        run = RunState(**content.pop("run"))
-        return Checkpoint(model=archive.read("model.zip"), run=run, timesteps=file.timesteps, **content)
-
-
-def _check_layout(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse another layout before its pickle is read, which may name modules that are not there."""
-    written = json.loads(archive.read("layout.json")) if "layout.json" in archive.namelist() else {}
-    layout, version = written.get("layout", 0), written.get("package_version", "0.1.0 or older")
-    checks.require(
-        layout == _LAYOUT,
-        f"{path} must be a checkpoint of layout {_LAYOUT}, which sb3_ppo_variants {__version__} writes",
-        f"layout {layout} of version {version}",
-        "finish the run with that version, or begin it anew in an empty folder",
-    )
+from sb3_ppo_variants.checkpoints.checkpoint import Checkpoint, packed, read_newest_checkpoint
+from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, prune, tidy, write_checkpoint
+from sb3_ppo_variants.checkpoints.run_state import RunState, named_callbacks, put_back, take_run_state
+from sb3_ppo_variants.distributed.ranks import current_ranks
 
 
 class ResumableCheckpointCallback(BaseCallback):
@@ -149,10 +64,7 @@ class ResumableCheckpointCallback(BaseCallback):
     def _on_training_start(self) -> None:
         self._root: BaseCallback = self.locals["callback"]
         self._check_place()
-        self.path.mkdir(parents=True, exist_ok=True)
-        tidy(self.path)
-        existing = list_checkpoints(self.path)
-        newest, done = existing[0].timesteps if existing else 0, self.model.num_timesteps
+        newest, done = current_ranks().from_first(self._prepare_folder), self.model.num_timesteps
         checks.require(
             newest <= done,
             f"a run of {done} steps must not write among checkpoints of {newest} steps",
@@ -161,6 +73,12 @@ class ResumableCheckpointCallback(BaseCallback):
         )
         self._saved_at = max(newest, done)
         self._learn = {name: self.locals[name] for name in ("log_interval", "tb_log_name")}
+
+    def _prepare_folder(self) -> int:
+        self.path.mkdir(parents=True, exist_ok=True)
+        tidy(self.path)
+        existing = list_checkpoints(self.path)
+        return existing[0].timesteps if existing else 0
 
     def _on_rollout_start(self) -> None:
         if self._to_restore is not None:
@@ -208,9 +126,7 @@ class ResumableCheckpointCallback(BaseCallback):
         return self.model
 
     def _save(self, at_end: bool) -> None:
-        model = self._algorithm
-        model_file, run_file, whole = io.BytesIO(), io.BytesIO(), io.BytesIO()
-        model.save(model_file)
+        model, run_file = self._algorithm, io.BytesIO()
         run = {
             "algorithm": vars(type(model)).get("checkpointed_as", type(model)),
             "run": take_run_state(model, self._root, at_end)._asdict(),
@@ -220,13 +136,16 @@ class ResumableCheckpointCallback(BaseCallback):
             "keep": self.keep,
         }
         th.save(run, run_file, pickle_module=cloudpickle)
-        with zipfile.ZipFile(whole, "w") as archive:
-            archive.writestr("layout.json", json.dumps({"layout": _LAYOUT, "package_version": __version__}))
-            archive.writestr("model.zip", model_file.getvalue())
-            archive.writestr("run.pt", run_file.getvalue())
-        written = write_checkpoint(self.path, model.num_timesteps, whole.getvalue())
-        prune(self.path, self.keep)
+        runs = current_ranks().gather(run_file.getvalue())
         self._saved_at = model.num_timesteps
+        if current_ranks().first:
+            self._write(runs)
+
+    def _write(self, runs: list[bytes]) -> None:
+        model_file = io.BytesIO()
+        self._algorithm.save(model_file)
+        written = write_checkpoint(self.path, self.model.num_timesteps, packed(model_file.getvalue(), runs))
+        prune(self.path, self.keep)
         if self.verbose >= 1:
             print(f"Checkpoint: {written.path}")
 
@@ -253,9 +172,10 @@ def resume(
     :param learn_arguments: further arguments of ``learn``
     :return: the trained model
     :raises FileNotFoundError: if there is no intact checkpoint
-    :raises ValueError: for environments that do not fit the checkpoint, or a checkpoint of another layout
+    :raises ValueError: for environments that do not fit the checkpoint, a checkpoint of another layout, or one of more
+        or fewer processes
     """
-    checkpoint = read_checkpoint(newest_checkpoint(Path(path)))
+    checkpoint = read_newest_checkpoint(Path(path))
     model = checkpoint.load_model(env, device)
     given = [] if callback is None else [callback] if isinstance(callback, BaseCallback) else list(callback)
     writers = [c for _, c in named_callbacks(CallbackList(given)) if isinstance(c, ResumableCheckpointCallback)]
@@ -270,4 +190,4 @@ def resume(
     return model
 
 
-__all__ = ["Checkpoint", "ResumableCheckpointCallback", "read_checkpoint", "resume"]
+__all__ = ["ResumableCheckpointCallback", "resume"]

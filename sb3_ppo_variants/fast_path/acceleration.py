@@ -77,6 +77,8 @@ def _graph_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
     policy, buffer = algorithm.policy, algorithm.rollout_buffer
     if algorithm.acceleration != "compile":
         return "not asked for"
+    if algorithm.ranks.size > 1:
+        return f"{algorithm.ranks.size} processes average the gradient between backward pass and step"
     own_parameters = [p for module in policy.modules() for p in module.parameters(recurse=False)]
     if len(own_parameters) > len(list(policy.parameters())):
         return "layers share parameters"
@@ -261,8 +263,9 @@ class Acceleration:
         return forward
 
     def _refuse(self, name: str, difference: str | None) -> bool:
-        if difference is None:
+        if not self.algorithm.ranks.any(difference is not None):  # all ranks take the same path
             return False
+        difference = difference or "it differed from it in another process"
         self._refused[name] = difference
         self._choose()
         warnings.warn(f"{name} of the fast path falls back to the ordinary code: {difference}", stacklevel=2)
@@ -291,5 +294,5 @@ def _identity(algorithm: UpdatedAlgorithm) -> list[Any]:
     values = [getattr(algorithm, name, None) for name in parameters if name not in _FREE_TO_CHANGE]
     settings = [value for value in values if value is None or isinstance(value, (str, bool, int, float, tuple))]
     rules = algorithm.update_rules()
-    watched = (rules.stop_before_step is not None, rules.watches_kl)
+    watched = (rules.stop_before_step is not None, rules.watches_kl, algorithm.ranks.size)
     return [algorithm.policy, algorithm.rollout_buffer, watched, *settings, *fingerprint(algorithm.policy)]

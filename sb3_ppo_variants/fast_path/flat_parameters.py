@@ -87,6 +87,10 @@ class FlatAdam:
         self.gradient.zero_()
         loss.backward()  # it adds to the parameters' grad in place
 
+    def gradients(self) -> list[th.Tensor]:
+        """Return the flat gradient, of which the next step is made."""
+        return [self.gradient]
+
     def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Clip the norm of the flat gradient and take one Adam step in place, if loss and gradient are finite.
 

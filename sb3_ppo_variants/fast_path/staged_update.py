@@ -15,7 +15,7 @@ from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.distributions import ActionDistribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
-from sb3_ppo_variants.update.minibatches import StagedRollout
+from sb3_ppo_variants.update.minibatches import StagedRollout, shares_advantages
 from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch
 from sb3_ppo_variants.update.reference_update import Stepper
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
@@ -53,7 +53,10 @@ class StagedUpdate:
 
     def minibatches(self) -> Iterator[th.Tensor]:
         """Yield the rows of each minibatch of one epoch, in the order stock PPO would draw."""
-        yield from self.rollout.shuffled_rows().split(self.batch_size)
+        rows = self.rollout.shuffled_rows()
+        if shares_advantages(self.algorithm):
+            self.rollout.normalize_over_ranks(self.algorithm.ranks, rows, self.batch_size)
+        yield from rows.split(self.batch_size)
 
     def step(self, rows: th.Tensor, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
         """Take one optimiser step.
@@ -71,10 +74,13 @@ class StagedUpdate:
         else:
             loss, metrics = algorithm.minibatch_loss(minibatch, self.evaluate(minibatch), old, coefficients)
         stop = self.rules.stop_before_step
-        if stop is not None and stop.passed(metrics):
-            return metrics.row(), True
+        if stop is not None:
+            metrics = metrics.over_ranks(algorithm.ranks)
+            if stop.passed(metrics):
+                return metrics.row(), True
         if loss is not None:
             self.stepper.backward(loss)
+        metrics = metrics.over_ranks(algorithm.ranks, self.stepper.gradients())
         norm, skipped = self.stepper.step(algorithm.max_grad_norm, metrics.loss)
         return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
 

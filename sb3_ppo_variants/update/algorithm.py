@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import torch as th
 
+from sb3_ppo_variants.distributed.ranks import Ranks
 from sb3_ppo_variants.update.distributions import Slopes
 from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters
 from sb3_ppo_variants.update.losses import Number
@@ -26,7 +27,12 @@ class UpdatedAlgorithm(Protocol):
     kl_direction: KLDirection
     acceleration: Any
     on_nonfinite: Any
+    normalize_advantage: Any
     _last_obs: Any
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train together."""
 
     def update_rules(self) -> UpdateRules:
         """Declare what the KL is used for and what ends the update."""

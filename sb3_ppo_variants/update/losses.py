@@ -5,7 +5,8 @@ minibatches can be left out in one place. Coefficients may be floats or 0-dim te
 """
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch as th
 import torch.nn.functional as F
@@ -13,6 +14,17 @@ import torch.nn.functional as F
 Number = float | th.Tensor
 ValueClipping = Literal["pessimistic", "sb3"]
 ValueLoss = Literal["mse", "huber"]
+
+
+class Penalty(NamedTuple):
+    """What is added to a loss for the KL divergence of its minibatch.
+
+    :param value: scalar
+    :param slope: derivative of the value by the KL; None to have it differentiated
+    """
+
+    value: th.Tensor
+    slope: Number | None = None
 
 
 def masked_mean(values: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
@@ -134,6 +146,24 @@ def value_slopes(
     if clipping == "sb3":
         return of_clipped
     return th.where(_error(values, returns, loss) >= _error(clipped, returns, loss), slopes, of_clipped)
+
+
+def slopes_of(
+    function: Callable[[th.Tensor, th.Tensor | None], th.Tensor], log_ratio: th.Tensor, kl: th.Tensor | None
+) -> tuple[th.Tensor, th.Tensor | None]:
+    """Differentiate a sum over samples by log-ratio and KL of each.
+
+    :param function: of both, a scalar
+    :param log_ratio: shape (n_batch,)
+    :param kl: shape (n_batch,), or None
+    :return: two tensors of shape (n_batch,); None for a KL that has no part in it
+    """
+    with th.enable_grad():
+        leaves = [x.detach().requires_grad_() for x in (log_ratio, kl) if x is not None]
+        total = function(leaves[0], leaves[1] if kl is not None else None)
+        slopes = th.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else [None] * len(leaves)
+    by_ratio = th.zeros_like(log_ratio) if slopes[0] is None else slopes[0]
+    return by_ratio, None if kl is None else slopes[1]
 
 
 def _unbounded(*bounds: Number) -> bool:

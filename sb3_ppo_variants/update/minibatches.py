@@ -10,6 +10,11 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 
+from sb3_ppo_variants.distributed.moments import moments_over_ranks
+from sb3_ppo_variants.distributed.ranks import Ranks
+from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
+from sb3_ppo_variants.update.policy_evaluation import valid_steps
+
 _MOST_ROWS = 2048  # of one forward pass: larger temporaries do not fit the cache, and fragment the C library's heap
 _STAGEABLE = (RolloutBuffer, DictRolloutBuffer, MaskableRolloutBuffer, MaskableDictRolloutBuffer)
 
@@ -58,6 +63,29 @@ def measurement_batches(buffer: RolloutBuffer, batch_size: int) -> Iterator[Any]
         yield from buffer.get(measurement_size(buffer, batch_size))
 
 
+def shares_advantages(algorithm: UpdatedAlgorithm) -> bool:
+    """Tell whether the minibatches of all ranks are normalised together, by whoever reads them.
+
+    :param algorithm: which is trained
+    """
+    normalize = algorithm.normalize_advantage
+    return bool(normalize) and normalize != "rollout" and algorithm.ranks.size > 1
+
+
+def normalized_over_ranks(algorithm: UpdatedAlgorithm, minibatch: Any) -> Any:
+    """Normalise a minibatch's advantages by those of all ranks' minibatches together, where there are several ranks.
+
+    :param algorithm: which is trained
+    :param minibatch: the host's NamedTuple
+    """
+    if not shares_advantages(algorithm):
+        return minibatch
+    advantages, mask = minibatch.advantages, valid_steps(minibatch)
+    counted = advantages if mask is None else advantages[mask]
+    mean, std = moments_over_ranks(algorithm.ranks, counted.unsqueeze(0))
+    return minibatch._replace(advantages=(advantages - mean[0]) / (std[0] + 1e-8))
+
+
 def staging_obstacle(buffer: RolloutBuffer) -> str | None:
     """Say why minibatches may not be taken as rows of the whole rollout.
 
@@ -96,6 +124,7 @@ class StagedRollout:
         actions = rollout.actions.long().flatten() if isinstance(action_space, spaces.Discrete) else rollout.actions
         self.rollout = rollout._replace(actions=actions, observations=_prepared(rollout.observations))
         self._device = rollout.advantages.device
+        self._advantages = rollout.advantages
 
     def shuffled_rows(self) -> th.Tensor:
         """Draw the order of one epoch from numpy's global generator, as the buffer itself would.
@@ -103,6 +132,22 @@ class StagedRollout:
         :return: rows of the staged rollout, shape (n_steps * n_envs,)
         """
         return th.from_numpy(self._row_of_step[np.random.permutation(self.size)]).to(self._device)
+
+    def normalize_over_ranks(self, ranks: Ranks, rows: th.Tensor, batch_size: int) -> None:
+        """Normalise the advantages of an epoch's minibatches by those of all ranks' minibatches together.
+
+        :param ranks: of the run
+        :param rows: in the order of the epoch
+        :param batch_size: of the minibatches; the last may be smaller
+        """
+        whole = len(rows) // batch_size * batch_size
+        normalized = th.empty_like(self._advantages)
+        for part in (rows[:whole].reshape(-1, batch_size), rows[whole:].reshape(1, -1)):
+            if part.numel():
+                advantages = self._advantages[part]
+                mean, std = moments_over_ranks(ranks, advantages)
+                normalized[part] = (advantages - mean) / (std + 1e-8)
+        self.rollout = self.rollout._replace(advantages=normalized)
 
     def select(self, rows: th.Tensor) -> Any:
         """Return a minibatch of the host's own NamedTuple.

@@ -73,7 +73,7 @@ def check_rollout(model: UpdatedAlgorithm) -> None:
         bad = _first_bad(array)
         if bad is not None:
             step, env = _step_and_env(model, array, bad)
-            timestep = model.num_timesteps - (buffer.buffer_size - 1 - step) * model.n_envs
+            timestep = model.num_timesteps - (buffer.buffer_size - 1 - step) * model.n_envs * model.ranks.size
             raise NonFiniteUpdateError(
                 f"{array[bad]} in the {name} of environment {env} at timestep {timestep} (step {step} of the rollout); "
                 f"no update was made. Likely causes, in order: {_ROLLOUT_CAUSES}"

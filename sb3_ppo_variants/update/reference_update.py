@@ -9,7 +9,11 @@ from stable_baselines3.common.policies import BasePolicy
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
-from sb3_ppo_variants.update.minibatches import measurement_batches, preserved_numpy_generator
+from sb3_ppo_variants.update.minibatches import (
+    measurement_batches,
+    normalized_over_ranks,
+    preserved_numpy_generator,
+)
 from sb3_ppo_variants.update.nonfinite import StepGuard
 from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, snapshot_policy, valid_steps
 
@@ -25,6 +29,9 @@ class Stepper(Protocol):
 
     def backward(self, loss: th.Tensor) -> None:
         """Compute the gradients of a scalar loss by autograd."""
+
+    def gradients(self) -> list[th.Tensor]:
+        """Return the gradients of which the next step is made."""
 
     def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Clip the gradients and take one step, if it may be taken.
@@ -58,6 +65,9 @@ class OwnOptimizer:
         self.policy.optimizer.zero_grad()
         loss.backward()
 
+    def gradients(self) -> list[th.Tensor]:
+        return [p.grad for p in self.policy.parameters() if p.grad is not None]
+
     def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), max_grad_norm)
         refused = self.guard.refuses((norm + loss).item())  # waits for the device: SB3's optimiser cannot be told
@@ -89,7 +99,8 @@ class ReferenceUpdate:
 
     def minibatches(self) -> Iterator[Any]:
         """Yield the minibatches of one epoch in the order stock PPO would draw."""
-        yield from self.algorithm.rollout_buffer.get(int(self.algorithm.batch_size))
+        for minibatch in self.algorithm.rollout_buffer.get(int(self.algorithm.batch_size)):
+            yield normalized_over_ranks(self.algorithm, minibatch)
 
     def step(self, minibatch: Any, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
         """Take one optimiser step.
@@ -103,10 +114,13 @@ class ReferenceUpdate:
         old = self._old_parameters(minibatch) if self.rules.needs_old_distribution else None
         loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
         stop = self.rules.stop_before_step
-        if stop is not None and stop.passed(metrics):
-            return metrics.row(), True
+        if stop is not None:
+            metrics = metrics.over_ranks(algorithm.ranks)
+            if stop.passed(metrics):
+                return metrics.row(), True
         self.stepper.backward(loss)
-        norm, skipped = self.stepper.step(algorithm.max_grad_norm, loss.detach())
+        metrics = metrics.over_ranks(algorithm.ranks, self.stepper.gradients())
+        norm, skipped = self.stepper.step(algorithm.max_grad_norm, metrics.loss)
         return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
 
     def first_minibatch(self) -> Any:

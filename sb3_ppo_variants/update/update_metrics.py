@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 
+from sb3_ppo_variants.distributed.ranks import Ranks
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.projection import Projection
 
@@ -54,6 +55,22 @@ class MinibatchMetrics(NamedTuple):
     def row(self) -> th.Tensor:
         """Return all metrics in the order of ``METRICS``, the variant's own after them."""
         return th.stack([*self[:-1], *self.extra.values()])
+
+    def over_ranks(self, ranks: Ranks, gradients: Sequence[th.Tensor] = ()) -> "MinibatchMetrics":
+        """Make these the metrics of the minibatches of all ranks together, and average gradients in the same exchange.
+
+        :param ranks: of the run
+        :param gradients: of the minibatch, which are replaced by their means
+        """
+        if ranks.size == 1:
+            return self
+        row = self.row()
+        largest = row.new_zeros(ranks.size)  # a mean over ranks of which each fills one place
+        largest[ranks.rank] = self.ratio_max
+        ranks.mean_(*gradients, row, largest)
+        shared = dict(zip([*METRICS, *self.extra], row.unbind())) | {"ratio_max": largest.max() * ranks.size}
+        extra = {name: shared.pop(name) for name in self.extra}
+        return MinibatchMetrics(**shared, extra=extra)
 
 
 METRICS = MinibatchMetrics._fields[:-1]

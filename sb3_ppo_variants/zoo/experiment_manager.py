@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import math
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_ppo_variants.distributed.ranks import current_ranks
 from sb3_ppo_variants.saving.saved_class import check_saved_class, saved_attributes
 from sb3_ppo_variants.update.nonfinite import NonFiniteUpdateError
 from sb3_ppo_variants.zoo import ALGORITHMS, is_maskable, is_recurrent
@@ -41,9 +43,18 @@ class VariantExperimentManager(StockExperimentManager):
         self._is_ours = self.algo in ALGORITHMS
         self._source: Source | None = None
         self._new_folders: list[Path] = []
+        if not current_ranks().first:
+            self._keep_nothing()
         if self._is_ours and not given.get("config"):
             self._source = find_source(self.algo, self.env_name.gym_id, self._is_atari)
             self.config = str(self._source.path)
+
+    def _keep_nothing(self) -> None:
+        """Write into a folder that goes with the process: files and evaluations are rank 0's."""
+        self._temporary = tempfile.TemporaryDirectory(prefix="sb3_ppo_variants_rank_")
+        self.save_path = self._temporary.name
+        self.params_path = f"{self.save_path}/{self.env_name}"
+        self.eval_freq = -1
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
         try:
@@ -126,6 +137,8 @@ class VariantExperimentManager(StockExperimentManager):
         return env
 
     def create_callbacks(self) -> None:
+        size = current_ranks().size  # the zoo's callbacks count the steps of this process
+        self.eval_freq, self.save_freq = (f if f <= 0 else max(1, f // size) for f in (self.eval_freq, self.save_freq))
         with self._masked_evaluations():
             super().create_callbacks()  # type: ignore[no-untyped-call]
 

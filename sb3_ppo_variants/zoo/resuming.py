@@ -11,8 +11,10 @@ from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, newest_checkpoint
-from sb3_ppo_variants.checkpoints.resumable import Checkpoint, ResumableCheckpointCallback, read_checkpoint
+from sb3_ppo_variants.checkpoints.checkpoint import Checkpoint, read_newest_checkpoint
+from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints
+from sb3_ppo_variants.checkpoints.resumable import ResumableCheckpointCallback
+from sb3_ppo_variants.distributed.ranks import current_ranks
 from sb3_ppo_variants.zoo.experiment_manager import VariantExperimentManager
 from sb3_ppo_variants.zoo.run_identity import RunIdentity
 from sb3_ppo_variants.zoo.termination import TERMINATION
@@ -38,11 +40,13 @@ class ResumingExperimentManager(VariantExperimentManager):
         hyperparams, saved = super().read_hyperparameters()
         settings = {**saved, "env_kwargs": self.env_kwargs} if self.env_kwargs else saved
         self._identity = RunIdentity.of(self.algo, self.env_name.gym_id, self._given_seed, settings)
-        folder = self._find_own_run(self._identity)
+        identity = self._identity
+        folder = current_ranks().from_first(lambda: self._find_own_run(identity))
         if folder is not None:
-            self._checkpoint = read_checkpoint(newest_checkpoint(folder / "checkpoints"))
-            self.save_path, self.params_path = str(folder), str(folder / self.env_name)
+            self._checkpoint = read_newest_checkpoint(folder / "checkpoints")
             self.continue_training = True
+            if current_ranks().first:
+                self.save_path, self.params_path = str(folder), str(folder / self.env_name)
         return hyperparams, saved
 
     def _find_own_run(self, identity: RunIdentity) -> Path | None:
@@ -107,6 +111,7 @@ class _StoppingWriter(ResumableCheckpointCallback):
 
     def _on_rollout_start(self) -> None:
         super()._on_rollout_start()
+        TERMINATION.requested = current_ranks().any(TERMINATION.requested)
         if TERMINATION.requested:
             if self.model.num_timesteps > self._saved_at:
                 self._save(at_end=False)

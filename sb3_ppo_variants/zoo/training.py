@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import rl_zoo3.train
 
+from sb3_ppo_variants.distributed.ranks import current_ranks
 from sb3_ppo_variants.zoo.resuming import ResumingExperimentManager
+from sb3_ppo_variants.zoo.several_processes import arguments_of_rank, console_of_first
 from sb3_ppo_variants.zoo.termination import TERMINATION
 from sb3_ppo_variants.zoo.train_arguments import check_train_arguments
 
@@ -30,8 +32,10 @@ def train() -> None:
         print(f"{parser.format_help()}\nand the zoo's:\n")
     else:
         check_train_arguments(others)
-    sys.argv[1:] = others
-    with TERMINATION.in_good_order(), _resuming(others) if own.resume else contextlib.nullcontext():
+    ranks = current_ranks()
+    sys.argv[1:] = arguments_of_rank(others, ranks)
+    resuming = _resuming(others) if own.resume else contextlib.nullcontext()
+    with TERMINATION.in_good_order(), resuming, console_of_first(ranks):
         rl_zoo3.train.train()
 
 

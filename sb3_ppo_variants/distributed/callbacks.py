@@ -1,0 +1,116 @@
+"""Callbacks of a run in several processes: which of them act where, and one end of a rollout for all."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    CheckpointCallback,
+    ConvertCallback,
+    EvalCallback,
+    EventCallback,
+    ProgressBarCallback,
+)
+from stable_baselines3.common.type_aliases import MaybeCallback
+
+from sb3_ppo_variants.distributed.moments import Moments, merged_moments, running_statistics
+from sb3_ppo_variants.distributed.ranks import Ranks
+
+_ON_FIRST_RANK = (EvalCallback, CheckpointCallback, ProgressBarCallback)
+_EPISODES = ("ep_info_buffer", "ep_success_buffer")
+
+
+def callbacks_of_other_ranks(callback: MaybeCallback) -> CallbackList:
+    """Leave out what must act once per run: what evaluates, saves or shows progress.
+
+    A callback of one's own is left out too if it has an attribute ``first_rank_only`` that is true.
+
+    :param callback: as given to ``learn``
+    :return: the callbacks of every rank but the first
+    """
+    given = callback if isinstance(callback, list) else [] if callback is None else [callback]
+    kept: list[BaseCallback] = []
+    for one in given:
+        if isinstance(one, CallbackList):
+            kept.append(callbacks_of_other_ranks(one.callbacks))
+        elif not isinstance(one, BaseCallback):
+            kept.append(ConvertCallback(one))
+        elif not _acts_once(one):
+            kept.append(one)
+    return CallbackList(kept)
+
+
+def _acts_once(callback: BaseCallback) -> bool:
+    if isinstance(callback, _ON_FIRST_RANK) or getattr(callback, "first_rank_only", False):
+        return True
+    child = callback.callback if isinstance(callback, EventCallback) else None
+    return child is not None and _acts_once(child)  # as in EveryNTimesteps(n, CheckpointCallback(...))
+
+
+class _Contribution(NamedTuple):
+    """What one rank brings to the end of a rollout."""
+
+    stops: bool
+    episodes: list[list[Any]]
+    statistics: list[Moments]
+
+
+class SharedRollouts(CallbackList):
+    """The root of a rank's callbacks: makes the rollouts of all ranks one.
+
+    Timesteps count over all ranks. A callback that ends training does so on all ranks, when the rollout is complete.
+
+    :param callbacks: of this rank, initialised
+    :param model: which is about to learn
+    :param ranks: of the run
+    :param common: statistics of ``VecNormalize`` that all ranks begin with, see :func:`running_statistics`
+    """
+
+    def __init__(self, callbacks: Sequence[BaseCallback], model: Any, ranks: Ranks, common: list[Moments]):
+        super().__init__(list(callbacks))
+        self.model = model
+        self._ranks = ranks
+        self._common = common
+        self._stops = False
+        self._before = [0] * len(_EPISODES)
+
+    def _on_rollout_start(self) -> None:
+        super()._on_rollout_start()
+        model: Any = self.model
+        for name in _EPISODES:  # without a limit, so that what this rollout adds is what comes after the present end
+            setattr(model, name, deque(getattr(model, name)))
+        self._before = [len(getattr(model, name)) for name in _EPISODES]
+
+    def on_step(self) -> bool:
+        self.model.num_timesteps += (self._ranks.size - 1) * self.model.n_envs
+        self._stops = self._stops or not super().on_step()
+        return True  # the others would wait for a rollout that is broken off
+
+    def _on_rollout_end(self) -> None:
+        if not self._stops:
+            super()._on_rollout_end()
+
+    def exchange(self) -> bool:
+        """Share what the rollout brought: episodes, statistics, the wish to end.
+
+        :return: False if training ends
+        """
+        model: Any = self.model
+        statistics = running_statistics(model.env)
+        held = [list(getattr(model, name)) for name in _EPISODES]
+        added = [episodes[count:] for episodes, count in zip(held, self._before)]
+        of_ranks = self._ranks.gather(_Contribution(self._stops, added, [Moments.of(one) for one in statistics]))
+        for place, name in enumerate(_EPISODES):
+            episodes = held[place][: self._before[place]]
+            for one in of_ranks:
+                episodes += one.episodes[place]
+            setattr(model, name, deque(episodes, maxlen=model._stats_window_size))
+        for place, shared in enumerate(statistics):
+            self._common[place] = merged_moments(self._common[place], [one.statistics[place] for one in of_ranks])
+            self._common[place].put_into(shared)
+        return not any(one.stops for one in of_ranks)
+
+
+__all__ = ["SharedRollouts", "callbacks_of_other_ranks"]

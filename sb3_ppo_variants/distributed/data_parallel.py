@@ -1,0 +1,141 @@
+"""Data-parallel training: the same model in several processes, each with environments of its own.
+
+A mixin under the update loop. In a single process it does nothing.
+"""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_ppo_variants.arguments.checks import require
+from sb3_ppo_variants.distributed.callbacks import SharedRollouts, callbacks_of_other_ranks
+from sb3_ppo_variants.distributed.moments import Moments, running_statistics
+from sb3_ppo_variants.distributed.ranks import Ranks, current_ranks
+
+if TYPE_CHECKING:
+    _Host = OnPolicyAlgorithm
+else:
+    _Host = object  # arguments.host_parameters looks for the first class under OnPolicyAlgorithm that is not ours
+
+_SAME_ON_ALL = ("n_envs", "n_steps", "batch_size", "n_epochs", "acceleration")
+"""What decides how many exchanges there are, and with what weight a rank counts."""
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+
+
+class DataParallelMixin(_Host):
+    """What is done differently where several processes train one model."""
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train this model together; one, unless torchrun or the like started several."""
+        return current_ranks()
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed generators and environments so that no two of a run, on whatever rank, draw the same.
+
+        :param seed: of the run; on rank r the generators get seed + r, and environment i gets seed + r * n_envs + i
+        """
+        rank = self.ranks.rank
+        super().set_random_seed(None if seed is None else seed + rank)
+        if seed is not None and rank > 0 and self.env is not None:
+            self.env.seed(seed + rank * self.env.num_envs)
+
+    def save(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Save on rank 0; on the others a path is not written to.
+
+        :param path: as in SB3, like the rest
+        """
+        if self.ranks.first or not isinstance(path, (str, Path)):
+            super().save(path, *args, **kwargs)
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> bool:
+        collected = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
+        return callback.exchange() if isinstance(callback, SharedRollouts) else collected
+
+    def average_buffers(self) -> None:
+        """Average what the policy keeps beside its parameters, such as the statistics of batch normalisation."""
+        if self.ranks.size > 1:
+            self.ranks.mean_(*(buffer for buffer in self.policy.buffers() if buffer.is_floating_point()))
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        ranks = self.ranks
+        if ranks.size == 1:
+            return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        self._check_agreement(total_timesteps)
+        common = self._take_over_from_first()
+        if not ranks.first:
+            self.verbose, self.tensorboard_log = 0, None
+            callback, progress_bar = callbacks_of_other_ranks(callback), False
+        total, root = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if not ranks.first:
+            self.logger.output_formats.clear()  # also of a logger that the script has set
+        return total, SharedRollouts(root.callbacks if isinstance(root, CallbackList) else [root], self, ranks, common)
+
+    def _check_agreement(self, total_timesteps: int) -> None:
+        mine = {name: getattr(self, name, None) for name in _SAME_ON_ALL} | {"total_timesteps": total_timesteps}
+        of_ranks = self.ranks.gather(mine)
+        for name in mine:
+            values = [one[name] for one in of_ranks]
+            require(
+                all(value == values[0] for value in values),
+                f"`{name}` must be the same in every process",
+                values,
+                "build the same model with as many environments in each",
+            )
+
+    def _take_over_from_first(self) -> list[Moments]:
+        """Make this rank's model that of rank 0; return the statistics of ``VecNormalize`` that all have now."""
+        content = self.ranks.from_first(self._state_of_first)
+        state = th.load(io.BytesIO(content), map_location=self.device, weights_only=False)  # of our own run
+        if not self.ranks.first:
+            self.set_parameters(state["parameters"], device=self.device)
+            for name, value in state["attributes"].items():
+                setattr(self, name, value)
+        assert self.env is not None  # it is about to learn
+        statistics = running_statistics(self.env)
+        require(
+            len(statistics) == len(state["statistics"]),
+            "every process must wrap its environments in the same VecNormalize",
+            f"{len(statistics)} statistics where rank 0 has {len(state['statistics'])}",
+            "build the environments with the same code",
+        )
+        for one, moments in zip(statistics, state["statistics"]):
+            Moments(*moments).put_into(one)
+        return [Moments.of(one) for one in statistics]
+
+    def _state_of_first(self) -> bytes:
+        assert self.env is not None  # it is about to learn
+        names = [*_COUNTERS, *getattr(self, "live_state", ())]
+        state = {
+            "parameters": self.get_parameters(),
+            "attributes": {name: getattr(self, name) for name in names},
+            "statistics": [tuple(Moments.of(one)) for one in running_statistics(self.env)],
+        }
+        file = io.BytesIO()
+        th.save(state, file)
+        return file.getvalue()
+
+
+__all__ = ["DataParallelMixin"]

@@ -1,0 +1,193 @@
+"""Vector environments of gymnasium, and simulators with its interface, as SB3's VecEnv."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from sb3_ppo_variants.arguments.checks import require
+from sb3_ppo_variants.vec_env.vector_infos import Info, LazyInfos, as_array, info_of, row_of
+
+
+class GymnasiumVecEnv(VecEnv):
+    """A ``gymnasium.vector.VectorEnv`` for SB3, without a loop over its environments.
+
+    Arrays may be numpy's, torch's (then actions are tensors too, on the device of the observations) or JAX's. Episodes
+    are counted here as ``Monitor`` does, so that no wrapper is needed. An info is made when somebody reads it.
+
+    SB3 wants the first observation of the next episode with the last step of an episode. With same-step autoreset it
+    is there. gymnasium's SyncVectorEnv and AsyncVectorEnv, and environments without autoreset, are told to reset what
+    has ended. Any other environment with next-step autoreset spends a step on each reset, in which it takes no action:
+    that step becomes an episode of its own, without reward, at the observation where the last one ended.
+
+    :param env: to be wrapped
+    :raises TypeError: for anything else than a vector environment
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any]):
+        if not isinstance(env, VectorEnv):
+            rule = f"`env` must be a gymnasium.vector.VectorEnv, got {type(env).__name__}"
+            raise TypeError(f"{rule}; make one with gymnasium.make_vec()")
+        self.env = env
+        mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        known = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+        self._same_step = mode is AutoresetMode.SAME_STEP
+        self._resets_by_mask = mode is AutoresetMode.DISABLED or (known and not self._same_step)
+        self._envs: Sequence[gym.Env[Any, Any]] | None = getattr(env.unwrapped, "envs", None) if known else None
+        self._pipes = isinstance(env.unwrapped, AsyncVectorEnv)
+        self._actions: Any = None
+        self._device: th.device | None = None
+        self._begun = time.time()
+        self._idle: npt.NDArray[np.bool_] = np.zeros(env.num_envs, dtype=np.bool_)  # these step to reset next
+        self._idle_infos: dict[int, Info] = {}
+        self._begin_episodes(env.num_envs)
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def reset(self) -> VecEnvObs:
+        options = next((one for one in self._options if one), None)
+        observations, infos = self.env.reset(seed=self._seeds[0], options=options)
+        self._reset_seeds()
+        self._reset_options()
+        self._begin_episodes(self.num_envs)
+        first = next(iter(observations.values())) if isinstance(observations, Mapping) else observations
+        self._device = first.device if isinstance(first, th.Tensor) else None
+        self.reset_infos = [info_of(infos, i, self.num_envs) for i in range(self.num_envs)]
+        return as_array(observations)  # type: ignore[no-any-return]  # an array, or a dictionary of them
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        self._actions = actions if self._device is None else th.as_tensor(actions, device=self._device)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observations, raw_rewards, terminations, truncations, infos = self.env.step(self._actions)
+        rewards, idle = as_array(raw_rewards, np.float32), self._idle
+        terminated, truncated = as_array(terminations, np.bool_), as_array(truncations, np.bool_)
+        rewards[idle] = 0.0
+        ended: npt.NDArray[np.bool_] = (terminated | truncated) & ~idle
+        self._returns += rewards
+        self._lengths += ~idle
+        special = self._idle_infos
+        self._idle_infos = {}
+        if ended.any():
+            last = {int(i): self._last_info(int(i), observations, infos) for i in np.flatnonzero(ended)}
+            for i, info in last.items():
+                info["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
+            self._returns[ended], self._lengths[ended] = 0.0, 0
+            if self._resets_by_mask:
+                observations, _ = self.env.reset(options={"reset_mask": ended.copy()})
+            elif not self._same_step:
+                kept = ("terminal_observation", "TimeLimit.truncated")
+                self._idle_infos = {i: {key: info[key] for key in kept} for i, info in last.items()}
+            special = {**special, **last}
+        dones = ended | idle
+        self._idle = ended if self._idle_infos else np.zeros_like(ended)
+
+        def made(index: int) -> Info:
+            return special[index] if index in special else info_of(infos, index, self.num_envs)
+
+        return as_array(observations), rewards, dones, LazyInfos(self.num_envs, made)
+
+    def _begin_episodes(self, n_envs: int) -> None:
+        self._returns, self._lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=np.int64)
+        self._idle, self._idle_infos = np.zeros(n_envs, dtype=np.bool_), {}
+
+    def _last_info(self, index: int, observations: Any, infos: Mapping[str, Any]) -> Info:
+        """Tell of the last step of an episode in SB3's words."""
+        info: Info = info_of(infos, index, self.num_envs)
+        final: Any = observations
+        if self._same_step:
+            final = infos.get("final_obs", infos.get("final_observation"))
+            of_last_step = infos.get("final_info")
+            if isinstance(of_last_step, Mapping):
+                info = info_of(of_last_step, index, self.num_envs)
+            elif of_last_step is not None:
+                info = dict(of_last_step[index])
+        if final is not None:  # or a simulator does not tell: then nothing is bootstrapped from it
+            info["terminal_observation"] = row_of(final, index)
+        seconds = round(time.time() - self._begun, 6)
+        info["episode"] = {"r": round(float(self._returns[index]), 6), "l": int(self._lengths[index]), "t": seconds}
+        return info
+
+    # ------------------------------------------------------------------------------ attributes and methods of the parts
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        if self._pipes:
+            return self._of_all(self.env.unwrapped.get_attr(attr_name), indices)  # type: ignore[attr-defined]  # has it
+        if self._envs is not None:
+            return [self._envs[i].get_wrapper_attr(attr_name) for i in self._get_indices(indices)]
+        return self._of_all(getattr(self._owner(attr_name), attr_name), indices)
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        if self._envs is not None:
+            for i in self._get_indices(indices):
+                self._envs[i].set_wrapper_attr(attr_name, value)
+            return
+        self._require_all("set_attr", indices)
+        if self._pipes:
+            self.env.unwrapped.set_attr(attr_name, [value] * self.num_envs)  # type: ignore[attr-defined]  # has it
+            return
+        try:
+            owner = self._owner(attr_name)
+        except AttributeError:
+            owner = self.env.unwrapped
+        setattr(owner, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        if self._envs is not None:
+            chosen = [self._envs[i] for i in self._get_indices(indices)]
+            return [env.get_wrapper_attr(method_name)(*args, **kwargs) for env in chosen]
+        if self._pipes:
+            self._require_all("env_method", indices)
+            return list(self.env.unwrapped.call(method_name, *args, **kwargs))  # type: ignore[attr-defined]  # has it
+        return self._of_all(getattr(self._owner(method_name), method_name)(*args, **kwargs), indices)
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        chosen = list(self._get_indices(indices))
+        if issubclass(wrapper_class, Monitor):
+            return [True] * len(chosen)  # episodes are counted here
+        return [self._envs is not None and is_wrapped(self._envs[i], wrapper_class) for i in chosen]
+
+    def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
+        frames: Any = self.env.render()
+        return list(frames) if isinstance(frames, (tuple, list)) else [frames]
+
+    def close(self) -> None:
+        self.env.close()
+
+    def _owner(self, name: str) -> Any:
+        """Find the layer of a simulator that has an attribute."""
+        layer: Any = self.env
+        while not hasattr(layer, name):
+            if not isinstance(layer, VectorWrapper):
+                raise AttributeError(f"{type(self.env.unwrapped).__name__} has no attribute {name!r}")
+            layer = layer.env
+        return layer
+
+    def _of_all(self, values: Any, indices: VecEnvIndices) -> list[Any]:
+        """Give each environment its part of an array of all, or what is the same for all."""
+        chosen = list(self._get_indices(indices))
+        is_of_all = (
+            hasattr(values, "__len__") and not isinstance(values, (str, Mapping)) and len(values) == self.num_envs
+        )
+        return [row_of(values, i) if is_of_all else values for i in chosen]
+
+    def _require_all(self, method: str, indices: VecEnvIndices) -> None:
+        chosen = list(self._get_indices(indices))
+        everything = chosen == list(range(self.num_envs))
+        way_out = "leave `indices` out"
+        require(
+            everything, f"{method} of {type(self.env.unwrapped).__name__} acts on all environments", chosen, way_out
+        )
+
+
+__all__ = ["GymnasiumVecEnv"]

@@ -1,0 +1,95 @@
+"""Reading what a gymnasium vector environment gives: arrays of any library, and infos that hold all environments."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, SupportsIndex, overload
+
+import numpy as np
+
+Info = dict[str, Any]
+_FINAL = ("final_obs", "final_observation", "final_info", "episode")  # ours to tell, in SB3's words
+
+
+def as_array(values: Any, dtype: Any = None) -> Any:
+    """Copy an array of numpy, torch or JAX, or a dictionary of them, into numpy's: simulators write into theirs again.
+
+    :param values: on any device
+    :param dtype: of the result; None for the same
+    """
+    if isinstance(values, Mapping):
+        return {key: as_array(value, dtype) for key, value in values.items()}
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    return np.array(values, dtype=dtype)
+
+
+def row_of(values: Any, index: int) -> Any:
+    """Take one environment's part of what is there for all; as copies.
+
+    :param values: array of shape (n_envs, ...), list of one object for each environment, or dictionary of such
+    :param index: of the environment
+    """
+    if isinstance(values, Mapping):
+        return {key: row_of(value, index) for key, value in values.items()}
+    row = values[index]
+    if isinstance(row, Mapping) or hasattr(row, "detach") or hasattr(row, "__array__"):
+        return as_array(row)
+    return row
+
+
+def info_of(infos: Mapping[str, Any], index: int, n_envs: int) -> Info:
+    """Take one environment's info out of a vector environment's, where ``_key`` says which have a value of ``key``.
+
+    :param infos: of all environments
+    :param index: of the environment
+    :param n_envs: how many there are; what is not there for each of them belongs to none
+    """
+    info: Info = {}
+    for key, values in infos.items():
+        if (key.startswith("_") and key[1:] in infos) or key in _FINAL:
+            continue
+        mask = infos.get(f"_{key}")
+        if mask is not None and not mask[index]:
+            continue
+        if isinstance(values, Mapping):
+            nested = info_of(values, index, n_envs)
+            if nested:
+                info[key] = nested
+        elif hasattr(values, "__len__") and not isinstance(values, str) and len(values) == n_envs:
+            value = row_of(values, index)
+            info[key] = value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value
+    return info
+
+
+class LazyInfos(list[Info]):
+    """SB3's list of one info for each environment, each of which is made when somebody asks for it.
+
+    :param n_envs: how many
+    :param make: of the number of an environment
+    """
+
+    def __init__(self, n_envs: int, make: Callable[[int], Info]):
+        super().__init__([{}] * n_envs)
+        self._make = make
+        self._made = [False] * n_envs
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> Info: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> list[Info]: ...
+    def __getitem__(self, index: SupportsIndex | slice, /) -> Any:
+        if isinstance(index, slice):
+            return list(self)[index]
+        place = range(len(self))[index]
+        if not self._made[place]:
+            self[place] = self._make(place)
+        return super().__getitem__(place)
+
+    def __setitem__(self, index: Any, info: Any) -> None:
+        super().__setitem__(index, info)
+        self._made[index] = True
+
+    def __iter__(self) -> Iterator[Info]:
+        return (self[place] for place in range(len(self)))
+
+
+__all__ = ["LazyInfos", "as_array", "info_of", "row_of"]

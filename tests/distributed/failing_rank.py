@@ -1,0 +1,37 @@
+"""Rank 1 fails in the middle of a rollout: ``raises``, after which it lives on for a while, or is ``killed``."""
+
+import os
+import signal
+import sys
+import time
+
+import torch as th
+from hosts import build
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_ppo_variants import PPOPenalty
+
+
+class Failing(BaseCallback):
+    def _on_step(self) -> bool:
+        if self.model.ranks.rank == 1 and self.n_calls == 30:
+            if sys.argv[1] == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ZeroDivisionError("the simulator of rank 1 broke")
+        return True
+
+
+if __name__ == "__main__":
+    th.set_num_threads(1)
+    model = build(PPOPenalty)
+    try:
+        model.learn(10_000, callback=Failing())
+    except ZeroDivisionError:
+        begun = time.monotonic()
+        try:
+            model.learn(100)
+        except RuntimeError as error:
+            print(f"again: {error}")
+        time.sleep(max(0.0, 8 - (time.monotonic() - begun)))
+        print("rank 1 ends")
+        raise

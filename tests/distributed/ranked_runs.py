@@ -1,0 +1,173 @@
+"""Runs on one process of two: torchrun --nproc-per-node 2 ranked_runs.py FOLDER; results go to FOLDER/rank_R.pt."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from environments import make_env, make_vec_env
+from hosts import VARIANTS, build, host_of
+from same_draws import Share, same_draws
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
+from sb3_ppo_variants.distributed import Ranks, current_ranks
+
+N_ENVS, N_STEPS, BATCH_SIZE, UPDATES = 4, 25, 32, 3
+"""Of the whole run: of each process half the environments and half the minibatch."""
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in VARIANTS},
+    "target_kl": ("PPOClip", {"target_kl": 0.003, "learning_rate": 0.01, "n_epochs": 8}),
+    "stop_at_max_kl": ("PPOPenalty", {"on_max_kl": "stop", "max_kl": 0.002, "learning_rate": 0.01}),
+    "hinge": ("PPOPenalty", {"hinge_coef": 500.0, "target_kl": 1e-3, "max_kl": None}),
+    "statistics_of_the_rollout": (
+        "PPOClip",
+        {"normalize_advantage": "rollout", "clip_range_vf": 0.1, "value_clip_scale": "return_std"},
+    ),
+    "one_by_one": ("PPOAdaptiveClip", {"policy_kwargs": {"optimizer_class": th.optim.RMSprop}}),
+}
+CASES = {f"{name}, {how}": (*what, how) for name, what in OPTIONS.items() for how in ("off", "eager")}
+
+
+def trained(name: str, settings: dict[str, Any], acceleration: str, rank: int, size: int) -> dict[str, Any]:
+    """Train as one of so many processes, and tell what became of the model."""
+    cls = VARIANTS[name]
+    parts = 2 // size
+    share = Share(rank, parts, N_ENVS // 2, BATCH_SIZE // 2)
+    action = "discrete" if issubclass(host_of(cls).stock, MaskablePPO) else "box"
+    arguments = {"learning_rate": 3e-3, "n_steps": N_STEPS, "ent_coef": 0.01, **settings}
+    with same_draws(share), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You have specified a mini-batch size")
+        model = build(
+            cls, action, n_envs=N_ENVS // size, batch_size=BATCH_SIZE // size, acceleration=acceleration, **arguments
+        )
+        np.random.seed(7)
+        th.manual_seed(7)
+        model.learn(UPDATES * N_STEPS * N_ENVS, log_interval=1000)
+    return {
+        "parameters": {key: value.clone() for key, value in model.policy.state_dict().items()},
+        "optimizer": model.policy.optimizer.state_dict()["state"],
+        "live": {key: getattr(model, key) for key in type(model).live_state},
+        "timesteps": model.num_timesteps,
+        "n_updates": model._n_updates,
+        "update": model.last_update,
+        "logged": {key: value for key, value in model.logger.name_to_value.items() if key.startswith("train/")},
+        "report": model.acceleration_report(),
+    }
+
+
+class _Stop(BaseCallback):
+    """Ends training on one rank in the middle of a rollout."""
+
+    def __init__(self, rank: int):
+        super().__init__()
+        self.rank = rank
+
+    def _on_step(self) -> bool:
+        return self.model.ranks.rank != self.rank or self.n_calls < 10
+
+
+def normalization(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    env = VecNormalize(make_vec_env("box", "vector", 2), gamma=0.9)
+    model = build(PPOClip, env=env, n_epochs=1).learn(3 * 25 * 4)
+    obs, returns = env.obs_rms, env.ret_rms
+    return {
+        "observations": (obs.mean, obs.var, obs.count),
+        "returns": (returns.mean, returns.var, returns.count),
+        "timesteps": model.num_timesteps,
+    }
+
+
+def stop(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    model = build(PPOClip).learn(1000, callback=_Stop(rank=1))
+    return {"timesteps": model.num_timesteps, "n_updates": model._n_updates}
+
+
+def files(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Give each process a folder of its own, so that it shows which of them writes."""
+    own = folder / f"files_{ranks.rank}"
+    env = DummyVecEnv([make_env("discrete")] * 2)
+    callbacks = [
+        EvalCallback(make_vec_env(), eval_freq=20, n_eval_episodes=1, best_model_save_path=str(own), verbose=0),
+        CheckpointCallback(20, str(own)),
+    ]
+    model = build(PPOPenalty, env=env, tensorboard_log=str(own), verbose=1)
+    model.learn(200, callback=callbacks, progress_bar=False)
+    model.save(own / "model")
+    return {"values": dict(model.logger.name_to_value)}
+
+
+def episodes(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    env = DummyVecEnv([lambda: Monitor(make_env("discrete")())] * 2)
+    own: list[float] = []
+
+    class Count(BaseCallback):
+        def _on_step(self) -> bool:
+            own.extend(info["episode"]["r"] for info in self.locals["infos"] if "episode" in info)
+            return True
+
+    model = build(PPOClip, env=env, n_epochs=1).learn(200, callback=Count())
+    return {"own": own, "buffer": [info["r"] for info in model.ep_info_buffer], "limit": model.ep_info_buffer.maxlen}
+
+
+def disagreement(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    try:
+        build(PPOClip, n_envs=2 + ranks.rank).learn(100)
+    except ValueError as error:
+        return {"error": str(error)}
+    return {"error": None}
+
+
+def resumed(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Train at once, and in two parts; environments, generators and episodes of each process go on."""
+    ends = []
+    for name in ("whole", "parts"):
+        writer = ResumableCheckpointCallback(1, folder / name)
+        env = VecNormalize(make_vec_env("box", "vector", 2))
+        model = build(PPOPenalty, env=env).learn(300 if name == "parts" else 600, callback=writer)
+        if name == "parts":
+            env = VecNormalize(make_vec_env("box", "vector", 2))
+            model = resume(folder / name, env, total_timesteps=600, device="cpu")
+        last_obs, draws = model._last_obs, (np.random.rand(), th.rand(1))
+        ends.append((model.policy.state_dict(), model.beta, model.num_timesteps, last_obs, draws))
+    return {"ends": ends, "files": len(list((folder / "parts").iterdir()))}
+
+
+def fifty_updates(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"learning_rate": 1e-2, "target_kl": 3e-3}
+    penalty = build(PPOPenalty, "box", **arguments).learn(50 * 100)
+    clip = build(PPOAdaptiveClip, **arguments).learn(50 * 100)
+    return {"beta": penalty.beta, "clip_scale": clip.clip_scale, "updates": penalty._n_updates // penalty.n_epochs}
+
+
+def exchanges(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    tensors = [th.full((2, 2), float(ranks.rank)), th.tensor([1.0, 3.0 * ranks.rank])]
+    ranks.mean_(*tensors)
+    return {
+        "mean_": [tensor.tolist() for tensor in tensors],
+        "mean": ranks.mean(0.1 * (ranks.rank + 1)),
+        "any": [ranks.any(ranks.rank == 1), ranks.any(False)],
+        "gather": ranks.gather({"rank": ranks.rank}),
+        "from_first": ranks.from_first(lambda: f"of rank {ranks.rank}"),
+    }
+
+
+SCENARIOS: dict[str, Callable[[Ranks, Path], dict[str, Any]]] = {
+    function.__name__: function
+    for function in (exchanges, normalization, stop, files, episodes, disagreement, resumed, fifty_updates)
+}
+
+if __name__ == "__main__":
+    th.set_num_threads(1)
+    to = Path(sys.argv[1])
+    here = current_ranks()
+    results = {name: scenario(here, to) for name, scenario in SCENARIOS.items()}
+    results |= {name: trained(*case, here.rank, here.size) for name, case in CASES.items()}
+    th.save(results, to / f"rank_{here.rank}.pt")

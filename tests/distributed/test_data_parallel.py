@@ -1,0 +1,243 @@
+"""Two processes with two environments each train as one process with four."""
+
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from environments import make_vec_env
+from hosts import VARIANTS
+from launching import HERE, free_port, launched, torchrun
+from ranked_runs import CASES, N_ENVS, N_STEPS, UPDATES, trained
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+
+from sb3_ppo_variants.checkpoints import resume
+from sb3_ppo_variants.distributed import Ranks, current_ranks
+from sb3_ppo_variants.distributed.moments import Moments, merged_moments, moments_over_ranks
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], Path]:
+    """Results of both processes, and the folder of their files."""
+    folder = tmp_path_factory.mktemp("ranks")
+    for ended in launched("ranked_runs.py", str(folder)):
+        assert ended.status == 0, ended.errors
+    return [th.load(folder / f"rank_{rank}.pt", weights_only=False) for rank in range(2)], folder
+
+
+def assert_equal(first: Any, second: Any) -> None:
+    """Compare nested results bit for bit."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_equal(first[key], second[key])
+    elif isinstance(first, (tuple, list)):
+        for one, other in zip(first, second, strict=True):
+            assert_equal(one, other)
+    elif isinstance(first, th.Tensor):
+        assert th.equal(first, second)
+    else:
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_equal_one_to_rounding(case: str, ranks: Any) -> None:
+    (first, second), _ = ranks
+    ours, others = first[case], second[case]
+    for what in ("parameters", "optimizer", "live", "logged"):
+        assert_equal(ours[what], others[what])
+    assert ours["update"].minibatches.tobytes() == others["update"].minibatches.tobytes()
+
+    alone = trained(*CASES[case], rank=0, size=1)
+    assert ours["report"] == alone["report"]
+    assert ours["timesteps"] == alone["timesteps"] == UPDATES * N_STEPS * N_ENVS
+    assert ours["n_updates"] == alone["n_updates"]
+    for name, value in alone["parameters"].items():
+        th.testing.assert_close(ours["parameters"][name], value, rtol=1e-3, atol=2e-5)
+    assert ours["live"] == pytest.approx(alone["live"], rel=1e-6)
+    update, expected = ours["update"], alone["update"]
+    assert update.epochs_done == expected.epochs_done
+    assert update.kl_divergence == pytest.approx(expected.kl_divergence, rel=1e-2)
+    np.testing.assert_allclose(update.minibatches, expected.minibatches, rtol=2e-2, atol=2e-4)
+    assert ours["logged"] == pytest.approx(alone["logged"], rel=2e-2, abs=2e-4)
+
+
+def test_the_runs_that_are_compared_moved_and_adapted(ranks: Any) -> None:
+    """Without that the comparison would say little."""
+    (first, _), _ = ranks
+    assert len(VARIANTS) == 9
+    assert any(first[f"{name}, eager"]["live"] not in ({"beta": 1.0}, {"clip_scale": 1.0}, {}) for name in VARIANTS)
+    assert first["target_kl, eager"]["update"].epochs_done < 8
+    assert first["stop_at_max_kl, eager"]["update"].epochs_done < 3
+    assert first["PPOPenalty, eager"]["report"]["backward"] == "written out"
+    assert first["one_by_one, eager"]["report"]["optimizer"].startswith("policy.optimizer")
+
+
+def test_what_ranks_exchange(ranks: Any) -> None:
+    for result in (rank["exchanges"] for rank in ranks[0]):
+        assert result["mean_"] == [[[0.5, 0.5], [0.5, 0.5]], [1.0, 1.5]]
+        assert result["mean"] == (0.1 + 0.2) / 2
+        assert result["any"] == [True, False]
+        assert result["gather"] == [{"rank": 0}, {"rank": 1}]
+        assert result["from_first"] == "of rank 0"
+
+
+def test_statistics_of_vec_normalize_are_those_of_all_samples(ranks: Any) -> None:
+    first, second = (rank["normalization"] for rank in ranks[0])
+    assert first["timesteps"] == 300
+    for what, samples in (("observations", 304), ("returns", 300)):
+        assert_equal(first[what], second[what])
+        assert first[what][2] == pytest.approx(samples + 1e-4)  # the first observations count, too
+
+
+def test_a_callback_of_one_rank_ends_training_on_all(ranks: Any) -> None:
+    for result in (rank["stop"] for rank in ranks[0]):
+        assert result == {"timesteps": 100, "n_updates": 0}  # at the end of the rollout, before the update
+
+
+def test_only_rank_0_writes_files(ranks: Any) -> None:
+    (_, second), folder = ranks
+    written = {path.name for path in (folder / "files_0").iterdir()}
+    assert {"best_model.zip", "model.zip", "PPO_1"} <= written
+    assert any(name.startswith("rl_model_") for name in written)
+    assert not (folder / "files_1").exists()
+    assert any(key.startswith("train/") for key in second["files"]["values"])  # callbacks read them there, too
+
+
+def test_episodes_of_all_ranks_are_in_the_window(ranks: Any) -> None:
+    first, second = (rank["episodes"] for rank in ranks[0])
+    assert first["buffer"] == second["buffer"]
+    assert sorted(first["buffer"]) == sorted([*first["own"], *second["own"]])
+    assert first["own"]
+    assert first["own"] != second["own"]
+    assert first["limit"] == 100
+
+
+def test_processes_that_differ_in_what_must_be_equal_are_refused(ranks: Any) -> None:
+    for result in (rank["disagreement"] for rank in ranks[0]):
+        assert "`n_envs` must be the same in every process, got [2, 3]" in result["error"]
+
+
+def test_a_run_of_two_processes_resumes_bit_for_bit(ranks: Any) -> None:
+    first, second = (rank["resumed"] for rank in ranks[0])
+    for rank in (first, second):
+        whole, parts = rank["ends"]
+        assert whole[2] == 600
+        assert_equal(whole, parts)
+    assert_equal(first["ends"][0][0], second["ends"][0][0])
+    assert not np.array_equal(first["ends"][0][3], second["ends"][0][3])  # each has environments of its own
+    assert first["files"] == 3
+
+
+def test_a_checkpoint_of_two_processes_is_refused_by_one(ranks: Any) -> None:
+    with pytest.raises(ValueError, match=r"has 2 processes, got 1; start as many"):
+        resume(ranks[1] / "parts", make_vec_env("box"))
+
+
+def test_coefficients_are_bit_equal_after_fifty_updates(ranks: Any) -> None:
+    first, second = (rank["fifty_updates"] for rank in ranks[0])
+    assert first == second
+    assert first["updates"] == 50
+    assert first["beta"] != 1.0
+    assert first["clip_scale"] != 1.0
+
+
+def test_a_rank_that_raises_ends_the_others_and_is_named() -> None:
+    begun = time.monotonic()
+    first, second = launched("failing_rank.py", "raises")
+    assert "RankFailedError: rank 1 of 2 failed: ZeroDivisionError: the simulator of rank 1 broke" in first.errors
+    assert first.status == second.status == 1
+    assert "rank 1 of 2 failed: ZeroDivisionError: the simulator of rank 1 broke" in second.errors
+    assert "again: the processes of this run do not train together any more" in second.output
+    assert time.monotonic() - begun < 120  # torch.distributed itself would wait for half an hour
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_ends_the_others() -> None:
+    first, second = launched("failing_rank.py", "killed")
+    assert second.status == -signal.SIGKILL
+    assert first.status == 1
+    assert "RankFailedError: another process of this run has ended" in first.errors
+
+
+@pytest.mark.slow
+def test_torchrun_ends_and_names_the_rank_that_raised() -> None:
+    ended = torchrun("--standalone", "--nproc-per-node=2", str(HERE / "failing_rank.py"), "raises")
+    assert ended.status == 1
+    assert "rank 1 of 2 failed: ZeroDivisionError: the simulator of rank 1 broke" in ended.errors
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_a_run_whose_processes_are_killed(tmp_path: Path) -> None:
+    ends = []
+    for kills in (0, 3):
+        folder = tmp_path / str(kills)
+        arguments = ["--standalone", "--nproc-per-node=2", f"--max-restarts={kills}"]
+        ended = torchrun(*arguments, str(HERE / "restarted.py"), str(folder), str(kills))
+        assert ended.status == 0, ended.errors
+        assert ended.output.count("ends at step") == kills
+        ends.append(th.load(folder / "end.pt", weights_only=False))
+    assert_equal(*ends)
+    assert ends[0][2] == 1500
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_one(tmp_path: Path) -> None:
+    """Two torchrun agents that find each other at an address, as on two machines."""
+    rendezvous = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-id=1"]
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    with ThreadPoolExecutor() as pool:
+        script = [str(HERE / "restarted.py"), str(tmp_path / "two"), "0"]
+        arguments = ["--nnodes=2", "--nproc-per-node=1", *rendezvous, *script]
+        nodes = [pool.submit(torchrun, *arguments) for _ in range(2)]
+        for node in nodes:
+            assert node.result().status == 0, node.result().errors
+    one = torchrun("--standalone", "--nproc-per-node=2", str(HERE / "restarted.py"), str(tmp_path / "one"), "0")
+    assert one.status == 0, one.errors
+    assert_equal(*(th.load(tmp_path / folder / "end.pt", weights_only=False) for folder in ("one", "two")))
+
+
+def test_merged_statistics_equal_those_of_one_stream() -> None:
+    generator = np.random.default_rng(0)
+    common = RunningMeanStd(shape=(3,))
+    common.update(generator.normal(50, 2, (1000, 3)))
+    everything, parts = common.copy(), [common.copy() for _ in range(3)]
+    for part, size in zip(parts, (5, 40, 200)):
+        samples = generator.normal(51, 3, (size, 3))
+        part.update(samples)
+        everything.update(samples)
+
+    merged = merged_moments(Moments.of(common), [Moments.of(part) for part in parts])
+    np.testing.assert_allclose(merged.mean, everything.mean, rtol=1e-12)
+    np.testing.assert_allclose(merged.var, everything.var, rtol=1e-12)
+    assert merged.n == pytest.approx(everything.count)
+
+
+def test_moments_over_ranks_are_those_of_the_union() -> None:
+    own, other = th.randn(2, 5) + 100, 3 * th.randn(2, 5) + 90
+
+    class Two(Ranks):
+        size = 2
+
+        def stack(self, numbers: th.Tensor) -> th.Tensor:
+            mean = other.double().mean(dim=1)
+            return th.stack([numbers, th.stack([mean, ((other.double() - mean[:, None]) ** 2).sum(dim=1)])])
+
+    mean, std = moments_over_ranks(Two(), own)
+    union = th.cat([own, other], dim=1)
+    th.testing.assert_close(mean, union.mean(dim=1, keepdim=True))
+    th.testing.assert_close(std, union.std(dim=1, keepdim=True))
+
+
+def test_a_process_of_its_own_is_rank_0_of_1_and_changes_nothing() -> None:
+    here = current_ranks()
+    tensor = th.tensor([3.0])
+    here.mean_(tensor)
+    assert (here.rank, here.size, here.first) == (0, 1, True)
+    assert (here.mean(0.3), here.any(False), here.gather(1), here.from_first(lambda: 2)) == (0.3, False, [1], 2)
+    assert tensor.item() == 3.0

@@ -1,0 +1,272 @@
+"""gymnasium's vector environments, and simulators with their interface, behave as SB3's DummyVecEnv does."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from environments import make_env
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import batch_space
+from hosts import VARIANTS, build
+from stable_baselines3 import PPO
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
+
+from sb3_ppo_variants import MaskablePPOClip, PPOClip
+from sb3_ppo_variants.vec_env import GymnasiumVecEnv
+from sb3_ppo_variants.vec_env.vector_infos import LazyInfos
+
+N_ENVS = 3
+
+
+def sync(mode: AutoresetMode, action: str = "discrete", observation: str = "vector", n_envs: int = N_ENVS) -> Any:
+    return SyncVectorEnv([make_env(action, observation)] * n_envs, autoreset_mode=mode)
+
+
+class CountingSimulator(VectorEnv[Any, Any, Any]):
+    """Counts steps in torch tensors that it writes into again; environment i ends after 3 + i steps, in turn by itself
+    and by a time limit."""
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012  # as gymnasium has it
+
+    def __init__(self, num_envs: int = 2, in_dict: bool = False, tells: bool = True):
+        self.num_envs = num_envs
+        self.in_dict, self.tells = in_dict, tells
+        box = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+        self.single_observation_space = spaces.Dict({"count": box}) if in_dict else box
+        self.single_action_space = spaces.Discrete(2)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.counts = th.zeros(num_envs, 1)
+        self.episodes = th.zeros(num_envs, dtype=th.int64)
+        self.difficulty = 1.0
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.seed, self.options = seed, options
+        self.counts.zero_()
+        return self._seen(self.counts), {}
+
+    def step(self, actions: Any) -> Any:
+        assert isinstance(actions, th.Tensor)
+        self.counts += 1
+        over = self.counts[:, 0] >= 3 + th.arange(self.num_envs)
+        by_itself = over & (self.episodes % 2 == 0)
+        infos: dict[str, Any] = {"height": self.counts[:, 0] * 10, "log": {"shared": 1.0}}
+        if self.tells:
+            infos["final_obs"] = self._seen(self.counts.clone())
+        self.episodes += over
+        self.counts[over] = 0.0
+        return self._seen(self.counts), th.ones(self.num_envs), by_itself, over & ~by_itself, infos
+
+    def double(self, number: int) -> int:
+        return 2 * number
+
+    def rows(self) -> th.Tensor:
+        return th.arange(self.num_envs)
+
+    def _seen(self, counts: th.Tensor) -> Any:
+        return {"count": counts} if self.in_dict else counts
+
+
+@pytest.mark.parametrize("observation", ["vector", "dict"])
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_sync_vector_env_behaves_as_dummy_vec_env(mode: AutoresetMode, observation: str) -> None:
+    check_like_dummy(GymnasiumVecEnv(sync(mode, "discrete", observation)), observation)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_async_vector_env_behaves_as_dummy_vec_env(mode: AutoresetMode) -> None:
+    env = GymnasiumVecEnv(AsyncVectorEnv([make_env()] * N_ENVS, autoreset_mode=mode))
+    check_like_dummy(env, "vector")
+    assert env.get_attr("reward_scale", indices=[1]) == [1.0]
+    env.set_attr("reward_scale", 2.0)
+    assert env.get_attr("reward_scale") == [2.0] * N_ENVS
+    assert [mask.dtype for mask in env.env_method("action_masks")] == [np.bool_] * N_ENVS
+    with pytest.raises(ValueError, match="acts on all environments"):
+        env.env_method("action_masks", indices=[0])
+    env.close()
+
+
+def check_like_dummy(env: GymnasiumVecEnv, observation: str) -> None:
+    dummy = DummyVecEnv([lambda: Monitor(make_env("discrete", observation)())] * N_ENVS)
+    assert env.observation_space == dummy.observation_space
+    assert env.action_space == dummy.action_space
+    for one in (env, dummy):
+        one.seed(5)
+    np.testing.assert_equal(env.reset(), dummy.reset())
+    generator, ends = np.random.default_rng(0), 0
+    for _ in range(60):
+        actions = generator.integers(0, 3, N_ENVS)
+        ours, theirs = env.step(actions), dummy.step(actions)
+        np.testing.assert_equal(ours[:3], theirs[:3])
+        for i, (our_info, their_info) in enumerate(zip(ours[3], theirs[3], strict=True)):
+            assert our_info.get("TimeLimit.truncated", False) == their_info["TimeLimit.truncated"]
+            assert ("terminal_observation" in our_info) == ours[2][i]
+            np.testing.assert_equal(our_info.get("terminal_observation"), their_info.get("terminal_observation"))
+            if ours[2][i]:
+                ends += 1
+                assert our_info["episode"]["l"] == their_info["episode"]["l"]
+                assert our_info["episode"]["r"] == pytest.approx(their_info["episode"]["r"], abs=1e-5)
+    assert ends > 10
+
+
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+@pytest.mark.parametrize(
+    ("cls", "mode"),
+    [(PPOClip, mode) for mode in AutoresetMode] + [(cls, AutoresetMode.SAME_STEP) for cls in VARIANTS.values()][1:],
+)
+def test_all_classes_learn_on_a_vector_env_what_they_learn_on_dummy_vec_env(cls: Any, mode: AutoresetMode) -> None:
+    ours = build(cls, env=sync(mode, n_envs=2)).learn(100)
+    theirs = build(cls).learn(100)
+    assert isinstance(ours.env, GymnasiumVecEnv)
+    for name, value in theirs.policy.state_dict().items():
+        assert th.equal(value, ours.policy.state_dict()[name])
+
+
+def test_a_simulator_that_resets_in_the_next_step_spends_an_episode_of_one_step_on_it() -> None:
+    env = GymnasiumVecEnv(gym.make_vec("CartPole-v1", num_envs=4, vectorization_mode="vector_entry_point"))
+    env.seed(0)
+    env.reset()
+    idle, lengths, steps = np.zeros(4, dtype=bool), [], np.zeros(4, dtype=int)
+    for _ in range(200):
+        observations, rewards, dones, infos = env.step(np.ones(4, dtype=np.int64))
+        steps += ~idle
+        for i in range(4):
+            if idle[i]:
+                assert rewards[i] == 0
+                assert dones[i]
+                assert "episode" not in infos[i]
+                assert np.abs(observations[i]).max() <= 0.05  # where CartPole begins
+                assert np.abs(infos[i]["terminal_observation"]).max() > 0.05
+                assert not infos[i]["TimeLimit.truncated"]
+            elif dones[i]:
+                lengths.append(infos[i]["episode"]["l"])
+                assert infos[i]["episode"]["r"] == infos[i]["episode"]["l"] == steps[i]
+                steps[i] = 0
+        idle = dones & ~idle
+    assert len(lengths) > 20
+    assert max(lengths) < 15  # always to the right
+
+
+@pytest.mark.parametrize("in_dict", [False, True])
+def test_torch_simulator_with_same_step_autoreset(in_dict: bool) -> None:
+    env = GymnasiumVecEnv(CountingSimulator(2, in_dict))
+    env.seed(11)
+    env.set_options({"level": 2})
+
+    def counts(observation: Any) -> list[float]:
+        return [float(x) for x in np.ravel(observation["count"] if in_dict else observation)]
+
+    begin = env.reset()
+    assert (env.env.seed, env.env.options) == (11, {"level": 2})
+    first, _, dones, infos = env.step(np.zeros(2, dtype=np.int64))
+    assert counts(begin) == [0, 0]  # copies: the simulator has written into its own since
+    assert counts(first) == [1, 1]
+    assert not dones.any()
+    assert infos[1] == {"height": 10.0, "log": {}} or infos[1] == {"height": 10.0}
+    env.step(np.zeros(2, dtype=np.int64))
+    observations, rewards, dones, infos = env.step(np.zeros(2, dtype=np.int64))
+    assert counts(observations) == [0, 3]
+    assert rewards.dtype == np.float32
+    assert dones.tolist() == [True, False]
+    assert counts(infos[0]["terminal_observation"]) == [3]
+    assert infos[0]["TimeLimit.truncated"] is False
+    assert infos[0]["episode"]["l"] == 3
+    for _ in range(3):
+        *_, dones, infos = env.step(np.zeros(2, dtype=np.int64))
+    assert dones[0]
+    assert infos[0]["TimeLimit.truncated"] is True
+
+
+def test_a_simulator_that_does_not_tell_the_last_observation_is_not_bootstrapped() -> None:
+    env = GymnasiumVecEnv(CountingSimulator(2, tells=False))
+    env.reset()
+    for _ in range(3):
+        *_, infos = env.step(np.zeros(2, dtype=np.int64))
+    assert "terminal_observation" not in infos[0]
+    PPOClip("MlpPolicy", env, n_steps=16, batch_size=16, n_epochs=1).learn(32)
+
+
+def test_attributes_and_methods_of_a_simulator() -> None:
+    env = GymnasiumVecEnv(CountingSimulator(3))
+    assert env.get_attr("difficulty") == [1.0] * 3
+    env.set_attr("difficulty", 2.0)
+    assert env.get_attr("difficulty", indices=1) == [2.0]
+    assert env.env_method("double", 4) == [8, 8, 8]
+    assert [int(row) for row in env.env_method("rows")] == [0, 1, 2]
+    assert not env.has_attr("nothing")
+    with pytest.raises(ValueError, match="acts on all environments"):
+        env.set_attr("difficulty", 3.0, indices=[0])
+
+
+def test_attributes_and_methods_of_each_environment() -> None:
+    env = GymnasiumVecEnv(sync(AutoresetMode.SAME_STEP))
+    env.set_attr("reward_scale", 5.0, indices=[1])
+    assert env.get_attr("reward_scale") == [1.0, 5.0, 1.0]
+    assert len(env.env_method("action_masks", indices=[0, 2])) == 2
+    assert env.env_is_wrapped(Monitor) == [True] * 3
+    assert env.env_is_wrapped(gym.wrappers.TimeLimit) == [False] * 3
+
+
+def test_infos_are_made_where_somebody_reads_them() -> None:
+    made: list[int] = []
+
+    def make(index: int) -> dict[str, Any]:
+        made.append(index)
+        return {"index": index}
+
+    infos = LazyInfos(4, make)
+    assert infos[-1] == infos[3] == {"index": 3}
+    assert made == [3]
+    infos[0] = {"own": 1}
+    assert list(infos) == infos[:] == [{"own": 1}, {"index": 1}, {"index": 2}, {"index": 3}]
+    assert made == [3, 1, 2]
+    with pytest.raises(IndexError):
+        infos[4]
+
+
+def test_learning_reads_the_infos_of_ended_episodes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bool] = []
+    ordinary = LazyInfos.__getitem__
+
+    def spied(self: LazyInfos, index: Any) -> Any:
+        info = ordinary(self, index)
+        read.append("terminal_observation" in info)
+        return info
+
+    monkeypatch.setattr(LazyInfos, "__getitem__", spied)
+    model = PPOClip("MlpPolicy", CountingSimulator(8), n_steps=16, batch_size=64, n_epochs=1).learn(256)
+    assert read
+    assert all(read)
+    assert len(model.ep_info_buffer) > 20
+
+
+def test_a_vector_env_is_wrapped_with_a_line_and_trains(capsys: pytest.CaptureFixture[str]) -> None:
+    env = gym.make_vec("CartPole-v1", num_envs=8, vectorization_mode="vector_entry_point")
+    model = PPOClip("MlpPolicy", env, n_steps=64, batch_size=256, n_epochs=10, gamma=0.98, verbose=1, seed=0)
+    assert "Wrapping the vector env in a GymnasiumVecEnv." in capsys.readouterr().out
+    model.learn(20_000)
+    lengths = [info["l"] for info in model.ep_info_buffer]
+    assert np.mean(lengths[-20:]) > 100
+    mean, _ = evaluate_policy(model, model.get_env(), n_eval_episodes=8)
+    assert mean > 100
+
+
+def test_stock_ppo_and_wrappers_work_on_it() -> None:
+    env = VecNormalize(VecMonitor(GymnasiumVecEnv(sync(AutoresetMode.SAME_STEP, "box"))))
+    model = PPO("MlpPolicy", env, n_steps=20, batch_size=30, n_epochs=1).learn(120)
+    assert len(model.ep_info_buffer) > 5
+
+
+def test_masks_come_through() -> None:
+    model = build(MaskablePPOClip, env=sync(AutoresetMode.SAME_STEP, n_envs=2)).learn(50)
+    assert not model.rollout_buffer.action_masks.all()
+
+
+def test_what_is_no_vector_env_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"must be a gymnasium.vector.VectorEnv, got TinyEnv; make one with"):
+        GymnasiumVecEnv(make_env()())  # type: ignore[arg-type]
