@@ -5,7 +5,7 @@ A variant is a mixin before a host: ``class New(NewMixin, PPO)``. It overrides s
 """
 
 from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
-from sb3_ppo_variants.algorithms.minibatch_loss import Penalty
+from sb3_ppo_variants.algorithms.own_terms import Penalty
 from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
 from sb3_ppo_variants.algorithms.ppo_clip import ClipMixin

@@ -8,7 +8,7 @@ from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
-from sb3_ppo_variants.algorithms.minibatch_loss import Penalty
+from sb3_ppo_variants.algorithms.own_terms import Penalty
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.update.controllers import Adjustment, BandController
 from sb3_ppo_variants.update.kl_divergence import KLDirection

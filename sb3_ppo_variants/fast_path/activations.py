@@ -14,19 +14,32 @@ class Activation(NamedTuple):
     :param forward: of a tensor
     :param in_numpy: of an array, written to ``out``
     :param backward: gradient of the input, from the gradient of the output and the output
+    :param backward_in_numpy: the same in place of the gradient; the output's memory is used
     """
 
     forward: Callable[[th.Tensor], th.Tensor]
     in_numpy: Callable[..., Any]
     backward: Callable[[th.Tensor, th.Tensor], th.Tensor]
+    backward_in_numpy: Callable[[Any, Any], None]
+
+
+def _tanh_backward(gradient: Any, output: Any) -> None:
+    np.multiply(output, output, out=output)
+    np.subtract(1, output, out=output)
+    gradient *= output
+
+
+def _relu_backward(gradient: Any, output: Any) -> None:
+    gradient *= output > 0
 
 
 ACTIVATIONS: dict[type[nn.Module], Activation] = {
-    nn.Tanh: Activation(th.tanh, np.tanh, th.ops.aten.tanh_backward),
+    nn.Tanh: Activation(th.tanh, np.tanh, th.ops.aten.tanh_backward, _tanh_backward),
     nn.ReLU: Activation(
         th.relu,
         lambda x, out: np.maximum(x, 0, out=out),
         lambda gradient, output: th.ops.aten.threshold_backward(gradient, output, 0),
+        _relu_backward,
     ),
 }
 

@@ -7,29 +7,17 @@ the policy's forward is replaced while it does, and what the buffer does (``lean
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.policies import ActorCriticPolicy
-from torch import nn
 
-from sb3_ppo_variants.fast_path.activations import Activation
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
-from sb3_ppo_variants.fast_path.mlp_trunk import linear_layers, plain_mlp_obstacle
+from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
+from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
 
-Array = npt.NDArray[np.float32]
 _FORWARD = ActorCriticPolicy.forward
 _MOST_WEIGHTS = 300_000  # numpy's lead is call overhead; above this the matrix products decide
-
-
-class Layer(NamedTuple):
-    """One linear layer: views of the parameters' memory, and what follows it."""
-
-    weight: Array
-    bias: Array
-    activation: Activation | None
 
 
 class LeanForward:
@@ -42,13 +30,12 @@ class LeanForward:
 
     def __init__(self, policy: ActorCriticPolicy):
         self.policy = policy
-        self.actor = _layers(policy.mlp_extractor.policy_net, policy.action_net)
-        self.critic = _layers(policy.mlp_extractor.value_net, policy.value_net)
+        self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net])
+        self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net])
         self.action_shape: tuple[int, ...] = policy.action_space.shape or ()
         form = closed_form_of(policy)
         assert form is not None  # or there is an obstacle
         self.form = form
-        self._scratch: list[list[Array]] = []
 
     def __call__(self, obs: th.Tensor, deterministic: bool = False) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """Sample actions as ``ActorCriticPolicy.forward`` does.
@@ -59,10 +46,8 @@ class LeanForward:
         """
         if deterministic:
             return ActorCriticPolicy.forward(self.policy, obs, deterministic=True)
-        if not self._scratch or len(self._scratch[0][0]) != len(obs):
-            self._scratch = [_arrays(len(obs), layers) for layers in (self.actor, self.critic)]
         flat = obs.numpy().reshape(len(obs), -1)
-        output, values = (_mlp(flat, layers, out) for layers, out in zip((self.actor, self.critic), self._scratch))
+        output, values = self.actor.forward(flat), self.critic.forward(flat)
         actions, log_prob = self.form.sample(self.policy, output)
         if actions.shape[1:] != self.action_shape:
             actions = actions.reshape((-1, *self.action_shape))
@@ -118,30 +103,3 @@ def lean_forward_obstacle(policy: Any) -> str | None:
     if sum(p.numel() for p in policy.parameters()) > _MOST_WEIGHTS:
         return f"the network has more than {_MOST_WEIGHTS} weights"
     return None
-
-
-def _layers(hidden: nn.Sequential, last: nn.Module) -> list[Layer]:
-    return [
-        Layer(
-            linear.weight.detach().numpy().T,
-            linear.bias.detach().numpy(),
-            activation,
-        )
-        for linear, activation in linear_layers([*hidden, last])
-    ]
-
-
-def _arrays(n_rows: int, layers: list[Layer]) -> list[Array]:
-    """Make the arrays that a forward pass writes to: torch's memory, which always begins at the same alignment."""
-    sizes = [layers[0].weight.shape[0], *(layer.weight.shape[1] for layer in layers)]
-    return [th.empty(n_rows, size).numpy() for size in sizes]
-
-
-def _mlp(inputs: npt.NDArray[Any], layers: list[Layer], out: list[Array]) -> Array:
-    out[0][...] = inputs
-    for i, (weight, bias, activation) in enumerate(layers):
-        np.dot(out[i], weight, out=out[i + 1])
-        out[i + 1] += bias
-        if activation is not None:
-            activation.in_numpy(out[i + 1], out=out[i + 1])
-    return out[-1]

@@ -5,7 +5,7 @@ so that results agree to rounding. What an algorithm or policy does not support 
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch as th
 
@@ -19,6 +19,14 @@ from sb3_ppo_variants.update.minibatches import StagedRollout
 from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch
 from sb3_ppo_variants.update.reference_update import Stepper
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
+
+
+class Trunk(Protocol):
+    """A policy's networks without autograd: ``MlpTrunk``, ``NumpyTrunk``."""
+
+    def forward(self, observations: Any) -> tuple[Any, Any]: ...
+
+    def backward(self, output: Any, values: Any, log_std: Any) -> None: ...
 
 
 class StagedUpdate:
@@ -62,20 +70,25 @@ class StagedUpdate:
         :param coefficients: of this epoch
         :return: metrics, shape (n_metrics,), and True if the update must stop (then no step was taken)
         """
-        algorithm = self.algorithm
-        minibatch = self.rollout.select(rows)
-        old = self.old_parameters(rows)
-        loss = None
+        minibatch, old = self.rollout.select(rows), self.old_parameters(rows)
         if self.trunk is not None:
-            metrics = self.written_step(minibatch, old, coefficients)
-        else:
-            loss, metrics = algorithm.minibatch_loss(minibatch, self.evaluate(minibatch), old, coefficients)
+            return self.finish(self.written_step(minibatch, old, coefficients, self.trunk))
+        loss, metrics = self.algorithm.minibatch_loss(minibatch, self.evaluate(minibatch), old, coefficients)
+        return self.finish(metrics, loss)
+
+    def finish(self, metrics: MinibatchMetrics, loss: th.Tensor | None = None) -> tuple[th.Tensor, bool]:
+        """Take the step of a minibatch, unless the rules say that the update ends before it.
+
+        :param metrics: of the minibatch
+        :param loss: to be differentiated by autograd; None if the gradient is there
+        :return: as :meth:`step`
+        """
         stop = self.rules.stop_before_step
         if stop is not None and stop.passed(metrics):
             return metrics.row(), True
         if loss is not None:
             self.stepper.backward(loss)
-        norm, skipped = self.stepper.step(algorithm.max_grad_norm, metrics.loss)
+        norm, skipped = self.stepper.step(self.algorithm.max_grad_norm, metrics.loss)
         return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
 
     def kl_divergence(self) -> float:
@@ -84,7 +97,7 @@ class StagedUpdate:
         :return: nats per state, over the whole rollout where anything is decided on it
         """
         _, new = self._measure()
-        kl = self.distribution.directed_kl(self.old, new, self.algorithm.kl_direction)
+        kl: th.Tensor = self.distribution.directed_kl(self.old, new, self.algorithm.kl_direction)
         return kl.double().mean().item()
 
     def old_parameters(self, rows: th.Tensor) -> Parameters | None:
@@ -110,17 +123,24 @@ class StagedUpdate:
             return evaluate_minibatch(policy, minibatch)
         return evaluate_closed_form(policy, self.form, minibatch.observations, minibatch.actions)
 
-    def written_step(self, minibatch: Any, old: Parameters | None, c: dict[str, Number]) -> MinibatchMetrics:
-        """Fill the flat gradient without autograd; the loss's value still comes from the one place that defines it."""
-        assert self.trunk is not None
+    def written_step(
+        self, minibatch: Any, old: Parameters | None, c: dict[str, Number], trunk: Trunk
+    ) -> MinibatchMetrics:
+        """Fill the flat gradient without autograd; the loss's value still comes from the one place that defines it.
+
+        :param minibatch: of the host's NamedTuple: tensors, or arrays
+        :param old: parameters of the distribution before the update, of the same kind
+        :param c: coefficients of this epoch
+        :param trunk: the policy's networks for tensors, or for arrays
+        """
         assert self.form is not None
         with th.no_grad():
-            output, values = self.trunk.forward(minibatch.observations)
+            output, values = trunk.forward(minibatch.observations)
             new = evaluate_output(self.policy, self.form, output, values, minibatch.actions)
             _, metrics = self.algorithm.minibatch_loss(minibatch, new, old, c)
             slopes = self.algorithm.loss_slopes(minibatch, new, old, c, metrics.kl_divergence)
             by_output, by_log_std = self.form.gradient(new.parameters, old, minibatch.actions, slopes)
-        self.trunk.backward(by_output, slopes.values, by_log_std)
+        trunk.backward(by_output, slopes.values, by_log_std)
         return metrics
 
     def _measure(self) -> tuple[ActionDistribution, Parameters]:

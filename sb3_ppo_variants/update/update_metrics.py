@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class MinibatchMetrics(NamedTuple):
-    """Scalars of one minibatch, as 0-dim tensors on the device.
+    """Scalars of one minibatch, as 0-dim tensors on the device, or numpy's.
 
     :param policy_loss: minus the mean surrogate, without the penalty
     :param value_loss: mean of the value errors
@@ -53,7 +53,10 @@ class MinibatchMetrics(NamedTuple):
 
     def row(self) -> th.Tensor:
         """Return all metrics in the order of ``METRICS``, the variant's own after them."""
-        return th.stack([*self[:-1], *self.extra.values()])
+        values = [*self[:-1], *self.extra.values()]
+        if isinstance(self.loss, th.Tensor):
+            return th.stack(values)
+        return th.from_numpy(np.array([float(value) for value in values], dtype=np.float32))
 
 
 METRICS = MinibatchMetrics._fields[:-1]

@@ -357,15 +357,19 @@ def test_written_gradient_equals_autograd(cls: type[Any], kwargs: dict[str, Any]
     with th.no_grad():
         for parameter in model.policy.parameters():
             parameter.add_(0.05 * th.randn_like(parameter))
-    rows = next(iter(update.minibatches()))
+    rows = update.rollout.shuffled_rows()[: update.batch_size]
     minibatch, old, c = update.rollout.select(rows), update.old_parameters(rows), model.update_coefficients()
     loss, metrics = model.minibatch_loss(minibatch, update.evaluate(minibatch), old, c)
     if cls is not PPOPenalty:
         assert 0 < metrics.clip_fraction < 1
     expected = th.cat([g.flatten() for g in th.autograd.grad(loss, list(model.policy.parameters()))])
-    update.written_step(minibatch, old, c)
-    found = th.cat([p.grad.flatten() for p in model.policy.parameters()])
-    th.testing.assert_close(found, expected, rtol=1e-4, atol=2e-6 * float(expected.abs().max()))
+    arrays = update.in_arrays(minibatch, old)
+    for samples, before, trunk in ((minibatch, old, update.trunk), (*arrays, update.in_numpy)):
+        row = update.written_step(samples, before, c, trunk).row()
+        th.testing.assert_close(row, metrics.row(), rtol=1e-4, atol=1e-5)
+        found = th.cat([p.grad.flatten() for p in model.policy.parameters()])
+        th.testing.assert_close(found, expected, rtol=1e-4, atol=2e-6 * float(expected.abs().max()))
+        update.stepper.gradient.zero_()
 
 
 def test_setting_changed_during_a_run_changes_the_path() -> None:

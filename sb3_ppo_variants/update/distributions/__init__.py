@@ -86,7 +86,8 @@ def kl_divergence(old: Distribution, new: Distribution, direction: KLDirection =
     if type(old) is not type(new):
         raise TypeError(f"the distributions must be of one class, got {type(old).__name__} and {type(new).__name__}")
     form = action_distribution(old)
-    return form.directed_kl(form.parameters(old), form.parameters(new), direction)
+    kl: th.Tensor = form.directed_kl(form.parameters(old), form.parameters(new), direction)
+    return kl
 
 
 __all__ = [

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch as th
 from stable_baselines3.common.distributions import Distribution
 
+from sb3_ppo_variants.update import arrays
+from sb3_ppo_variants.update.arrays import Array
 from sb3_ppo_variants.update.distributions.base import (
     ActionDistribution,
-    Array,
     Draws,
+    FloatArray,
     OutputGradient,
     Slopes,
     as_column,
@@ -32,14 +33,14 @@ class Gaussian(ActionDistribution):
         held: Any = distribution.distribution
         return held.mean, held.scale.log()
 
-    def kl(self, p: Parameters, q: Parameters) -> th.Tensor:
+    def kl(self, p: Parameters, q: Parameters) -> Array:
         return gaussian_kl(p, q)
 
 
 class DiagonalGaussian(Gaussian):
     """A diagonal Gaussian whose standard deviation is the policy's parameter ``log_std``."""
 
-    closed_form = True
+    closed_form = takes_arrays = True
 
     def __init__(self) -> None:
         self._draws = Draws()
@@ -47,32 +48,32 @@ class DiagonalGaussian(Gaussian):
     def for_policy(self, policy: Any) -> ActionDistribution:
         return DiagonalGaussian()
 
-    def from_output(self, policy: Any, output: th.Tensor) -> Parameters:
-        return output, policy.log_std.expand_as(output)
+    def from_output(self, policy: Any, output: Array) -> Parameters:
+        return output, arrays.of_parameter(policy.log_std, output)
 
-    def log_prob(self, parameters: Parameters, actions: th.Tensor) -> th.Tensor:
+    def log_prob(self, parameters: Parameters, actions: Array) -> Array:
         mean, log_std = parameters
-        standardized = (actions - mean) * th.exp(-log_std)
-        return (-0.5 * standardized**2 - log_std - _HALF_LOG_2PI).sum(dim=-1)
+        standardized = (actions - mean) * arrays.exp(-log_std)
+        return (-0.5 * standardized**2 - log_std - _HALF_LOG_2PI).sum(-1)
 
-    def entropy(self, parameters: Parameters) -> th.Tensor:
-        return (parameters[1] + 0.5 + _HALF_LOG_2PI).sum(dim=-1)
+    def entropy(self, parameters: Parameters) -> Array:
+        return (parameters[1] + 0.5 + _HALF_LOG_2PI).sum(-1)
 
-    def gradient(self, new: Parameters, old: Parameters | None, actions: th.Tensor, slopes: Slopes) -> OutputGradient:
+    def gradient(self, new: Parameters, old: Parameters | None, actions: Array, slopes: Slopes) -> OutputGradient:
         mean, log_std = new
-        inverse = th.exp(-log_std)
+        inverse = arrays.exp(-log_std)
         standardized = (actions - mean) * inverse
-        weight = slopes.log_prob.unsqueeze(1)
+        weight = slopes.log_prob[:, None]
         weighted = weight * standardized
         by_mean = weighted * inverse
         by_log_std = weighted * standardized - weight + slopes.entropy
         if slopes.kl is not None and old is not None:
             kl, distance = as_column(slopes.kl), (mean - old[0]) * inverse
             by_mean = by_mean + kl * distance * inverse
-            by_log_std = by_log_std - kl * (th.expm1(2 * (old[1] - log_std)) + distance**2)
-        return by_mean, by_log_std.sum(dim=0)
+            by_log_std = by_log_std - kl * (arrays.library(mean).expm1(2 * (old[1] - log_std)) + distance**2)
+        return by_mean, by_log_std.sum(0)
 
-    def sample(self, policy: Any, output: Array) -> tuple[npt.NDArray[Any], Array]:
+    def sample(self, policy: Any, output: FloatArray) -> tuple[npt.NDArray[Any], FloatArray]:
         noise = self._draws.normal(output.shape)
         log_std = policy.log_std.detach().numpy()
         log_prob = -0.5 * (noise * noise).sum(axis=1) - (log_std.sum() + np.float32(_HALF_LOG_2PI) * len(log_std))
