@@ -9,9 +9,16 @@ import torch as th
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import Schedule
 
-from sb3_ppo_variants.algorithms.own_terms import Penalty, in_tensors, on_tensors, penalty_slope, slopes_of
+from sb3_ppo_variants.algorithms.own_terms import (
+    Penalty,
+    in_tensors,
+    on_tensors,
+    penalty_slope,
+    slopes_of,
+    takes_arrays,
+)
 from sb3_ppo_variants.arguments import checks
-from sb3_ppo_variants.update.arrays import as_floats, as_tensor, detached, exp, zero
+from sb3_ppo_variants.update.arrays import as_floats, detached, exp, zero
 from sb3_ppo_variants.update.distributions import Slopes
 from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters
 from sb3_ppo_variants.update.losses import (
@@ -55,6 +62,7 @@ class LossMixin(OnPolicyAlgorithm):
 
     # ------------------------------------------------------------------------------------------ terms, to be overridden
 
+    @takes_arrays
     def surrogate(
         self, ratio: th.Tensor, advantages: th.Tensor, kl: th.Tensor | None, coefficients: dict[str, Number]
     ) -> th.Tensor:
@@ -72,6 +80,7 @@ class LossMixin(OnPolicyAlgorithm):
         )
         return surrogate
 
+    @takes_arrays
     def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> Penalty | None:
         """Compute what is added to the loss for a KL divergence; called only if ``kl_in_loss``.
 
@@ -125,8 +134,9 @@ class LossMixin(OnPolicyAlgorithm):
         log_ratio = new.log_prob - minibatch.old_log_prob
         ratio = exp(log_ratio)
         kl, mean_kl = self._kl_of(new, old, mask)
-        surrogate = self.surrogate if self._has_the_usual_surrogate() else on_tensors(self.surrogate)
-        policy_loss = -masked_mean(surrogate(ratio, advantages, kl if self.kl_in_loss else None, c), mask)
+        policy_loss = -masked_mean(
+            on_tensors(self.surrogate)(ratio, advantages, kl if self.kl_in_loss else None, c), mask
+        )
         value_range = c.get("clip_range_vf")
         errors = value_errors(
             new.values, minibatch.old_values, minibatch.returns, value_range, self.value_clipping, self.value_loss
@@ -134,9 +144,9 @@ class LossMixin(OnPolicyAlgorithm):
         value_loss = masked_mean(errors, mask)
         entropy_loss = -masked_mean(new.entropy, mask)
         loss = policy_loss + c["ent_coef"] * entropy_loss + c["vf_coef"] * value_loss
-        penalty = self.kl_penalty(as_tensor(mean_kl), c) if self.kl_in_loss else None
+        penalty = on_tensors(self.kl_penalty)(mean_kl, c) if self.kl_in_loss else None
         if penalty is not None:
-            loss = loss + (penalty.value if isinstance(loss, th.Tensor) else penalty.value.item())
+            loss = loss + penalty.value
         extra = self.extra_loss(minibatch, new, c)
         if extra is not None:
             loss = loss + extra

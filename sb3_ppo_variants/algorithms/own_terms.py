@@ -1,7 +1,7 @@
 """Terms that a variant writes for tensors: their derivatives, and their use where the loss is computed with arrays."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch as th
@@ -9,6 +9,7 @@ import torch as th
 from sb3_ppo_variants.update.arrays import Array, as_tensor
 from sb3_ppo_variants.update.losses import Number
 
+Term = TypeVar("Term", bound=Callable[..., Any])
 Surrogate = Callable[[th.Tensor, th.Tensor, th.Tensor | None, dict[str, Number]], th.Tensor]
 
 
@@ -34,17 +35,38 @@ def in_tensors(fields: Any) -> Any:
     return th.from_numpy(fields) if isinstance(fields, np.ndarray) else fields
 
 
-def on_tensors(surrogate: Surrogate) -> Callable[..., Array]:
-    """Let a surrogate take arrays, too: it sees tensors on their memory, and its result is an array again.
+def in_arrays(result: Any) -> Any:
+    """Turn the tensors of a term's result into arrays.
 
-    :param surrogate: a variant's own, of tensors
+    :param result: a tensor, or a tuple of some
     """
+    if isinstance(result, tuple):
+        return type(result)(*map(in_arrays, result))
+    return result.detach().numpy() if isinstance(result, th.Tensor) else result
 
-    def taking_arrays(ratio: Array, advantages: Array, kl: Array | None, coefficients: dict[str, Number]) -> Array:
-        if isinstance(ratio, th.Tensor):
-            return surrogate(ratio, advantages, kl, coefficients)
-        kl = None if kl is None else as_tensor(kl)
-        return surrogate(as_tensor(ratio), as_tensor(advantages), kl, coefficients).detach().numpy()
+
+def takes_arrays(term: Term) -> Term:
+    """Mark a term that is a function of numpy's arrays as well as of tensors, so that it need not be given tensors.
+
+    :param term: a method of a variant
+    """
+    term.takes_arrays = True  # type: ignore[attr-defined]  # read below
+    return term
+
+
+def on_tensors(term: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a term take arrays, too: it sees tensors on their memory, and its result is an array again.
+
+    :param term: a method of a variant, of tensors
+    """
+    if getattr(term, "takes_arrays", False):
+        return term
+
+    def taking_arrays(*arguments: Any) -> Any:
+        if isinstance(arguments[0], th.Tensor):
+            return term(*arguments)
+        given = [x if x is None or isinstance(x, dict) else as_tensor(x) for x in arguments]
+        return in_arrays(term(*given))
 
     return taking_arrays
 
@@ -87,17 +109,15 @@ def penalty_slope(
     :param coefficients: of this epoch
     :return: a float unless the KL is a tensor; None where there is no penalty
     """
-    leaf = as_tensor(mean_kl).detach()
-    penalty = kl_penalty(leaf, coefficients)
-    if penalty is None:
-        return None
-    slope = penalty.slope
-    if slope is None:
-        with th.enable_grad():
-            again = kl_penalty(leaf.requires_grad_(), coefficients)
-            assert again is not None  # it was a moment ago
-            (slope,) = th.autograd.grad(again.value, leaf)
+    penalty = on_tensors(kl_penalty)(mean_kl, coefficients)
+    if penalty is None or penalty.slope is not None:
+        return None if penalty is None else penalty.slope
+    with th.enable_grad():
+        leaf = as_tensor(mean_kl).detach().requires_grad_()
+        again = kl_penalty(leaf, coefficients)
+        assert again is not None  # it was a moment ago
+        (slope,) = th.autograd.grad(again.value, leaf)
     return slope if isinstance(mean_kl, th.Tensor) else float(slope)
 
 
-__all__ = ["Penalty", "in_tensors", "on_tensors", "penalty_slope", "slopes_of"]
+__all__ = ["Penalty", "in_tensors", "on_tensors", "penalty_slope", "slopes_of", "takes_arrays"]

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch as th
 from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.fast_path import self_check
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
@@ -30,6 +31,7 @@ from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.projection import PolicyLine, find_moving
 from sb3_ppo_variants.update.reference_update import OwnOptimizer, ReferenceUpdate, Stepper
+from sb3_ppo_variants.vec_env.lean_vec_env import lean_steps
 
 
 class Update(Protocol):
@@ -122,12 +124,16 @@ class Acceleration:
         return PolicyLine(self._moving)
 
     @contextmanager
-    def lean_collection(self) -> Iterator[None]:
-        """Let policy and buffer work lean, as far as they can, while the host collects the next rollout."""
+    def lean_collection(self, env: VecEnv) -> Iterator[None]:
+        """Let policy, buffer and environments work lean, as far as they can, while the host collects a rollout.
+
+        :param env: that it steps
+        """
         self.adopt()
         with ExitStack() as stack:
             forward = self._checked_forward() if self.uses("rollout") else None
             if self.algorithm.acceleration != "off":
+                stack.enter_context(lean_steps(env))
                 stack.enter_context(lean_buffer(self.algorithm.rollout_buffer, plain=forward is not None))
             if forward is not None:
                 stack.enter_context(lean_forward(forward))

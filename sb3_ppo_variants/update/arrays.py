@@ -5,9 +5,11 @@ and the distributions' closed forms are functions of either; most names are the 
 is here. All operands of one operation are of one library.
 """
 
+import functools
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch as th
 import torch.nn.functional as F
 
@@ -34,15 +36,31 @@ def clip(x: Array, low: Any, high: Any) -> Array:
 
 def mean(x: Array) -> Array:
     """Average all elements of shape (n,)."""
-    return x.mean() if isinstance(x, th.Tensor) else np.add.reduce(x) / np.float32(len(x))
+    return x.mean() if isinstance(x, th.Tensor) else np.dot(x, _ones(len(x))) / np.float32(len(x))
 
 
-def std(x: Array) -> Array:
-    """Compute the standard deviation of shape (n,), with n - 1 in the denominator."""
+def mean_and_std(x: Array) -> tuple[Array, Array]:
+    """Compute mean and standard deviation of shape (n,), the latter with n - 1 in the denominator."""
     if isinstance(x, th.Tensor):
-        return x.std()
-    centred = x - mean(x)
-    return np.sqrt(np.dot(centred, centred) / np.float32(len(x) - 1))
+        return x.mean(), x.std()
+    average = mean(x)
+    centred = x - average
+    return average, np.sqrt(np.dot(centred, centred) / np.float32(len(x) - 1))
+
+
+def row_sums(x: Array) -> Array:
+    """Add up the columns of shape (n_batch, n); on arrays numpy's own sum takes three times as long."""
+    return x.sum(-1) if isinstance(x, th.Tensor) else np.dot(x, _ones(x.shape[1]))
+
+
+def column_sums(x: Array) -> Array:
+    """Add up the rows of shape (n_batch, n)."""
+    return x.sum(0) if isinstance(x, th.Tensor) else np.dot(_ones(len(x)), x)
+
+
+@functools.lru_cache(maxsize=64)
+def _ones(n: int) -> npt.NDArray[np.float32]:
+    return np.ones(n, dtype=np.float32)
 
 
 def detached(x: Array) -> Array:
@@ -87,7 +105,7 @@ def log_softmax(x: Array) -> Array:
     if isinstance(x, th.Tensor):
         return F.log_softmax(x, dim=-1)
     shifted = x - np.maximum.reduce(x, axis=1, keepdims=True)
-    shifted -= np.log(np.add.reduce(np.exp(shifted), axis=1, keepdims=True))
+    shifted -= np.log(row_sums(np.exp(shifted)))[:, None]
     return shifted
 
 
@@ -131,6 +149,7 @@ __all__ = [
     "as_tensor",
     "chosen",
     "clip",
+    "column_sums",
     "detached",
     "exp",
     "finite",
@@ -138,8 +157,9 @@ __all__ = [
     "log_sigmoid",
     "log_softmax",
     "mean",
+    "mean_and_std",
     "of_parameter",
+    "row_sums",
     "sigmoid",
-    "std",
     "zero",
 ]

@@ -7,7 +7,7 @@ and compared, whereas SB3's distribution objects are shared and overwritten by t
 
 from typing import Literal, TypeAlias
 
-from sb3_ppo_variants.update.arrays import Array, exp, library, log_sigmoid, sigmoid
+from sb3_ppo_variants.update.arrays import Array, exp, library, log_sigmoid, row_sums, sigmoid
 
 Parameters: TypeAlias = tuple[Array, ...]
 """Tensors, or numpy's arrays, whose first dimension is n_batch."""
@@ -24,7 +24,7 @@ def categorical_kl(p: Parameters, q: Parameters) -> Array:
     :param q: likewise
     :return: shape (n_batch,), nats
     """
-    first, *others = [(exp(log_p) * (log_p - log_q)).sum(-1) for log_p, log_q in zip(p, q, strict=True)]
+    first, *others = [row_sums(exp(log_p) * (log_p - log_q)) for log_p, log_q in zip(p, q, strict=True)]
     return sum(others, first)
 
 
@@ -38,7 +38,7 @@ def bernoulli_kl(p: Parameters, q: Parameters) -> Array:
     (p_logits,), (q_logits,) = p, q
     ones = log_sigmoid(p_logits) - log_sigmoid(q_logits)
     zeros = log_sigmoid(-p_logits) - log_sigmoid(-q_logits)
-    return (sigmoid(p_logits) * ones + sigmoid(-p_logits) * zeros).sum(-1)
+    return row_sums(sigmoid(p_logits) * ones + sigmoid(-p_logits) * zeros)
 
 
 def gaussian_kl(p: Parameters, q: Parameters) -> Array:
@@ -53,7 +53,7 @@ def gaussian_kl(p: Parameters, q: Parameters) -> Array:
     (p_mean, p_log_std), (q_mean, q_log_std) = p, q
     log_scale = p_log_std - q_log_std
     distance = (p_mean - q_mean) * exp(-q_log_std)
-    return (0.5 * library(log_scale).expm1(2 * log_scale) - log_scale + 0.5 * distance**2).sum(-1)
+    return row_sums(0.5 * library(log_scale).expm1(2 * log_scale) - log_scale + 0.5 * distance**2)
 
 
 __all__ = ["KLDirection", "Parameters", "bernoulli_kl", "categorical_kl", "gaussian_kl"]

@@ -10,7 +10,7 @@ from typing import Literal
 import torch as th
 import torch.nn.functional as F
 
-from sb3_ppo_variants.update.arrays import Array, as_floats, clip, library, mean, std
+from sb3_ppo_variants.update.arrays import Array, as_floats, clip, library, mean, mean_and_std
 
 Number = float | th.Tensor
 ValueClipping = Literal["pessimistic", "sb3"]
@@ -39,7 +39,8 @@ def normalize_advantages(advantages: Array, mask: th.Tensor | None = None) -> Ar
     counted = advantages if mask is None else advantages[mask]
     if len(counted) == 1:
         return advantages
-    return (advantages - mean(counted)) / (std(counted) + 1e-8)
+    average, deviation = mean_and_std(counted)
+    return (advantages - average) / (deviation + 1e-8)
 
 
 def clipped_surrogate(

@@ -147,7 +147,7 @@ class TraceRecorder:
         self.names = (*METRICS, *extra_names)
         self.last_kl: float | None = None
         self._rows: list[th.Tensor] = []
-        self._rows_read = 0
+        self._rows_read = self._first_row_of_epoch = 0
         self._epochs: list[int] = []
         self._coefficients: list[Mapping[str, Number]] = []
         self._epoch = 0
@@ -176,12 +176,15 @@ class TraceRecorder:
         :return: True if the KL is to be checked here: up to 16 times per epoch, its end included
         """
         rows = metrics.reshape(-1, len(self.names))
+        count = rows.shape[0]
+        if self._in_epoch == 0:
+            self._first_row_of_epoch = len(self._rows)
         self._rows.append(rows)
-        self._epochs += [self._epoch] * len(rows)
+        self._epochs += [self._epoch] * count
         if self.stopped:  # before this step was taken
             return False
-        before, self._in_epoch = self._in_epoch, self._in_epoch + len(rows)
-        self._steps += len(rows)
+        before, self._in_epoch = self._in_epoch, self._in_epoch + count
+        self._steps += count
         checks = [self.checks_per_epoch * done // self.minibatches_per_epoch for done in (before, self._in_epoch)]
         return checks[0] < checks[1]
 
@@ -204,7 +207,7 @@ class TraceRecorder:
 
         :param name: one of ``names``
         """
-        rows = th.cat(self._rows)[self._epochs.index(self._epochs[-1]) :].cpu().numpy()
+        rows = th.cat(self._rows[self._first_row_of_epoch :]).cpu().numpy()
         taken = rows[rows[:, _SKIPPED] == 0]
         return float(taken[:, self.names.index(name)].mean(dtype=np.float64)) if len(taken) else math.nan
 

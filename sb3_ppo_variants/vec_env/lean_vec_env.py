@@ -1,11 +1,13 @@
 """SB3's DummyVecEnv without the deep copies: where a simulator is small, they are a good part of a rollout."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from stable_baselines3.common.vec_env.util import dict_to_obs
 
@@ -47,15 +49,46 @@ class LeanVecEnv(DummyVecEnv):
         return self._obs_from_buf(), self.buf_rews.copy(), self.buf_dones.copy(), infos
 
     def _obs_from_buf(self) -> VecEnvObs:
+        if len(self.keys) == 1 and self.keys[0] is None:
+            return self.buf_obs[None].copy()
         copies = OrderedDict((key, value.copy()) for key, value in self.buf_obs.items())
         return dict_to_obs(self.observation_space, copies)
 
 
+@contextmanager
+def lean_steps(env: VecEnv) -> Iterator[None]:
+    """Let a plain ``DummyVecEnv`` be a :class:`LeanVecEnv` for a while; any other one stays what it is.
+
+    Its class is exchanged, not its methods: what a callback pickles or copies meanwhile works.
+
+    :param env: it, or wrappers around it
+    """
+    inner = innermost(env)
+    plain = type(inner) is DummyVecEnv
+    if plain:
+        inner.__class__ = LeanVecEnv
+    try:
+        yield
+    finally:
+        if plain:
+            inner.__class__ = DummyVecEnv
+
+
+def innermost(env: VecEnv) -> VecEnv:
+    """Return the vectorised environment inside its wrappers.
+
+    :param env: with or without wrappers
+    """
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+    return env
+
+
 def _independent(info: dict[str, Any]) -> dict[str, Any]:
     """Copy an info so that neither side sees what the other does to it."""
-    if type(info) is dict and all(type(value) in _UNCHANGEABLE for value in info.values()):
+    if type(info) is dict and _UNCHANGEABLE.issuperset(map(type, info.values())):
         return info.copy()
     return deepcopy(info)
 
 
-__all__ = ["LeanVecEnv"]
+__all__ = ["LeanVecEnv", "innermost", "lean_steps"]

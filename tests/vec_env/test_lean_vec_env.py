@@ -1,5 +1,6 @@
 """LeanVecEnv is DummyVecEnv: same rollouts, same interface, nothing shared with the environments."""
 
+import pickle
 from typing import Any
 
 import gymnasium as gym
@@ -9,12 +10,14 @@ from environments import TinyEnv, make_env
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from sb3_ppo_variants import PPOClip
 from sb3_ppo_variants.vec_env import LeanVecEnv
+from sb3_ppo_variants.vec_env.lean_vec_env import innermost
 
 KINDS = ["vector", "image", "dict"]
 
@@ -179,3 +182,36 @@ def test_training_ends_where_it_does_with_dummy_vec_env(cls: Any) -> None:
         model = cls("MlpPolicy", venv, n_steps=16, batch_size=8, n_epochs=2, seed=0, device="cpu").learn(96)
         ends.append(np.concatenate([p.detach().numpy().ravel() for p in model.policy.parameters()]))
     np.testing.assert_array_equal(*ends)
+
+
+class LooksAtTheEnvironments(BaseCallback):
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes: set[type] = set()
+
+    def _on_step(self) -> bool:
+        inner = innermost(self.training_env)
+        self.classes.add(type(inner))
+        pickle.loads(pickle.dumps(inner))
+        return self.n_calls < 30
+
+
+@pytest.mark.parametrize(("acceleration", "stepped"), [("off", DummyVecEnv), ("eager", LeanVecEnv)])
+def test_a_dummy_vec_env_is_stepped_lean_while_a_rollout_is_collected(acceleration: Any, stepped: type) -> None:
+    """Ended in the middle of a rollout, it is the user's own again."""
+    venv, callback = make_vec_env(TinyEnv, 2, seed=0), LooksAtTheEnvironments()
+    model = PPOClip("MlpPolicy", VecNormalize(venv), n_steps=16, acceleration=acceleration, device="cpu")
+    model.learn(96, callback=callback)
+    assert callback.n_calls == 30
+    assert callback.classes == {stepped}
+    assert type(venv) is DummyVecEnv
+
+
+class OwnVecEnv(DummyVecEnv):
+    pass
+
+
+def test_a_subclass_of_dummy_vec_env_is_stepped_as_it_is() -> None:
+    venv, callback = OwnVecEnv([TinyEnv]), LooksAtTheEnvironments()
+    PPOClip("MlpPolicy", venv, n_steps=16, device="cpu").learn(16, callback=callback)
+    assert callback.classes == {OwnVecEnv}

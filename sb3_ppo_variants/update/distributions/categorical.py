@@ -57,7 +57,7 @@ class Categorical(ActionDistribution):
         return sum(others, first)
 
     def entropy(self, parameters: Parameters) -> Array:
-        first, *others = [-(arrays.exp(log_p) * log_p).sum(-1) for log_p in parameters]
+        first, *others = [-arrays.row_sums(arrays.exp(log_p) * log_p) for log_p in parameters]
         return sum(others, first)
 
     def gradient(self, new: Parameters, old: Parameters | None, actions: Array, slopes: Slopes) -> OutputGradient:
@@ -70,7 +70,7 @@ class Categorical(ActionDistribution):
             arrays.add_to_chosen(gradient, columns[:, i], weight)
             if isinstance(slopes.entropy, th.Tensor) or slopes.entropy != 0:
                 terms = p * log_p
-                gradient -= slopes.entropy * (terms - p * terms.sum(1)[:, None])
+                gradient -= slopes.entropy * (terms - p * arrays.row_sums(terms)[:, None])
             if slopes.kl is not None and old is not None:
                 gradient += as_column(slopes.kl) * (p - arrays.exp(old[i]))
             gradients.append(gradient)
@@ -112,11 +112,11 @@ class Bernoulli(ActionDistribution):
 
     def log_prob(self, parameters: Parameters, actions: Array) -> Array:
         (logits,) = parameters
-        return (arrays.log_sigmoid(logits) - (1 - actions) * logits).sum(-1)
+        return arrays.row_sums(arrays.log_sigmoid(logits) - (1 - actions) * logits)
 
     def entropy(self, parameters: Parameters) -> Array:
         (logits,) = parameters
-        return (arrays.sigmoid(-logits) * logits - arrays.log_sigmoid(logits)).sum(-1)
+        return arrays.row_sums(arrays.sigmoid(-logits) * logits - arrays.log_sigmoid(logits))
 
     def gradient(self, new: Parameters, old: Parameters | None, actions: Array, slopes: Slopes) -> OutputGradient:
         p = arrays.sigmoid(new[0])

@@ -44,6 +44,7 @@ class DiagonalGaussian(Gaussian):
 
     def __init__(self) -> None:
         self._draws = Draws()
+        self._log_std: FloatArray | None = None
 
     def for_policy(self, policy: Any) -> ActionDistribution:
         return DiagonalGaussian()
@@ -54,10 +55,10 @@ class DiagonalGaussian(Gaussian):
     def log_prob(self, parameters: Parameters, actions: Array) -> Array:
         mean, log_std = parameters
         standardized = (actions - mean) * arrays.exp(-log_std)
-        return (-0.5 * standardized**2 - log_std - _HALF_LOG_2PI).sum(-1)
+        return arrays.row_sums(-0.5 * standardized**2 - log_std - _HALF_LOG_2PI)
 
     def entropy(self, parameters: Parameters) -> Array:
-        return (parameters[1] + 0.5 + _HALF_LOG_2PI).sum(-1)
+        return arrays.row_sums(parameters[1] + (0.5 + _HALF_LOG_2PI))
 
     def gradient(self, new: Parameters, old: Parameters | None, actions: Array, slopes: Slopes) -> OutputGradient:
         mean, log_std = new
@@ -71,10 +72,11 @@ class DiagonalGaussian(Gaussian):
             kl, distance = as_column(slopes.kl), (mean - old[0]) * inverse
             by_mean = by_mean + kl * distance * inverse
             by_log_std = by_log_std - kl * (arrays.library(mean).expm1(2 * (old[1] - log_std)) + distance**2)
-        return by_mean, by_log_std.sum(0)
+        return by_mean, arrays.column_sums(by_log_std)
 
     def sample(self, policy: Any, output: FloatArray) -> tuple[npt.NDArray[Any], FloatArray]:
-        noise = self._draws.normal(output.shape)
-        log_std = policy.log_std.detach().numpy()
-        log_prob = -0.5 * (noise * noise).sum(axis=1) - (log_std.sum() + np.float32(_HALF_LOG_2PI) * len(log_std))
-        return output + noise * np.exp(log_std), log_prob.astype(np.float32, copy=False)
+        if self._log_std is None:  # the same memory for life, like the layers'
+            self._log_std = policy.log_std.detach().numpy()
+        noise, log_std = self._draws.normal(output.shape), self._log_std
+        constant = np.add.reduce(log_std) + np.float32(_HALF_LOG_2PI * len(log_std))
+        return output + noise * np.exp(log_std), -0.5 * arrays.row_sums(noise * noise) - constant
