@@ -223,7 +223,7 @@ class LossMixin(OnPolicyAlgorithm):
             self.value_clipping,
             self.value_loss,
         )
-        return Slopes(slope / -n, c["ent_coef"] / -n, kl_slope, by_value * (c["vf_coef"] / n))
+        return Slopes(slope / -n, c["ent_coef"] / -n, kl_slope, by_value * (c["vf_coef"] / n), self.kl_direction)
 
     def _has_the_usual_surrogate(self) -> bool:
         return getattr(self.surrogate, "__func__", None) is LossMixin.surrogate
@@ -233,7 +233,7 @@ class LossMixin(OnPolicyAlgorithm):
         for name in ("minibatch_loss", "loss_slopes", "extra_loss"):
             if getattr(type(self), name) is not getattr(LossMixin, name) or name in vars(self):
                 return f"the variant has its own {name}()"
-        return "the KL in the loss is the reverse one" if self.kl_in_loss and self.kl_direction != "forward" else None
+        return None
 
     def array_obstacle(self) -> str | None:
         """Say why the loss cannot be computed with numpy's arrays instead of tensors; None if it can."""

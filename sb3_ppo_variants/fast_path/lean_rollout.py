@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch as th
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
+from sb3_ppo_variants.update.distributions import Context
 
-_FORWARD = ActorCriticPolicy.forward
+_FORWARDS = (ActorCriticPolicy.forward, MaskableActorCriticPolicy.forward)
 _MOST_WEIGHTS = 300_000  # numpy's lead is call overhead; above this the matrix products decide
 
 
@@ -28,7 +31,7 @@ class LeanForward:
     :param policy: one for which :func:`lean_forward_obstacle` finds nothing
     """
 
-    def __init__(self, policy: ActorCriticPolicy):
+    def __init__(self, policy: Any):
         self.policy = policy
         self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net])
         self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net])
@@ -37,18 +40,25 @@ class LeanForward:
         assert form is not None  # or there is an obstacle
         self.form = form
 
-    def __call__(self, obs: th.Tensor, deterministic: bool = False) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+    def __call__(
+        self, obs: th.Tensor, deterministic: bool = False, **masks: Any
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """Sample actions as ``ActorCriticPolicy.forward`` does.
 
         :param obs: shape (n_envs, *observation shape)
         :param deterministic: handled by the ordinary forward
+        :param masks: ``action_masks`` of a maskable policy, shape (n_envs, number of choices); None for none
         :return: actions, values of shape (n_envs, 1), log-probabilities of shape (n_envs,)
         """
         if deterministic:
-            return ActorCriticPolicy.forward(self.policy, obs, deterministic=True)
+            ordinary: tuple[th.Tensor, th.Tensor, th.Tensor] = ordinary_forward(self.policy)(obs, True, **masks)
+            return ordinary
         flat = obs.numpy().reshape(len(obs), -1)
         output, values = self.actor.forward(flat), self.critic.forward(flat)
-        actions, log_prob = self.form.sample(self.policy, output)
+        valid = masks.get("action_masks")
+        if valid is not None:
+            valid = np.asarray(valid, dtype=bool).reshape(output.shape)
+        actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.activations[-2], valid))
         if actions.shape[1:] != self.action_shape:
             actions = actions.reshape((-1, *self.action_shape))
         return th.from_numpy(actions), th.from_numpy(values.copy()), th.from_numpy(log_prob)
@@ -75,7 +85,7 @@ def lean_forward(forward: LeanForward) -> Iterator[None]:
     :param forward: for the policy it was made for
     """
     policy = forward.policy
-    policy.forward = forward  # type: ignore[method-assign]  # taken back below
+    policy.forward = forward  # taken back below
     try:
         yield
     finally:
@@ -91,7 +101,7 @@ def lean_forward_obstacle(policy: Any) -> str | None:
     obstacle = evaluation_obstacle(policy)
     if obstacle is not None:
         return obstacle
-    if type(policy).forward is not _FORWARD:
+    if type(policy).forward not in _FORWARDS:
         return "the policy overrides its forward pass"
     if policy.device.type != "cpu":
         return "the policy is not on the CPU"

@@ -5,7 +5,7 @@ matrix products per layer, written out here; what comes after the networks' outp
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch as th
 from gymnasium import spaces
@@ -50,14 +50,20 @@ class MlpTrunk:
             self._activations = [_forward(inputs, self.actor), _forward(inputs, self.critic)]
         return self._activations[0][-1], self._activations[1][-1].flatten()
 
-    def action_output(self, observations: th.Tensor) -> th.Tensor:
+    @property
+    def latent(self) -> th.Tensor:
+        """What the action net was given, shape (n_batch, n_features)."""
+        return self._activations[0][-2]
+
+    def action_output(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Run the actor only, and remember nothing.
 
         :param observations: shape (n_batch, *observation shape)
-        :return: output of the action net, shape (n_batch, n_outputs), without gradient
+        :return: output of the action net, shape (n_batch, n_outputs), and what it was given, without gradient
         """
         with th.no_grad():
-            return _forward(_vectors(observations), self.actor)[-1]
+            activations = _forward(_vectors(observations), self.actor)
+        return activations[-1], activations[-2]
 
     def backward(self, output: th.Tensor, values: th.Tensor, log_std: th.Tensor | None) -> None:
         """Fill the flat gradient.
@@ -73,7 +79,7 @@ class MlpTrunk:
                 self.log_std_gradient.copy_(log_std)
 
 
-def plain_mlp_obstacle(policy: ActorCriticPolicy) -> str | None:
+def plain_mlp_obstacle(policy: Any) -> str | None:
     """Say why a policy's network is not a plain pair of MLPs.
 
     :param policy: one whose evaluation has a closed form

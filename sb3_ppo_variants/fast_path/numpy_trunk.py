@@ -93,6 +93,11 @@ class NumpyTrunk:
         log_std = gradients.get(id(getattr(policy, "log_std", None)))
         self.log_std_gradient = None if log_std is None else log_std.numpy()
 
+    @property
+    def latent(self) -> Array:
+        """What the action net was given, shape (n_batch, n_features)."""
+        return self.actor.activations[-2]
+
     def forward(self, observations: npt.NDArray[Any]) -> tuple[Array, Array]:
         """Run both networks and remember what :meth:`backward` needs.
 

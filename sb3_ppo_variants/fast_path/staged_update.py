@@ -9,10 +9,15 @@ from typing import Any, Protocol
 
 import torch as th
 
-from sb3_ppo_variants.fast_path.closed_forms import action_parameters, evaluate_closed_form, evaluate_output
+from sb3_ppo_variants.fast_path.closed_forms import (
+    action_parameters,
+    evaluate_closed_form,
+    evaluate_output,
+    masks_of,
+)
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
-from sb3_ppo_variants.update.distributions import ActionDistribution
+from sb3_ppo_variants.update.distributions import ActionDistribution, Context
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import StagedRollout
@@ -23,6 +28,9 @@ from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
 class Trunk(Protocol):
     """A policy's networks without autograd: ``MlpTrunk``, ``NumpyTrunk``."""
+
+    @property
+    def latent(self) -> Any: ...
 
     def forward(self, observations: Any) -> tuple[Any, Any]: ...
 
@@ -121,7 +129,7 @@ class StagedUpdate:
         policy = self.policy if policy is None else policy
         if self.form is None:
             return evaluate_minibatch(policy, minibatch)
-        return evaluate_closed_form(policy, self.form, minibatch.observations, minibatch.actions)
+        return evaluate_closed_form(policy, self.form, minibatch)
 
     def written_step(
         self, minibatch: Any, old: Parameters | None, c: dict[str, Number], trunk: Trunk
@@ -136,10 +144,13 @@ class StagedUpdate:
         assert self.form is not None
         with th.no_grad():
             output, values = trunk.forward(minibatch.observations)
-            new = evaluate_output(self.policy, self.form, output, values, minibatch.actions)
+            context = Context(trunk.latent, masks_of(minibatch))
+            new = evaluate_output(self.policy, self.form, output, values, minibatch.actions, context)
             _, metrics = self.algorithm.minibatch_loss(minibatch, new, old, c)
             slopes = self.algorithm.loss_slopes(minibatch, new, old, c, metrics.kl_divergence)
-            by_output, by_log_std = self.form.gradient(new.parameters, old, minibatch.actions, slopes)
+            by_output, by_log_std = self.form.gradient(
+                self.policy, new.parameters, old, minibatch.actions, slopes, context
+            )
         trunk.backward(by_output, slopes.values, by_log_std)
         return metrics
 
@@ -161,6 +172,6 @@ class StagedUpdate:
             evaluation = evaluate_minibatch(self.policy, piece)
             return evaluation.distribution, evaluation.parameters
         if self.trunk is not None:
-            output = self.trunk.action_output(piece.observations)
-            return self.form, self.form.from_output(self.policy, output)
-        return self.form, action_parameters(self.policy, self.form, piece.observations)
+            output, latent = self.trunk.action_output(piece.observations)
+            return self.form, self.form.from_output(self.policy, output, Context(latent, masks_of(piece)))
+        return self.form, action_parameters(self.policy, self.form, piece)

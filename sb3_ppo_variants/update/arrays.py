@@ -91,6 +91,11 @@ def as_tensor(x: Array) -> th.Tensor:
     return x if isinstance(x, th.Tensor) else th.tensor(float(x))
 
 
+def as_library(parameter: th.Tensor, like: Array) -> Array:
+    """Return a parameter as it is, or as an array on its memory where ``like`` is one."""
+    return parameter if isinstance(like, th.Tensor) else parameter.detach().numpy()
+
+
 def of_parameter(parameter: th.Tensor, rows: Array) -> Array:
     """Repeat a parameter of shape (n,) as the rows of an array like ``rows``, of shape (n_batch, n)."""
     if isinstance(rows, th.Tensor):
@@ -107,6 +112,14 @@ def log_softmax(x: Array) -> Array:
     shifted = x - np.maximum.reduce(x, axis=1, keepdims=True)
     shifted -= np.log(row_sums(np.exp(shifted)))[:, None]
     return shifted
+
+
+def normalized(x: Array) -> Array:
+    """Normalise rows of logits as torch's ``Categorical`` does, with its rounding where all of a row are huge."""
+    if isinstance(x, th.Tensor):
+        return x - x.logsumexp(dim=-1, keepdim=True)
+    top = np.maximum.reduce(x, axis=1)
+    return x - (top + np.log(row_sums(np.exp(x - top[:, None]))))[:, None]
 
 
 def finite(log_p: Array) -> Array:
@@ -146,6 +159,7 @@ __all__ = [
     "add_to_chosen",
     "as_floats",
     "as_indices",
+    "as_library",
     "as_tensor",
     "chosen",
     "clip",
@@ -158,6 +172,7 @@ __all__ = [
     "log_softmax",
     "mean",
     "mean_and_std",
+    "normalized",
     "of_parameter",
     "row_sums",
     "sigmoid",

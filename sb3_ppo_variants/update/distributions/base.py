@@ -22,12 +22,25 @@ class Slopes(NamedTuple):
     :param entropy: by the entropy, the same for every sample
     :param kl: by the KL divergence, of shape (n_batch,) or the same for every sample; None where it has no part
     :param values: by the value, shape (n_batch,)
+    :param kl_direction: of the KL divergence that is meant
     """
 
     log_prob: Array
     entropy: Number
     kl: Number | None
     values: Array
+    kl_direction: KLDirection = "forward"
+
+
+class Context(NamedTuple):
+    """What a distribution may depend on beside the output of the action net.
+
+    :param latent: what the action net was given, shape (n_batch, n_features)
+    :param masks: which choices are valid, shape (n_batch, n_outputs), bool or 0 and 1; None if all are
+    """
+
+    latent: Array
+    masks: Array | None = None
 
 
 class ActionDistribution:
@@ -57,7 +70,11 @@ class ActionDistribution:
         """Return the form with what is fixed for a policy, such as the number of choices."""
         return self
 
-    def from_output(self, policy: Any, output: Array) -> Parameters:
+    def obstacle(self, distribution: Distribution) -> str | None:
+        """Say why the closed forms are not those of this SB3 distribution, by its options; None if they are."""
+        return None
+
+    def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
         """Compute the parameters from the output of the policy's ``action_net``, shape (n_batch, n_outputs)."""
         raise NotImplementedError
 
@@ -69,21 +86,32 @@ class ActionDistribution:
         """Compute the entropy, shape (n_batch,), nats."""
         raise NotImplementedError
 
-    def gradient(self, new: Parameters, old: Parameters | None, actions: Array, slopes: Slopes) -> OutputGradient:
+    def gradient(
+        self,
+        policy: Any,
+        new: Parameters,
+        old: Parameters | None,
+        actions: Array,
+        slopes: Slopes,
+        context: Context,
+    ) -> OutputGradient:
         """Differentiate the loss by the output of the action net, shape (n_batch, n_outputs), and by ``log_std``.
 
+        :param policy: whose distribution it is
         :param new: parameters now
-        :param old: before the update, for KL(old || new)
+        :param old: before the update, for the KL divergence
         :param actions: as in :meth:`log_prob`
         :param slopes: of the loss
+        :param context: that ``new`` was computed in
         """
         raise NotImplementedError
 
-    def sample(self, policy: Any, output: FloatArray) -> tuple[npt.NDArray[Any], FloatArray]:
+    def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
         """Draw actions as SB3 does, with the same numbers from torch's generator.
 
         :param policy: whose distribution it is, on the CPU
         :param output: of its ``action_net``, shape (n_envs, n_outputs)
+        :param context: arrays
         :return: actions of shape (n_envs, n), log-probabilities of shape (n_envs,)
         """
         raise NotImplementedError
