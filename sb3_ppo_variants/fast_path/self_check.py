@@ -141,7 +141,8 @@ def _moved(update: StagedUpdate) -> tuple[Any, Parameters | None]:
     :return: a minibatch, and old distributions of other states than its own, so that the KL is not 0
     """
     minibatch, old = update.first_minibatch(), update.old_parameters(update.first_rows())
-    shift = th.linspace(-0.5, 0.5, len(minibatch.advantages), device=minibatch.advantages.device)
+    # Uneven ends: 0.2 or 0.3 would lie on the edge of a clip range, where rounding decides what the gradient is.
+    shift = th.linspace(-0.4973, 0.5119, len(minibatch.advantages), device=minibatch.advantages.device)
     moved = minibatch._replace(
         old_log_prob=minibatch.old_log_prob + shift, old_values=minibatch.old_values + shift.flip(0)
     )
