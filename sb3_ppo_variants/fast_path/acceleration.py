@@ -66,6 +66,7 @@ class Acceleration:
         self._adam: FlatAdam | None = None
         self._trunk: MlpTrunk | None = None
         self._in_numpy: NumpyTrunk | None = None
+        self._forward: LeanForward | None = None
         self._compiled: CompiledStep | None = None
         self._choose()
 
@@ -101,7 +102,8 @@ class Acceleration:
         """Take the parameters over, before anything is computed with them: their place in memory is for life."""
         if not self.uses("optimizer") or (self._adam is not None and self._adam.intact()):
             return
-        self._adam, self._trunk, self._in_numpy, self._compiled = FlatAdam(self.policy), None, None, None
+        self._adam = FlatAdam(self.policy)
+        self._trunk = self._in_numpy = self._forward = self._compiled = None  # made for parameters in another place
         if "optimizer" not in self._checked:
             self._checked.add("optimizer")
             self._refuse("optimizer", self_check.step_difference(self._adam, float(self.algorithm.max_grad_norm)))
@@ -190,7 +192,9 @@ class Acceleration:
         return False
 
     def _checked_forward(self) -> LeanForward | None:
-        forward = LeanForward(self.policy)
+        if self._forward is None or self._adam is None:  # only flat parameters stay where they are
+            self._forward = LeanForward(self.policy)
+        forward = self._forward
         last_obs = self.algorithm._last_obs
         if "rollout" not in self._checked and last_obs is not None:
             self._checked.add("rollout")

@@ -51,8 +51,11 @@ class FlatAdam:
         self.skipped = th.zeros((), device=self.flat.device)  # 1 if the last step was not taken
         self.skip_count = th.zeros((), device=self.flat.device)  # steps of this update that were not taken
         self.poison = th.zeros((), device=self.flat.device)  # NaN from the first step of an update that is not finite
+        self.gradients = self.views(self.gradient)
+        self._places: list[tuple[int, int]] = []  # of each parameter and its first moment in memory
         pieces = zip(self.parameters, state, *(self.views(t) for t in (self.flat, self.exp_avg, self.exp_avg_sq)))
         for parameter, moments, data, exp_avg, exp_avg_sq in pieces:
+            self._places.append((data.data_ptr(), exp_avg.data_ptr()))
             data.copy_(parameter.detach())
             parameter.data = data
             if "exp_avg" in moments:
@@ -74,11 +77,11 @@ class FlatAdam:
 
     def intact(self) -> bool:
         """Tell whether parameters and moments are still ours: loading or moving a model replaces them."""
-        for parameter, data, exp_avg in zip(self.parameters, self.views(self.flat), self.views(self.exp_avg)):
+        for parameter, (data, exp_avg) in zip(self.parameters, self._places):
             state = self.optimizer.state.get(parameter, {})
-            if parameter.data_ptr() != data.data_ptr() or "exp_avg" not in state:
+            if parameter.data_ptr() != data or "exp_avg" not in state:
                 return False
-            if state["exp_avg"].data_ptr() != exp_avg.data_ptr() or int(state["step"]) != self.steps:
+            if state["exp_avg"].data_ptr() != exp_avg or int(state["step"]) != self.steps:
                 return False
         return True
 
@@ -144,7 +147,7 @@ class FlatAdam:
         :param skip_one_by_one: False: after a step that was skipped none is taken until the next update
         """
         self.guard = StepGuard(skip_one_by_one)
-        for parameter, gradient in zip(self.parameters, self.views(self.gradient)):
+        for parameter, gradient in zip(self.parameters, self.gradients):
             parameter.grad = gradient
         self.skipped.zero_()
         self.skip_count.zero_()
