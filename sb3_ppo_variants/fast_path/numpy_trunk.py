@@ -29,6 +29,12 @@ class _Layer(NamedTuple):
     bias_gradient: Array
 
 
+class _Memory(NamedTuple):
+    activations: list[Array]
+    gradients: list[Array]
+    ones: Array
+
+
 class NumpyMlp:
     """A stack of linear layers with their activations.
 
@@ -42,7 +48,7 @@ class NumpyMlp:
     def __init__(self, modules: Iterable[nn.Module], gradients: Mapping[int, th.Tensor] | None = None):
         self.layers = [_layer(linear, activation, gradients or {}) for linear, activation in linear_layers(modules)]
         self.activations: list[Array] = []
-        self._made: dict[int, tuple[list[Array], Array]] = {}
+        self._made: dict[int, _Memory] = {}
 
     def forward(self, inputs: npt.NDArray[Any]) -> Array:
         """Run the network and remember what :meth:`backward` needs.
@@ -50,11 +56,7 @@ class NumpyMlp:
         :param inputs: shape (n_batch, n_inputs), of any type
         :return: shape (n_batch, n_outputs)
         """
-        if len(inputs) not in self._made:
-            sizes = [self.layers[0].weight.shape[1], *(len(layer.bias) for layer in self.layers)]
-            arrays = [th.empty(len(inputs), size).numpy() for size in sizes]
-            self._made[len(inputs)] = arrays, np.ones(len(inputs), dtype=np.float32)
-        self.activations = arrays = self._made[len(inputs)][0]
+        self.activations = arrays = self._memory(len(inputs)).activations
         arrays[0][...] = inputs
         for layer, before, after in zip(self.layers, arrays, arrays[1:]):
             np.dot(before, layer.transposed, out=after)
@@ -63,20 +65,28 @@ class NumpyMlp:
                 layer.activation.in_numpy(after, out=after)
         return arrays[-1]
 
-    def backward(self, gradient: Array) -> None:
+    def backward(self, by_output: Array) -> None:
         """Fill the gradients of the parameters; what :meth:`forward` remembered is used up.
 
-        :param gradient: with respect to the output, shape (n_batch, n_outputs); its memory is used
+        :param by_output: gradient with respect to the output, shape (n_batch, n_outputs)
         """
-        arrays, ones = self.activations, self._made[len(gradient)][1]
+        arrays, gradients, ones = self._memory(len(by_output))
+        gradients[-1][...] = by_output
         for index in range(len(self.layers) - 1, -1, -1):
-            layer = self.layers[index]
+            layer, gradient = self.layers[index], gradients[index]
             if layer.activation is not None:
                 layer.activation.backward_in_numpy(gradient, arrays[index + 1])
             np.dot(gradient.T, arrays[index], out=layer.weight_gradient)
             np.dot(ones, gradient, out=layer.bias_gradient)  # np.sum takes twice as long
             if index > 0:
-                gradient = np.dot(gradient, layer.weight)
+                np.dot(gradient, layer.weight, out=gradients[index - 1])
+
+    def _memory(self, n_rows: int) -> _Memory:
+        if n_rows not in self._made:
+            sizes = [self.layers[0].weight.shape[1], *(len(layer.bias) for layer in self.layers)]
+            activations, gradients = ([th.empty(n_rows, size).numpy() for size in some] for some in (sizes, sizes[1:]))
+            self._made[n_rows] = _Memory(activations, gradients, np.ones(n_rows, dtype=np.float32))
+        return self._made[n_rows]
 
 
 class NumpyTrunk:

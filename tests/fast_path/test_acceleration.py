@@ -294,7 +294,7 @@ def test_loaded_model_keeps_every_piece(tmp_path: Any) -> None:
         ("graph", "early stopping", {"acceleration": "compile", "target_kl": 0.1}),
         ("evaluation", "no closed form", {"use_sde": True, "policy_kwargs": {"squash_output": True}}),
         ("evaluation", "no closed form", {"use_sde": True, "policy_kwargs": {"full_std": False}}),
-        ("arithmetic", "products", {"policy_kwargs": {"net_arch": [1000, 1000]}}),
+        ("arithmetic", "products", {"policy_kwargs": {"net_arch": [1100, 1100]}, "batch_size": 64}),
     ],
 )
 def test_unsupported_pieces_fall_back_with_a_reason(piece: str, reason: str, kwargs: dict[str, Any]) -> None:
