@@ -3,6 +3,7 @@
     python benchmarks/speed.py                         # the table of docs/speed.md
     python benchmarks/speed.py --settings S3 --repeats 7 --out speed.json
     python benchmarks/speed.py --device cuda
+    python benchmarks/speed.py --table speed.json      # of an earlier run, as Markdown; runs nothing
 
 Every contender trains on the same setting with the same seed; contenders take turns, so that a busy machine slows all
 of them, and the median ratio to stock PPO of the same turn is reported. A contender's first update is excluded from the
@@ -68,6 +69,19 @@ def measure(setting: Setting, names: list[str], repeats: int, device: str, seed:
     return result
 
 
+def table(report: dict[str, Any]) -> str:
+    """Write a report as a Markdown table: ratios to stock PPO, beside the limit's."""
+    contenders = [name for name in next(iter(report["settings"].values())) if name != "stock"]
+    head = ["setting", "stock, steps/s", *contenders, "limit", "simulator, us/step", "products, us/step"]
+    lines = [head, ["---"] * len(head)]
+    for key, rows in report["settings"].items():
+        parts = report["limits"][key]
+        figures = [f"{rows[name]['ratio']:.2f}" for name in contenders]
+        limits = [f"{parts['ratio']:.1f}", *(f"{1e6 * parts[part]:.1f}" for part in ("simulator", "products"))]
+        lines.append([key, f"{rows['stock']['steps_per_second']:.0f}", *figures, *limits])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
@@ -80,7 +94,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--table", type=Path, help="print the table of a JSON file")
     args = parser.parse_args()
+    if args.table is not None:
+        print(table(json.loads(args.table.read_text())))
+        return
     th.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", category=UserWarning)
     names = [f"{variant} {acceleration}" for variant in args.variants for acceleration in args.accelerations]

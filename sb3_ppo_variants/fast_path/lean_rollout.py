@@ -15,6 +15,7 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
+from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
 from sb3_ppo_variants.update.distributions import Context
@@ -53,7 +54,7 @@ class LeanForward:
         if deterministic:
             ordinary: tuple[th.Tensor, th.Tensor, th.Tensor] = ordinary_forward(self.policy)(obs, True, **masks)
             return ordinary
-        flat = obs.numpy().reshape(len(obs), -1)
+        flat = as_vectors(self.policy.observation_space, obs.numpy())
         output, values = self.actor.forward(flat), self.critic.forward(flat)
         valid = masks.get("action_masks")
         if valid is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
@@ -46,18 +47,19 @@ class NumpyUpdate(StagedUpdate):
     ):
         super().__init__(algorithm, form, adam, trunk)
         self.in_numpy = in_numpy
-        self._rollout, self._old = self.in_arrays(
-            self.rollout.rollout, self.old if self.rules.needs_old_distribution else None
-        )
+        rollout: Any = self.rollout.rollout
+        self._rollout = rollout._replace(**{name: field.numpy() for name, field in rollout._asdict().items()})
+        self._old = tuple(p.detach().numpy() for p in self.old) if self.rules.needs_old_distribution else ()
 
     def in_arrays(self, minibatch: Any, old: Parameters | None) -> _Minibatch:
-        """Return a minibatch as arrays on the tensors' memory, observations as vectors.
+        """Return a minibatch as arrays, observations as vectors.
 
         :param minibatch: of the host's NamedTuple
         :param old: parameters of the distribution before the update
         """
-        fields = minibatch._replace(observations=minibatch.observations.reshape(len(minibatch.observations), -1))
-        return type(minibatch)(*[field.numpy() for field in fields]), old and tuple(p.detach().numpy() for p in old)
+        arrays = type(minibatch)(*[field.numpy() for field in minibatch])
+        vectors = as_vectors(self.policy.observation_space, arrays.observations)
+        return arrays._replace(observations=vectors), old and tuple(p.detach().numpy() for p in old)
 
     def minibatches(self) -> Iterator[_Minibatch]:  # type: ignore[override]  # opaque to the update loop
         """Yield the minibatches of one epoch, in the order stock PPO would draw, with the old distributions there."""
@@ -65,8 +67,9 @@ class NumpyUpdate(StagedUpdate):
         together = max(1, _ROWS_AT_ONCE // size) * size
         for start in range(0, len(rows), together):
             some = rows[start : start + together]
-            fields = [field[some] for field in self._rollout]
-            old = [p[some] for p in self._old or ()]
+            observations, *others = [field[some] for field in self._rollout]
+            fields = [as_vectors(self.policy.observation_space, observations), *others]
+            old = [p[some] for p in self._old]
             for first in range(0, len(some), size):
                 part = slice(first, first + size)
                 minibatch = type(self._rollout)(*[field[part] for field in fields])

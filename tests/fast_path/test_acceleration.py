@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from environments import make_vec_env
+from environments import TinyEnv, make_vec_env
+from gymnasium import spaces
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -16,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import MaskablePPOClip, MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
@@ -397,6 +399,40 @@ def test_state_dependent_noise_is_drawn_as_in_stock_ppo(n_envs: int) -> None:
     assert model.acceleration_report()["rollout"] == "numpy forward pass"
     for ours, stock in zip(*actions):
         np.testing.assert_allclose(ours, stock, rtol=1e-4, atol=1e-5)
+
+
+class ChoicesEnv(TinyEnv):
+    """Observes what it did: one choice, several, or bits."""
+
+    def __init__(self, space: spaces.Space[Any]):
+        super().__init__("discrete")
+        self.observation_space = space
+
+    def _observation(self) -> Any:
+        large = np.abs(1000 * np.resize(self.state, 3)).astype(np.int64)
+        if isinstance(self.observation_space, spaces.Discrete):
+            return int(large[0] % self.observation_space.n)
+        if isinstance(self.observation_space, spaces.MultiDiscrete):
+            return large[:2] % self.observation_space.nvec
+        return (large % 2).astype(np.int8)
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Discrete(7), spaces.MultiDiscrete([3, 4]), spaces.MultiBinary(3)], ids=["one", "several", "bits"]
+)
+def test_observed_choices_are_flattened_as_in_stock_ppo(space: spaces.Space[Any]) -> None:
+    """Two rollouts and an update between them, with the draws of stock."""
+    found = []
+    for cls in (PPO, PPOClip):
+        venv = DummyVecEnv([lambda: ChoicesEnv(space)] * 3)
+        ours = {} if cls is PPO else {"value_clipping": "sb3"}
+        model = cls("MlpPolicy", venv, n_steps=16, batch_size=16, n_epochs=2, seed=0, device="cpu", **ours)
+        model.learn(96)
+        found.append([flat(model), model.rollout_buffer.log_probs, model.rollout_buffer.observations])
+    report = model.acceleration_report()
+    assert (report["arithmetic"], report["rollout"]) == ("numpy", "numpy forward pass")
+    for stock, own in zip(*found):
+        np.testing.assert_allclose(own, stock, rtol=1e-4, atol=1e-5)
 
 
 def maskable_update(cls: type[Any], acceleration: str, action: str, **kwargs: Any) -> Any:
