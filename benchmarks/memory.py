@@ -19,7 +19,8 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch as th
-from speed import SETTINGS, Contender, Setting
+from speed import Contender
+from speed_settings import SETTINGS, Setting
 
 
 def staged_bytes(model: Any) -> int:
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=200)
     args = parser.parse_args()
     for setting in args.settings:
-        stock = in_own_process(peak, "PPO", setting)["peak"]
+        stock = in_own_process(peak, "stock", setting)["peak"]
         for name in ("PPOClip eager", "PPOPenalty eager"):
             row = in_own_process(peak, name, setting)
             ratio = (row["peak"] - row["staged"]) / stock
@@ -100,7 +101,7 @@ def main() -> None:
         print(
             f"{args.updates} updates of {name:22} {json.dumps(in_own_process(growth, name, args.updates))}", flush=True
         )
-    for name in ("PPO", "PPOClip eager", "PPOPenalty eager"):
+    for name in ("stock", "PPOClip eager", "PPOPenalty eager"):
         print(f"large rollouts, {name:22} {json.dumps(in_own_process(growth_of_large, name))}", flush=True)
 
 

@@ -3,10 +3,12 @@
     python benchmarks/speed.py                         # the table of docs/speed.md
     python benchmarks/speed.py --settings S3 --repeats 7 --out speed.json
     python benchmarks/speed.py --device cuda
+    python benchmarks/speed.py --table speed.json      # of an earlier run, as Markdown; runs nothing
 
 Every contender trains on the same setting with the same seed; contenders take turns, so that a busy machine slows all
 of them, and the median ratio to stock PPO of the same turn is reported. A contender's first update is excluded from the
-warm figure: that is where torch.compile compiles; its cost is in the column "first update".
+warm figure: that is where torch.compile compiles; its cost is in the column "first update". "limit" is the ratio that
+the simulator and the matrix products alone would have (speed_limit.py).
 """
 
 import argparse
@@ -15,64 +17,13 @@ import platform
 import statistics
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-import numpy as np
 import stable_baselines3
 import torch as th
-from gymnasium import spaces
-from stable_baselines3 import PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.env_util import make_vec_env
-
-from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
-
-
-class AtariLikeEnv(gym.Env[Any, Any]):
-    """Stand-in with Atari's observations (4 stacked 84x84 frames) and no emulator: for machines without ALE."""
-
-    observation_space = spaces.Box(0, 255, (4, 84, 84), np.uint8)
-    action_space = spaces.Discrete(6)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.frames = self.np_random.integers(0, 256, (8, 4, 84, 84), dtype=np.uint8)
-        self.clock = 0
-        return self.frames[0], {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.clock += 1
-        return self.frames[self.clock % 8], float(action == self.clock % 6), False, self.clock % 200 == 0, {}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One environment with PPO's hyperparameters; ``updates`` are timed after one that is not."""
-
-    env: str | Callable[[], gym.Env[Any, Any]]
-    policy: str
-    n_envs: int
-    n_steps: int
-    batch_size: int
-    n_epochs: int
-    updates: int
-
-
-SETTINGS = {
-    "S1": Setting("CartPole-v1", "MlpPolicy", 8, 32, 256, 20, 20),
-    "S2": Setting("Pendulum-v1", "MlpPolicy", 4, 1024, 64, 10, 1),
-    "S3": Setting("HalfCheetah-v5", "MlpPolicy", 1, 2048, 64, 10, 2),
-    "S4": Setting(AtariLikeEnv, "CnnPolicy", 8, 128, 256, 4, 1),
-}
-VARIANTS: dict[str, type[BaseAlgorithm]] = {
-    "PPOClip": PPOClip,
-    "PPOPenalty": PPOPenalty,
-    "PPOAdaptiveClip": PPOAdaptiveClip,
-}
+from speed_limit import limit
+from speed_settings import SETTINGS, VARIANTS, Setting, make_model
 
 
 class Contender:
@@ -80,22 +31,7 @@ class Contender:
 
     def __init__(self, name: str, setting: Setting, device: str, seed: int):
         self.name = name
-        vec_env = make_vec_env(setting.env, n_envs=setting.n_envs, seed=seed)
-        arguments: dict[str, Any] = {
-            "n_steps": setting.n_steps,
-            "batch_size": setting.batch_size,
-            "n_epochs": setting.n_epochs,
-            "seed": seed,
-            "device": device,
-        }
-        cls: type[BaseAlgorithm] = PPO
-        if name != "PPO":
-            variant, acceleration = name.split()
-            cls = VARIANTS[variant]
-            arguments["acceleration"] = acceleration
-            if cls is not PPOClip:
-                arguments["max_kl"] = None  # all epochs, as stock PPO does: the same work on both sides
-        self.model = cls(setting.policy, vec_env, **arguments)
+        self.model = make_model(name, setting, device, seed)
         self.steps_per_update = setting.n_steps * setting.n_envs
 
     def train(self, updates: int) -> float:
@@ -113,7 +49,7 @@ def measure(setting: Setting, names: list[str], repeats: int, device: str, seed:
     :return: per contender: steps per second (median), ratio to stock PPO of the same turn (median, lowest, highest),
         seconds of the first update
     """
-    contenders = {name: Contender(name, setting, device, seed) for name in ["PPO", *names]}
+    contenders = {name: Contender(name, setting, device, seed) for name in ["stock", *names]}
     first = {name: contender.train(1) for name, contender in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
@@ -122,7 +58,7 @@ def measure(setting: Setting, names: list[str], repeats: int, device: str, seed:
     steps = setting.updates * setting.n_steps * setting.n_envs
     result = {}
     for name, times in seconds.items():
-        ratios = [stock / own for stock, own in zip(seconds["PPO"], times)]
+        ratios = [stock / own for stock, own in zip(seconds["stock"], times)]
         result[name] = {
             "steps_per_second": steps / statistics.median(times),
             "ratio": statistics.median(ratios),
@@ -133,10 +69,23 @@ def measure(setting: Setting, names: list[str], repeats: int, device: str, seed:
     return result
 
 
+def table(report: dict[str, Any]) -> str:
+    """Write a report as a Markdown table: ratios to stock PPO, beside the limit's."""
+    contenders = [name for name in next(iter(report["settings"].values())) if name != "stock"]
+    head = ["setting", "stock, steps/s", *contenders, "limit", "simulator, us/step", "products, us/step"]
+    lines = [head, ["---"] * len(head)]
+    for key, rows in report["settings"].items():
+        parts = report["limits"][key]
+        figures = [f"{rows[name]['ratio']:.2f}" for name in contenders]
+        limits = [f"{parts['ratio']:.1f}", *(f"{1e6 * parts[part]:.1f}" for part in ("simulator", "products"))]
+        lines.append([key, f"{rows['stock']['steps_per_second']:.0f}", *figures, *limits])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument(
         "--accelerations", nargs="+", choices=["off", "eager", "compile"], default=["off", "eager", "compile"]
     )
@@ -145,7 +94,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--table", type=Path, help="print the table of a JSON file")
     args = parser.parse_args()
+    if args.table is not None:
+        print(table(json.loads(args.table.read_text())))
+        return
     th.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", category=UserWarning)
     names = [f"{variant} {acceleration}" for variant in args.variants for acceleration in args.accelerations]
@@ -157,11 +110,17 @@ def main() -> None:
         "seed": args.seed,
         "repeats": args.repeats,
         "settings": {},
+        "limits": {},
     }
     for key in args.settings:
         result = measure(SETTINGS[key], names, args.repeats, args.device, args.seed)
         report["settings"][key] = result
+        parts = limit(SETTINGS[key], args.device, args.seed)
+        shortest = sum(parts.values())
+        report["limits"][key] = {**parts, "ratio": 1 / (result["stock"]["steps_per_second"] * shortest)}
         print(f"\n{key} {SETTINGS[key]}")
+        microseconds = ", ".join(f"{part} {1e6 * seconds:.1f}" for part, seconds in parts.items())
+        print(f"limit: {report['limits'][key]['ratio']:.1f} times stock ({microseconds} us/step)")
         print(f"{'':26}{'steps/s':>9}{'ratio':>8}{'lowest':>8}{'highest':>9}{'first update (s)':>18}")
         for name, row in result.items():
             print(

@@ -15,13 +15,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch as th
-from speed import SETTINGS, VARIANTS, Contender
+from speed import Contender
+from speed_settings import SETTINGS, VARIANTS
 
 from sb3_ppo_variants.fast_path import staged_update
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
+from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.update.minibatches import StagedRollout
 
@@ -56,7 +58,7 @@ class Stopwatch:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setting", choices=list(SETTINGS), default="S3")
-    parser.add_argument("--variant", choices=list(VARIANTS), default="PPOClip")
+    parser.add_argument("--variant", choices=VARIANTS, default="PPOClip")
     parser.add_argument("--acceleration", choices=["off", "eager", "compile"], default="eager")
     parser.add_argument("--updates", type=int, default=5)
     args = parser.parse_args()
@@ -77,10 +79,12 @@ def main() -> None:
     watch.wrap(StagedRollout, "__init__", "update: staging")
     watch.wrap(StagedRollout, "select", "update: minibatch rows")
     watch.wrap(StagedUpdate, "_measure", "update: exact KL, old and new")
-    watch.wrap(StagedUpdate, "_evaluate", "update: network forward")
+    watch.wrap(StagedUpdate, "evaluate", "update: network forward")
     watch.wrap(cls, "minibatch_loss", "update: loss and metrics")
-    watch.wrap(MlpTrunk, "forward", "update: network forward")
-    watch.wrap(MlpTrunk, "backward", "update: backward")
+    watch.wrap(cls, "loss_slopes", "update: loss and metrics")
+    for trunk in (MlpTrunk, NumpyTrunk):
+        watch.wrap(trunk, "forward", "update: network forward")
+        watch.wrap(trunk, "backward", "update: backward")
     watch.wrap(FlatAdam, "backward", "update: backward")
     watch.wrap(StagedUpdate, "step", "update: step, stacking metrics")
     watch.wrap(staged_update, "evaluate_output", "update: log-prob, entropy")

@@ -5,6 +5,7 @@ A variant is a mixin before a host: ``class New(NewMixin, PPO)``. It overrides s
 """
 
 from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
+from sb3_ppo_variants.algorithms.own_terms import Penalty
 from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
 from sb3_ppo_variants.algorithms.ppo_adaptive_lr import AdaptiveLearningRateMixin
@@ -20,7 +21,6 @@ from sb3_ppo_variants.update.distributions import (
 )
 from sb3_ppo_variants.update.losses import (
     Number,
-    Penalty,
     clipped_surrogate,
     masked_mean,
     normalize_advantages,

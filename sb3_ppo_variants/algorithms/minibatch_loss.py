@@ -8,21 +8,28 @@ import torch as th
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import Schedule
 
+from sb3_ppo_variants.algorithms.own_terms import (
+    Penalty,
+    in_tensors,
+    on_tensors,
+    penalty_slope,
+    slopes_of,
+    takes_arrays,
+)
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.distributed.data_parallel import DataParallelMixin
 from sb3_ppo_variants.distributed.moments import sample_moments_over_ranks, std_over_ranks
+from sb3_ppo_variants.update.arrays import as_floats, detached, exp, zero
 from sb3_ppo_variants.update.distributions import Slopes
 from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters
 from sb3_ppo_variants.update.losses import (
     Number,
-    Penalty,
     ValueClipping,
     ValueLoss,
     clipped_surrogate,
     masked_mean,
     normalize_advantages,
     outside_clip_range,
-    slopes_of,
     value_errors,
     value_slopes,
 )
@@ -56,6 +63,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
 
     # ------------------------------------------------------------------------------------------ terms, to be overridden
 
+    @takes_arrays
     def surrogate(
         self, ratio: th.Tensor, advantages: th.Tensor, kl: th.Tensor | None, coefficients: dict[str, Number]
     ) -> th.Tensor:
@@ -68,8 +76,12 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         :return: shape (n_batch,)
         """
         c = coefficients
-        return clipped_surrogate(ratio, advantages, c["clip_range"], c["clip_range_upper"], c.get("dual_clip"))
+        surrogate: th.Tensor = clipped_surrogate(
+            ratio, advantages, c["clip_range"], c["clip_range_upper"], c.get("dual_clip")
+        )
+        return surrogate
 
+    @takes_arrays
     def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> Penalty | None:
         """Compute what is added to the loss for a KL divergence; called only if ``kl_in_loss``.
 
@@ -112,6 +124,9 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
     ) -> tuple[th.Tensor, MinibatchMetrics]:
         """Put the loss of one minibatch together; the same code serves every host and every acceleration.
 
+        It is a function of tensors, or, in the fast path's smallest steps, of numpy's arrays; the terms above always
+        see tensors.
+
         :param minibatch: the host's NamedTuple
         :param new: the current policy's evaluation of it
         :param old: parameters of the distribution before the update, if the loss or a limit needs them
@@ -122,9 +137,11 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         mask = valid_steps(minibatch)
         advantages = self.advantages_of(minibatch, mask, c)
         log_ratio = new.log_prob - minibatch.old_log_prob
-        ratio = th.exp(log_ratio)
+        ratio = exp(log_ratio)
         kl, mean_kl = self._kl_of(new, old, mask)
-        policy_loss = -masked_mean(self.surrogate(ratio, advantages, kl if self.kl_in_loss else None, c), mask)
+        policy_loss = -masked_mean(
+            on_tensors(self.surrogate)(ratio, advantages, kl if self.kl_in_loss else None, c), mask
+        )
         value_range = c.get("clip_range_vf")
         errors = value_errors(
             new.values, minibatch.old_values, minibatch.returns, value_range, self.value_clipping, self.value_loss
@@ -140,31 +157,31 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
             loss = loss + extra
 
         with th.no_grad():
-            zero = th.zeros((), device=loss.device)
-            value_moves = zero
+            nothing = value_moves = zero(like=loss)
             if value_range is not None:
-                value_moves = masked_mean(((new.values - minibatch.old_values).abs() > value_range).float(), mask)
-            measured = self.extra_metrics(minibatch, new, c)
+                value_moves = masked_mean(as_floats(abs(new.values - minibatch.old_values) > value_range), mask)
+            names = self.extra_metric_names
+            measured = self.extra_metrics(in_tensors(minibatch), in_tensors(new), c) if names else {}
             metrics = MinibatchMetrics(
-                policy_loss=policy_loss.detach(),
-                value_loss=value_loss.detach(),
-                entropy_loss=entropy_loss.detach(),
-                loss=loss.detach(),
+                policy_loss=detached(policy_loss),
+                value_loss=detached(value_loss),
+                entropy_loss=detached(entropy_loss),
+                loss=detached(loss),
                 approx_kl=masked_mean((ratio - 1) - log_ratio, mask),
                 clip_fraction=masked_mean(outside_clip_range(ratio, c["clip_range"], c["clip_range_upper"]), mask),
                 value_clip_fraction=value_moves,
                 ratio_max=(ratio if mask is None else ratio[mask]).max(),
-                kl_divergence=mean_kl.detach(),
-                grad_norm=zero,
-                skipped=zero,
-                extra={name: measured[name] for name in self.extra_metric_names},
+                kl_divergence=detached(mean_kl),
+                grad_norm=nothing,
+                skipped=nothing,
+                extra={name: measured[name] for name in names},
             )
         return loss, metrics
 
     def _kl_of(self, new: Evaluation, old: Parameters | None, mask: th.Tensor | None) -> tuple[Any, th.Tensor]:
         """Compute the exact KL of each state, or None, and its mean; with gradient if the loss uses it."""
         if old is None:
-            return None, th.zeros((), device=new.values.device)
+            return None, zero(like=new.values)
         with th.set_grad_enabled(self.kl_in_loss and th.is_grad_enabled()):
             kl = new.distribution.directed_kl(old, new.parameters, self.kl_direction)
             return kl, masked_mean(kl, mask)
@@ -192,14 +209,15 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         advantages = self.advantages_of(minibatch, None, c)
         log_ratio = new.log_prob - minibatch.old_log_prob
         kl_slope: Number | None = None
-        if type(self).surrogate is LossMixin.surrogate:
-            unclipped = advantages * th.exp(log_ratio)
-            slope = unclipped * (self.surrogate(th.exp(log_ratio), advantages, None, c) == unclipped)
+        if self._has_the_usual_surrogate():
+            ratio = exp(log_ratio)
+            unclipped = advantages * ratio
+            slope = unclipped * (self.surrogate(ratio, advantages, None, c) == unclipped)
         else:
             kl, _ = self._kl_of(new, old if self.kl_in_loss else None, None)
-            slope, kl_slope = slopes_of(lambda r, d: self.surrogate(th.exp(r), advantages, d, c).sum(), log_ratio, kl)
+            slope, kl_slope = slopes_of(self.surrogate, log_ratio, advantages, kl, c)
             kl_slope = None if kl_slope is None else kl_slope / -n
-        penalty = self._penalty_slope(mean_kl, c)
+        penalty = penalty_slope(self.kl_penalty, self._shared_kl(mean_kl), c) if self.kl_in_loss else None
         if penalty is not None:
             kl_slope = penalty / n if kl_slope is None else kl_slope + penalty / n
         by_value = value_slopes(
@@ -210,35 +228,33 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
             self.value_clipping,
             self.value_loss,
         )
-        return Slopes(slope / -n, c["ent_coef"] / -n, kl_slope, by_value * (c["vf_coef"] / n))
+        return Slopes(slope / -n, c["ent_coef"] / -n, kl_slope, by_value * (c["vf_coef"] / n), self.kl_direction)
 
     def _penalty(self, mean_kl: th.Tensor, coefficients: dict[str, Number]) -> Penalty | None:
         """Compute the penalty, at the mean KL of the minibatches of all ranks where that is not the mean of theirs."""
-        if not self.kl_in_loss:
-            return None
-        if self.ranks.size > 1 and not self.kl_penalty_is_linear():
-            mean = mean_kl.detach().clone()
-            self.ranks.mean_(mean)
-            mean_kl = mean_kl + (mean - mean_kl.detach())  # with this rank's gradient
-        return self.kl_penalty(mean_kl, coefficients)
+        return on_tensors(self.kl_penalty)(self._shared_kl(mean_kl), coefficients) if self.kl_in_loss else None
 
-    def _penalty_slope(self, mean_kl: th.Tensor, coefficients: dict[str, Number]) -> Number | None:
-        penalty = self._penalty(mean_kl, coefficients)
-        if penalty is None or penalty.slope is not None:
-            return None if penalty is None else penalty.slope
-        with th.enable_grad():
-            leaf = mean_kl.detach().requires_grad_()
-            again = self._penalty(leaf, coefficients)
-            assert again is not None  # it was a moment ago
-            (slope,) = th.autograd.grad(again.value, leaf)
-        return slope
+    def _shared_kl(self, mean_kl: th.Tensor) -> th.Tensor:
+        if self.ranks.size == 1 or self.kl_penalty_is_linear():
+            return mean_kl
+        own = mean_kl.item()
+        shared: th.Tensor = mean_kl + (self.ranks.mean(own) - own)  # with this rank's gradient
+        return shared
+
+    def _has_the_usual_surrogate(self) -> bool:
+        return getattr(self.surrogate, "__func__", None) is LossMixin.surrogate
 
     def derivative_obstacle(self) -> str | None:
         """Say why :meth:`loss_slopes` is not the derivative of this variant's loss; None if it is."""
         for name in ("minibatch_loss", "loss_slopes", "extra_loss"):
             if getattr(type(self), name) is not getattr(LossMixin, name) or name in vars(self):
                 return f"the variant has its own {name}()"
-        return "the KL in the loss is the reverse one" if self.kl_in_loss and self.kl_direction != "forward" else None
+        return None
+
+    def array_obstacle(self) -> str | None:
+        """Say why the loss cannot be computed with numpy's arrays instead of tensors; None if it can."""
+        own = getattr(self.advantages_of, "__func__", None) is not LossMixin.advantages_of
+        return "the variant has its own advantages_of()" if own else None
 
     def advantages_of(self, minibatch: Any, mask: th.Tensor | None, coefficients: dict[str, Number]) -> th.Tensor:
         """Return a minibatch's advantages, normalised as ``normalize_advantage`` says.

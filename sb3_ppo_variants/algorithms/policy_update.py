@@ -220,7 +220,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
     def acceleration_report(self) -> dict[str, str]:
         """Tell which pieces of the fast path are active, and for the others why not.
 
-        :return: for minibatches, evaluation, backward, optimizer, graph and rollout
+        :return: for minibatches, evaluation, optimizer, backward, arithmetic, graph and rollout
         """
         return dict(self._current_acceleration().report)
 
@@ -234,11 +234,11 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         *args: Any,
         **kwargs: Any,
     ) -> bool:
-        """Collect as the host does, with a leaner forward pass of the policy and a leaner buffer where they apply."""
+        """Collect as the host does, with leaner passes of the policy, buffer and environments where they apply."""
         with (
             nonfinite.explained(self, "collecting the rollout"),
             masks.explained_masks(env, self.action_space),
-            self._current_acceleration().lean_collection(),
+            self._current_acceleration().lean_collection(env),
         ):
             collected = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
         masks.warn_of_empty_masks(rollout_buffer, self.action_space)

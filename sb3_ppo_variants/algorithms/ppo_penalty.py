@@ -8,10 +8,11 @@ from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
+from sb3_ppo_variants.algorithms.own_terms import Penalty, takes_arrays
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.update.controllers import Adjustment, BandController
 from sb3_ppo_variants.update.kl_divergence import KLDirection
-from sb3_ppo_variants.update.losses import Number, Penalty
+from sb3_ppo_variants.update.losses import Number
 
 
 class KLPenaltyMixin(AdaptiveUpdateMixin):
@@ -76,11 +77,12 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     def update_coefficients(self) -> dict[str, Number]:
         return {**super().update_coefficients(), "beta": self.beta}
 
+    @takes_arrays
     def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> Penalty:
         beta = coefficients["beta"]
         if self.hinge_coef == 0:
             return Penalty(beta * kl, beta)
-        excess = th.relu(kl - 2 * coefficients["target_kl"])
+        excess = (kl - 2 * coefficients["target_kl"]).clip(min=0)
         return Penalty(beta * kl + self.hinge_coef * excess**2, beta + 2 * self.hinge_coef * excess)
 
     def kl_penalty_is_linear(self) -> bool:

@@ -13,6 +13,8 @@ import cloudpickle
 import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
+from sb3_ppo_variants.vec_env.lean_vec_env import LeanVecEnv
+
 _OF_THE_PROCESS = {"env", "venv", "class_attributes", "results_writer"}
 _OF_A_VEC_ENV = ("reset_infos", "_seeds", "_options")
 
@@ -109,7 +111,8 @@ def _layers_of_env(env: gym.Env[Any, Any]) -> Iterator[Any]:
 
 
 def _names(layers: list[Any]) -> list[str]:
-    return [type(layer).__qualname__ for layer in layers]
+    # a LeanVecEnv has the state of a DummyVecEnv, which is one for the time of a rollout
+    return [(DummyVecEnv if type(layer) is LeanVecEnv else type(layer)).__qualname__ for layer in layers]
 
 
 def _speaks_for_itself(layer: Any) -> bool:

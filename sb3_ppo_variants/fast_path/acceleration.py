@@ -6,28 +6,32 @@ reference path's result to rounding, and a rollout takes the same random draws.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch as th
 from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.fast_path import self_check
-from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
+from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
-from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, flat_adam_obstacle
-from sb3_ppo_variants.fast_path.interception import fingerprint, parameter_obstacle, same_fingerprint
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+from sb3_ppo_variants.fast_path.interception import same_fingerprint
 from sb3_ppo_variants.fast_path.lean_buffer import lean_buffer
-from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, lean_forward, lean_forward_obstacle
-from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk, plain_mlp_obstacle
+from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, lean_forward
+from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
+from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
+from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
+from sb3_ppo_variants.fast_path.pieces import PIECES, identity
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
-from sb3_ppo_variants.fast_path.whole_sequences import SequenceUpdate, whole_sequences_obstacle
+from sb3_ppo_variants.fast_path.whole_sequences import SequenceUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.losses import Number
-from sb3_ppo_variants.update.minibatches import staging_obstacle
 from sb3_ppo_variants.update.projection import PolicyLine, find_moving
 from sb3_ppo_variants.update.reference_update import OwnOptimizer, ReferenceUpdate, Stepper
+from sb3_ppo_variants.vec_env.lean_vec_env import lean_steps
 
 
 class Update(Protocol):
@@ -45,85 +49,6 @@ class Update(Protocol):
     def stepper(self) -> Stepper: ...
 
 
-class Piece(NamedTuple):
-    """A part of the fast path.
-
-    :param name: key of the report
-    :param active: what it does
-    :param ordinary: what is done without it
-    :param needs: pieces that it builds upon
-    :param obstacle: what of the model speaks against it, or None
-    """
-
-    name: str
-    active: str
-    ordinary: str
-    needs: tuple[str, ...]
-    obstacle: Callable[[UpdatedAlgorithm], str | None]
-
-
-def _optimizer_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
-    sequences = whole_sequences_obstacle(algorithm.policy, algorithm.rollout_buffer)
-    rows = None if sequences is None else staging_obstacle(algorithm.rollout_buffer)
-    return rows or flat_adam_obstacle(algorithm.policy)
-
-
-def _backward_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
-    policy = algorithm.policy
-    return plain_mlp_obstacle(policy) or parameter_obstacle(policy) or algorithm.derivative_obstacle()
-
-
-def _graph_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
-    policy, buffer = algorithm.policy, algorithm.rollout_buffer
-    if algorithm.acceleration != "compile":
-        return "not asked for"
-    if algorithm.ranks.size > 1:
-        return f"{algorithm.ranks.size} processes average the gradient between backward pass and step"
-    own_parameters = [p for module in policy.modules() for p in module.parameters(recurse=False)]
-    if len(own_parameters) > len(list(policy.parameters())):
-        return "layers share parameters"
-    if algorithm.update_rules().stop_before_step is not None:
-        return "early stopping on each minibatch reads one number back per step"
-    if algorithm.batch_size > buffer.buffer_size * algorithm.n_envs:
-        return "the rollout is smaller than one minibatch"
-    return parameter_obstacle(policy)
-
-
-PIECES = (
-    Piece(
-        "minibatches",
-        "staged on the device",
-        "rollout_buffer.get()",
-        (),
-        lambda algorithm: staging_obstacle(algorithm.rollout_buffer),
-    ),
-    Piece(
-        "sequences",
-        "run as wholes",
-        "step by step",
-        (),
-        lambda algorithm: whole_sequences_obstacle(algorithm.policy, algorithm.rollout_buffer),
-    ),
-    Piece(
-        "evaluation",
-        "closed form",
-        "policy.evaluate_actions()",
-        ("minibatches",),
-        lambda algorithm: evaluation_obstacle(algorithm.policy),
-    ),
-    Piece("optimizer", "Adam on one flat tensor", "policy.optimizer", (), _optimizer_obstacle),
-    Piece("backward", "written out", "autograd", ("evaluation", "optimizer"), _backward_obstacle),
-    Piece("graph", "torch.compile", "eager", ("evaluation", "optimizer"), _graph_obstacle),
-    Piece(
-        "rollout",
-        "numpy forward pass",
-        "policy.forward()",
-        (),
-        lambda algorithm: lean_forward_obstacle(algorithm.policy),
-    ),
-)
-
-
 class Acceleration:
     """The fast path of one model: what is active, and what is kept between updates.
 
@@ -133,13 +58,15 @@ class Acceleration:
     def __init__(self, algorithm: UpdatedAlgorithm):
         self.algorithm = algorithm
         self.policy = algorithm.policy
-        self.made_for = _identity(algorithm)
+        self.made_for = identity(algorithm)
         self.obstacles: dict[str, str | None] = {}
         self._refused: dict[str, str] = {}
         self._checked: set[str] = set()
         self._moving: list[th.Tensor] | None = None
         self._adam: FlatAdam | None = None
         self._trunk: MlpTrunk | None = None
+        self._in_numpy: NumpyTrunk | None = None
+        self._forward: LeanForward | None = None
         self._compiled: CompiledStep | None = None
         self._choose()
 
@@ -169,13 +96,14 @@ class Acceleration:
 
         :param algorithm: whose policy, buffer or settings may have been replaced or edited
         """
-        return same_fingerprint(self.made_for, _identity(algorithm))
+        return same_fingerprint(self.made_for, identity(algorithm))
 
     def adopt(self) -> None:
         """Take the parameters over, before anything is computed with them: their place in memory is for life."""
         if not self.uses("optimizer") or (self._adam is not None and self._adam.intact()):
             return
-        self._adam, self._trunk, self._compiled = FlatAdam(self.policy), None, None
+        self._adam = FlatAdam(self.policy)
+        self._trunk = self._in_numpy = self._forward = self._compiled = None  # made for parameters in another place
         if "optimizer" not in self._checked:
             self._checked.add("optimizer")
             self._refuse("optimizer", self_check.step_difference(self._adam, float(self.algorithm.max_grad_norm)))
@@ -198,12 +126,16 @@ class Acceleration:
         return PolicyLine(self._moving)
 
     @contextmanager
-    def lean_collection(self) -> Iterator[None]:
-        """Let policy and buffer work lean, as far as they can, while the host collects the next rollout."""
+    def lean_collection(self, env: VecEnv) -> Iterator[None]:
+        """Let policy, buffer and environments work lean, as far as they can, while the host collects a rollout.
+
+        :param env: that it steps
+        """
         self.adopt()
         with ExitStack() as stack:
             forward = self._checked_forward() if self.uses("rollout") else None
             if self.algorithm.acceleration != "off":
+                stack.enter_context(lean_steps(env))
                 stack.enter_context(lean_buffer(self.algorithm.rollout_buffer, plain=forward is not None))
             if forward is not None:
                 stack.enter_context(lean_forward(forward))
@@ -224,15 +156,21 @@ class Acceleration:
             update = SequenceUpdate if self.uses("sequences") else ReferenceUpdate
             return update(algorithm, stepper)
         form = closed_form_of(self.policy) if self.uses("evaluation") else None
-        if self._trunk is None and adam is not None:
-            self._trunk = MlpTrunk(self.policy, adam) if self.uses("backward") else None
+        if form is None or adam is None:
+            return StagedUpdate(algorithm, form, stepper)
+        if self.uses("backward") and self._trunk is None:
+            self._trunk = MlpTrunk(self.policy, adam)
         trunk = self._trunk if self.uses("backward") else None
-        if not self.uses("graph") or form is None or adam is None:
-            return StagedUpdate(algorithm, form, stepper, trunk)
-        if self._compiled is None:
-            count = minibatches_per_graph(algorithm)
-            self._compiled = CompiledStep(algorithm, form, adam, count, self._give_up_compiling)
-        return CompiledUpdate(algorithm, form, adam, trunk, self._compiled)
+        if self.uses("graph"):
+            if self._compiled is None:
+                count = minibatches_per_graph(algorithm)
+                self._compiled = CompiledStep(algorithm, form, adam, count, self._give_up_compiling)
+            return CompiledUpdate(algorithm, form, adam, trunk, self._compiled)
+        if self.uses("arithmetic") and trunk is not None:
+            if self._in_numpy is None:
+                self._in_numpy = NumpyTrunk(self.policy, adam)
+            return NumpyUpdate(algorithm, form, adam, trunk, self._in_numpy)
+        return StagedUpdate(algorithm, form, adam, trunk)
 
     def _finds_difference(self, update: Update) -> bool:
         """Check what the update uses for the first time; True if a piece was refused."""
@@ -244,6 +182,8 @@ class Acceleration:
         if isinstance(update, StagedUpdate) and update.trunk is not None:
             coefficients = self.algorithm.update_coefficients
             checks["backward"] = lambda: self_check.gradient_difference(update, coefficients())
+        if isinstance(update, NumpyUpdate):
+            checks["arithmetic"] = lambda: self_check.arithmetic_difference(update, coefficients())
         for name, check in checks.items():
             if name not in self._checked:
                 self._checked.add(name)
@@ -252,7 +192,9 @@ class Acceleration:
         return False
 
     def _checked_forward(self) -> LeanForward | None:
-        forward = LeanForward(self.policy)
+        if self._forward is None or self._adam is None:  # only flat parameters stay where they are
+            self._forward = LeanForward(self.policy)
+        forward = self._forward
         last_obs = self.algorithm._last_obs
         if "rollout" not in self._checked and last_obs is not None:
             self._checked.add("rollout")
@@ -278,21 +220,3 @@ class Acceleration:
         self._choose()
         if self.algorithm.verbose >= 1:
             print(f"Acceleration: {self}")
-
-
-# Constructor arguments that enter an update as numbers, or not at all: a new value needs no new fast path.
-_FREE_TO_CHANGE = {
-    *("learning_rate", "ent_coef", "vf_coef", "target_kl", "clip_range", "clip_range_upper", "initial_beta"),
-    *("gamma", "gae_lambda", "kl_tolerance", "adaptation_factor", "beta_bounds", "clip_range_bounds", "max_kl"),
-    *("n_epochs", "verbose", "seed", "tensorboard_log", "stats_window_size"),
-}
-
-
-def _identity(algorithm: UpdatedAlgorithm) -> list[Any]:
-    """Everything that the choice of pieces, or a compiled graph, depends on: graphs themselves check nothing."""
-    parameters: Iterable[str] = type(algorithm).__signature__.parameters  # type: ignore[attr-defined]  # set per class
-    values = [getattr(algorithm, name, None) for name in parameters if name not in _FREE_TO_CHANGE]
-    settings = [value for value in values if value is None or isinstance(value, (str, bool, int, float, tuple))]
-    rules = algorithm.update_rules()
-    watched = (rules.stop_before_step is not None, rules.watches_kl, algorithm.ranks.size)
-    return [algorithm.policy, algorithm.rollout_buffer, watched, *settings, *fingerprint(algorithm.policy)]

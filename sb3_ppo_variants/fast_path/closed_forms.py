@@ -2,22 +2,25 @@
 
 from typing import Any
 
-import torch as th
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from sb3_ppo_variants.fast_path.interception import module_obstacle
-from sb3_ppo_variants.update.distributions import ActionDistribution, closed_form
+from sb3_ppo_variants.update.arrays import Array
+from sb3_ppo_variants.update.distributions import ActionDistribution, Context, closed_form
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.policy_evaluation import Evaluation
 
-# As SB3 has them when this module is imported: a class patched later is not SB3's any more.
+# As they are when this module is imported: a class patched later is not the library's any more.
 _STEPS = {
-    name: getattr(ActorCriticPolicy, name)
-    for name in ("evaluate_actions", "extract_features", "_get_action_dist_from_latent")
+    base: {
+        name: getattr(base, name) for name in ("evaluate_actions", "extract_features", "_get_action_dist_from_latent")
+    }
+    for base in (ActorCriticPolicy, MaskableActorCriticPolicy)
 }
 
 
-def closed_form_of(policy: BasePolicy) -> ActionDistribution | None:
+def closed_form_of(policy: Any) -> ActionDistribution | None:
     """Find the closed form of a policy.
 
     :param policy: any policy
@@ -25,44 +28,42 @@ def closed_form_of(policy: BasePolicy) -> ActionDistribution | None:
     """
     if evaluation_obstacle(policy) is not None:
         return None
-    form = closed_form(policy.action_dist)  # type: ignore[arg-type]  # a policy with a distribution
+    form = closed_form(policy.action_dist)
     return None if form is None else form.for_policy(policy)
 
 
-def evaluation_obstacle(policy: BasePolicy) -> str | None:
+def evaluation_obstacle(policy: Any) -> str | None:
     """Say why using a closed form could change a result.
 
     :param policy: any policy
     :return: the reason, or None if it could not
     """
-    if not isinstance(policy, ActorCriticPolicy):
-        return "the policy is none of SB3's actor-critic ones"
-    own = [name for name, step in _STEPS.items() if getattr(type(policy), name) is not step]
+    base = next((base for base in _STEPS if isinstance(policy, base)), None)
+    if base is None:
+        return "the policy is none of SB3's and contrib's actor-critic ones"
+    own = [name for name, step in _STEPS[base].items() if getattr(type(policy), name) is not step]
     if own:
         return f"the policy overrides its evaluation: {own[0]}()"
     if closed_form(policy.action_dist) is None:
-        return f"{type(policy.action_dist).__name__} has no closed form"
+        return f"{type(policy.action_dist).__name__}, with the options it has, has no closed form"
     return module_obstacle(policy)
 
 
-def evaluate_closed_form(
-    policy: ActorCriticPolicy, form: ActionDistribution, observations: Any, actions: th.Tensor
-) -> Evaluation:
+def evaluate_closed_form(policy: Any, form: ActionDistribution, minibatch: Any) -> Evaluation:
     """Do what ``policy.evaluate_actions`` does, without distribution objects.
 
     :param policy: one that :func:`closed_form_of` accepts
     :param form: its closed form
-    :param observations: as in the rollout buffer
-    :param actions: shape (n_batch,) for Discrete, else (n_batch, n_dimensions)
+    :param minibatch: of the host's NamedTuple
     :return: the evaluation
     """
-    features = policy.extract_features(observations)
+    features = policy.extract_features(minibatch.observations)
     pi_features, vf_features = (features, features) if policy.share_features_extractor else features
-    return evaluate_features(policy, form, pi_features, vf_features, actions)
+    return evaluate_features(policy, form, pi_features, vf_features, minibatch)
 
 
 def evaluate_features(
-    policy: Any, form: ActionDistribution, pi_features: Any, vf_features: Any, actions: th.Tensor
+    policy: Any, form: ActionDistribution, pi_features: Any, vf_features: Any, minibatch: Any
 ) -> Evaluation:
     """Evaluate actions from extracted features.
 
@@ -70,16 +71,17 @@ def evaluate_features(
     :param form: its closed form
     :param pi_features: for the actor, shape (n_batch, n_features)
     :param vf_features: for the critic, shape (n_batch, n_features)
-    :param actions: shape (n_batch,) for Discrete, else (n_batch, n_dimensions)
+    :param minibatch: of the host's NamedTuple
     :return: the evaluation
     """
-    output = policy.action_net(policy.mlp_extractor.forward_actor(pi_features))
+    latent = policy.mlp_extractor.forward_actor(pi_features)
     values = policy.value_net(policy.mlp_extractor.forward_critic(vf_features)).flatten()
-    return evaluate_output(policy, form, output, values, actions)
+    context = Context(latent, masks_of(minibatch))
+    return evaluate_output(policy, form, policy.action_net(latent), values, minibatch.actions, context)
 
 
 def evaluate_output(
-    policy: ActorCriticPolicy, form: ActionDistribution, output: th.Tensor, values: th.Tensor, actions: th.Tensor
+    policy: Any, form: ActionDistribution, output: Array, values: Array, actions: Array, context: Context
 ) -> Evaluation:
     """Evaluate actions from the networks' outputs.
 
@@ -88,19 +90,29 @@ def evaluate_output(
     :param output: of the action net, shape (n_batch, n_outputs)
     :param values: shape (n_batch,)
     :param actions: shape (n_batch,) for Discrete, else (n_batch, n_dimensions)
+    :param context: what else the distribution depends on
     :return: the evaluation
     """
-    parameters = form.from_output(policy, output)
+    parameters = form.from_output(policy, output, context)
     return Evaluation(values, form.log_prob(parameters, actions), form.entropy(parameters), form, parameters)
 
 
-def action_parameters(policy: ActorCriticPolicy, form: ActionDistribution, observations: Any) -> Parameters:
+def action_parameters(policy: Any, form: ActionDistribution, minibatch: Any) -> Parameters:
     """Compute the action distribution's parameters only, for a measurement of the KL divergence.
 
     :param policy: one that :func:`closed_form_of` accepts
     :param form: its closed form
-    :param observations: as in the rollout buffer
+    :param minibatch: of the host's NamedTuple
     :return: tensors whose first dimension is n_batch
     """
-    features = BasePolicy.extract_features(policy, observations, policy.pi_features_extractor)
-    return form.from_output(policy, policy.action_net(policy.mlp_extractor.forward_actor(features)))
+    features = BasePolicy.extract_features(policy, minibatch.observations, policy.pi_features_extractor)
+    latent = policy.mlp_extractor.forward_actor(features)
+    return form.from_output(policy, policy.action_net(latent), Context(latent, masks_of(minibatch)))
+
+
+def masks_of(minibatch: Any) -> Array | None:
+    """Return the action masks of a minibatch, shape (n_batch, n_outputs); None if its host has none.
+
+    :param minibatch: of the host's NamedTuple
+    """
+    return getattr(minibatch, "action_masks", None)

@@ -39,16 +39,16 @@ class _Evaluator(nn.Module):
         self.is_array = isinstance(space, spaces.Box)
         self.divisor = 255.0 if self.is_array and policy.normalize_images and is_image_space(space) else 1.0
 
-    def forward(self, observations: Any, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor, Parameters]:
+    def forward(self, minibatch: Any) -> tuple[th.Tensor, th.Tensor, th.Tensor, Parameters]:
         policy, form = self.policy, self.form
         if not self.is_array:
-            evaluation = evaluate_closed_form(policy, form, observations, actions)
+            evaluation = evaluate_closed_form(policy, form, minibatch)
         else:
-            inputs = observations.float() / self.divisor
+            inputs = minibatch.observations.float() / self.divisor
             pi_features = policy.pi_features_extractor(inputs)
             shared = policy.share_features_extractor
             vf_features = pi_features if shared else policy.vf_features_extractor(inputs)
-            evaluation = evaluate_features(policy, form, pi_features, vf_features, actions)
+            evaluation = evaluate_features(policy, form, pi_features, vf_features, minibatch)
         return evaluation.values, evaluation.log_prob, evaluation.entropy, evaluation.parameters
 
 
@@ -86,11 +86,10 @@ class CompiledStep:
 
         def loss_of(flat: th.Tensor, minibatch: Any, old: Parameters | None, c: dict[str, Number]) -> Any:
             parameters = dict(zip(names, adam.views(flat)))
-            arguments = (minibatch.observations, minibatch.actions)
             # No layers share parameters (Acceleration sees to it); SB3's two names for one extractor confuse the tracer
             # unless tie_weights is off.
             values, log_prob, entropy, new = th.func.functional_call(
-                evaluator, parameters, arguments, tie_weights=False
+                evaluator, parameters, (minibatch,), tie_weights=False
             )
             evaluation = Evaluation(values, log_prob, entropy, form, new)
             loss, metrics = algorithm.minibatch_loss(minibatch, evaluation, old, c)

@@ -8,9 +8,11 @@ Each parameter begins at a multiple of 64 bytes, as in a tensor of its own: the 
 on that, and a resumed run must not depend on where memory was free.
 """
 
+import math
+
+import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
-from torch.optim.adam import adam
 
 from sb3_ppo_variants.fast_path.interception import optimizer_obstacle
 from sb3_ppo_variants.update.nonfinite import StepGuard
@@ -45,11 +47,15 @@ class FlatAdam:
         self.step_count = th.tensor(float(self.steps), device=self.flat.device)
         self.guard = StepGuard()
         self.checks_on_device = self.flat.is_cuda  # on the CPU reading a number costs less than computing with it
+        self.norm = th.zeros((), device=self.flat.device)  # of the last gradient, before clipping
         self.skipped = th.zeros((), device=self.flat.device)  # 1 if the last step was not taken
         self.skip_count = th.zeros((), device=self.flat.device)  # steps of this update that were not taken
         self.poison = th.zeros((), device=self.flat.device)  # NaN from the first step of an update that is not finite
+        self._gradients = self.views(self.gradient)
+        self._places: list[tuple[int, int]] = []  # of each parameter and its first moment in memory
         pieces = zip(self.parameters, state, *(self.views(t) for t in (self.flat, self.exp_avg, self.exp_avg_sq)))
         for parameter, moments, data, exp_avg, exp_avg_sq in pieces:
+            self._places.append((data.data_ptr(), exp_avg.data_ptr()))
             data.copy_(parameter.detach())
             parameter.data = data
             if "exp_avg" in moments:
@@ -71,11 +77,11 @@ class FlatAdam:
 
     def intact(self) -> bool:
         """Tell whether parameters and moments are still ours: loading or moving a model replaces them."""
-        for parameter, data, exp_avg in zip(self.parameters, self.views(self.flat), self.views(self.exp_avg)):
+        for parameter, (data, exp_avg) in zip(self.parameters, self._places):
             state = self.optimizer.state.get(parameter, {})
-            if parameter.data_ptr() != data.data_ptr() or "exp_avg" not in state:
+            if parameter.data_ptr() != data or "exp_avg" not in state:
                 return False
-            if state["exp_avg"].data_ptr() != exp_avg.data_ptr() or int(state["step"]) != self.steps:
+            if state["exp_avg"].data_ptr() != exp_avg or int(state["step"]) != self.steps:
                 return False
         return True
 
@@ -100,31 +106,35 @@ class FlatAdam:
         :param loss: that the gradient belongs to, scalar
         :return: norm before clipping, and 1 if the step was not taken, else 0; scalars
         """
-        norm: th.Tensor = th.linalg.vector_norm(self.gradient)
         if self.checks_on_device:
+            norm: th.Tensor = th.linalg.vector_norm(self.gradient)
             self.note_skip(norm, loss)
             self.gradient.mul_(_clipping_factor(norm, max_grad_norm))
-        else:
-            length = norm.item()
-            refused = self.guard.refuses(length + loss.item())
-            if refused or self.guard.count:
-                self.skipped.fill_(float(refused))
-            if refused:
-                return norm, self.skipped
+            self._adam_step(found_inf=self.skipped)
+            self.step_count.sub_(self.skipped)
+            return norm, self.skipped
+        gradient = self.gradient.numpy()
+        length = math.sqrt(np.dot(gradient, gradient))
+        self.norm.fill_(length)
+        refused = self.guard.refuses(length + loss.item())
+        if refused or self.guard.count:
+            self.skipped.fill_(float(refused))
+        if not refused:
             if length + 1e-6 > max_grad_norm:
-                self.gradient.mul_(max_grad_norm / (length + 1e-6))
-        self._adam_step()
-        return norm, self.skipped
+                gradient *= max_grad_norm / (length + 1e-6)
+            self._adam_step()
+        return self.norm, self.skipped
 
-    def _adam_step(self) -> None:
-        adam(
+    def _adam_step(self, found_inf: th.Tensor | None = None) -> None:
+        """Call what torch.optim.Adam(fused=True) calls; its own preparations for it take three times as long."""
+        self.step_count.add_(1)
+        th._fused_adam_(
             [self.flat],
             [self.gradient],
             [self.exp_avg],
             [self.exp_avg_sq],
             [],
             [self.step_count],
-            fused=True,
             amsgrad=False,
             beta1=self.beta1,
             beta2=self.beta2,
@@ -132,7 +142,7 @@ class FlatAdam:
             weight_decay=0.0,
             eps=self.eps,
             maximize=False,
-            found_inf=self.skipped if self.checks_on_device else None,
+            found_inf=found_inf,
         )
 
     def begin(self, skip_one_by_one: bool) -> None:
@@ -141,7 +151,7 @@ class FlatAdam:
         :param skip_one_by_one: False: after a step that was skipped none is taken until the next update
         """
         self.guard = StepGuard(skip_one_by_one)
-        for parameter, gradient in zip(self.parameters, self.views(self.gradient)):
+        for parameter, gradient in zip(self.parameters, self._gradients):
             parameter.grad = gradient
         self.skipped.zero_()
         self.skip_count.zero_()

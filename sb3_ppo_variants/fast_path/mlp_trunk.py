@@ -5,16 +5,17 @@ matrix products per layer, written out here; what comes after the networks' outp
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import nn
 
 from sb3_ppo_variants.fast_path.activations import ACTIVATIONS, Activation
+from sb3_ppo_variants.fast_path.flat_observations import is_flat
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 
 
@@ -37,6 +38,7 @@ class MlpTrunk:
         self.actor = _stack([*policy.mlp_extractor.policy_net, policy.action_net], gradients)
         self.critic = _stack([*policy.mlp_extractor.value_net, policy.value_net], gradients)
         self.log_std_gradient = gradients.get(id(getattr(policy, "log_std", None)))
+        self.space = policy.observation_space
         self._activations: list[list[th.Tensor]] = []
 
     def forward(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
@@ -45,19 +47,25 @@ class MlpTrunk:
         :param observations: shape (n_batch, *observation shape)
         :return: output of the action net, shape (n_batch, n_outputs), and values, shape (n_batch,); without gradient
         """
-        inputs = _vectors(observations)
+        inputs = self._vectors(observations)
         with th.no_grad():
             self._activations = [_forward(inputs, self.actor), _forward(inputs, self.critic)]
         return self._activations[0][-1], self._activations[1][-1].flatten()
 
-    def action_output(self, observations: th.Tensor) -> th.Tensor:
+    @property
+    def latent(self) -> th.Tensor:
+        """What the action net was given, shape (n_batch, n_features)."""
+        return self._activations[0][-2]
+
+    def action_output(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Run the actor only, and remember nothing.
 
         :param observations: shape (n_batch, *observation shape)
-        :return: output of the action net, shape (n_batch, n_outputs), without gradient
+        :return: output of the action net, shape (n_batch, n_outputs), and what it was given, without gradient
         """
         with th.no_grad():
-            return _forward(_vectors(observations), self.actor)[-1]
+            activations = _forward(self._vectors(observations), self.actor)
+        return activations[-1], activations[-2]
 
     def backward(self, output: th.Tensor, values: th.Tensor, log_std: th.Tensor | None) -> None:
         """Fill the flat gradient.
@@ -72,8 +80,13 @@ class MlpTrunk:
             if self.log_std_gradient is not None and log_std is not None:
                 self.log_std_gradient.copy_(log_std)
 
+    def _vectors(self, observations: th.Tensor) -> th.Tensor:
+        if not isinstance(self.space, spaces.Box):
+            observations = preprocess_obs(observations, self.space)  # type: ignore[assignment]  # not a dict
+        return observations.reshape(len(observations), -1).float()
 
-def plain_mlp_obstacle(policy: ActorCriticPolicy) -> str | None:
+
+def plain_mlp_obstacle(policy: Any) -> str | None:
     """Say why a policy's network is not a plain pair of MLPs.
 
     :param policy: one whose evaluation has a closed form
@@ -81,11 +94,7 @@ def plain_mlp_obstacle(policy: ActorCriticPolicy) -> str | None:
     """
     space = policy.observation_space
     extractors = (policy.pi_features_extractor, policy.vf_features_extractor)
-    if (
-        not isinstance(space, spaces.Box)
-        or is_image_space(space)
-        or any(type(e) is not FlattenExtractor for e in extractors)
-    ):
+    if not is_flat(space) or any(type(e) is not FlattenExtractor for e in extractors):
         return "observations are not plain vectors"
     if type(policy.mlp_extractor) is not MlpExtractor:
         return "the network is not an MlpExtractor"
@@ -121,10 +130,6 @@ def _stack(modules: list[nn.Module], gradients: dict[int, th.Tensor]) -> list[_L
         _Layer(linear, activation, gradients[id(linear.weight)], gradients[id(linear.bias)])
         for linear, activation in linear_layers(modules)
     ]
-
-
-def _vectors(observations: th.Tensor) -> th.Tensor:
-    return observations.reshape(len(observations), -1).float()
 
 
 def _forward(inputs: th.Tensor, layers: list[_Layer]) -> list[th.Tensor]:

@@ -12,8 +12,10 @@ import torch as th
 
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
+from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences
+from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import preserved_numpy_generator
 from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, snapshot_policy
@@ -60,14 +62,34 @@ def gradient_difference(update: StagedUpdate, coefficients: dict[str, Number]) -
     """
     adam = update.stepper
     assert isinstance(adam, FlatAdam)
-    minibatch, old = _moved(update.first_minibatch()), update.old_parameters(update.first_rows())
-    old = None if old is None else tuple(p.roll(1, dims=0) for p in old)  # of other states, so that the KL is not 0
+    assert update.trunk is not None
+    minibatch, old = _moved(update)
     loss, _ = update.algorithm.minibatch_loss(minibatch, update.evaluate(minibatch), old, coefficients)
     by_autograd = th.autograd.grad(loss, adam.parameters, allow_unused=True)
     expected = th.cat([(th.zeros_like(p) if g is None else g).flatten() for g, p in zip(by_autograd, adam.parameters)])
-    update.written_step(minibatch, old, coefficients)
+    update.written_step(minibatch, old, coefficients, update.trunk)
     found = th.cat([view.flatten() for view in adam.views(adam.gradient)])
     return _first_difference([("the gradient", found, expected)], "autograd")
+
+
+def arithmetic_difference(update: NumpyUpdate, coefficients: dict[str, Number]) -> str | None:
+    """Compare a minibatch in numpy with the same in torch: its gradient and its metrics.
+
+    :param update: that uses it, about to begin
+    :param coefficients: of its first epoch
+    """
+    adam = update.stepper
+    assert isinstance(adam, FlatAdam)
+    assert update.trunk is not None
+    minibatch, old = _moved(update)
+    metrics = update.written_step(minibatch, old, coefficients, update.trunk).row()
+    expected = adam.gradient.clone()
+    try:
+        found = update.written_step(*update.in_arrays(minibatch, old), coefficients, update.in_numpy).row()
+    except TypeError as error:  # of a term that takes tensors only
+        return f"it failed in a check on the first data: {error}"
+    pairs = [("the gradient", adam.gradient, expected), ("a minibatch's metrics", found, metrics)]
+    return _first_difference(pairs, "torch")
 
 
 def step_difference(adam: FlatAdam, max_grad_norm: float) -> str | None:
@@ -113,12 +135,18 @@ def sequence_difference(policy: Any, minibatch: Any) -> str | None:
     return _evaluations_differ(found, expected)
 
 
-def _moved(minibatch: Any) -> Any:
-    """Pretend that the policy has moved since the rollout, so that samples are clipped on both sides."""
-    shift = th.linspace(-0.5, 0.5, len(minibatch.advantages), device=minibatch.advantages.device)
-    return minibatch._replace(
+def _moved(update: StagedUpdate) -> tuple[Any, Parameters | None]:
+    """Pretend that the policy has moved since the rollout, so that samples are clipped on both sides.
+
+    :return: a minibatch, and old distributions of other states than its own, so that the KL is not 0
+    """
+    minibatch, old = update.first_minibatch(), update.old_parameters(update.first_rows())
+    # Uneven ends: 0.2 or 0.3 would lie on the edge of a clip range, where rounding decides what the gradient is.
+    shift = th.linspace(-0.4973, 0.5119, len(minibatch.advantages), device=minibatch.advantages.device)
+    moved = minibatch._replace(
         old_log_prob=minibatch.old_log_prob + shift, old_values=minibatch.old_values + shift.flip(0)
     )
+    return moved, None if old is None else tuple(p.roll(1, dims=0) for p in old)
 
 
 def _flat_step(adam: FlatAdam, max_grad_norm: float) -> None:
@@ -178,6 +206,7 @@ def _first_difference(pairs: Any, ordinary: str) -> str | None:
 
 
 __all__ = [
+    "arithmetic_difference",
     "evaluation_difference",
     "forward_difference",
     "gradient_difference",

@@ -5,20 +5,36 @@ so that results agree to rounding. What an algorithm or policy does not support 
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch as th
 
-from sb3_ppo_variants.fast_path.closed_forms import action_parameters, evaluate_closed_form, evaluate_output
+from sb3_ppo_variants.fast_path.closed_forms import (
+    action_parameters,
+    evaluate_closed_form,
+    evaluate_output,
+    masks_of,
+)
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
-from sb3_ppo_variants.update.distributions import ActionDistribution
+from sb3_ppo_variants.update.distributions import ActionDistribution, Context
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import StagedRollout, shares_advantages
 from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch
 from sb3_ppo_variants.update.reference_update import Stepper
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
+
+
+class Trunk(Protocol):
+    """A policy's networks without autograd: ``MlpTrunk``, ``NumpyTrunk``."""
+
+    @property
+    def latent(self) -> Any: ...
+
+    def forward(self, observations: Any) -> tuple[Any, Any]: ...
+
+    def backward(self, output: Any, values: Any, log_std: Any) -> None: ...
 
 
 class StagedUpdate:
@@ -53,10 +69,14 @@ class StagedUpdate:
 
     def minibatches(self) -> Iterator[th.Tensor]:
         """Yield the rows of each minibatch of one epoch, in the order stock PPO would draw."""
+        yield from self.rows_of_epoch().split(self.batch_size)
+
+    def rows_of_epoch(self) -> th.Tensor:
+        """Draw the order of the rows of one epoch; their advantages then are as the minibatches need them."""
         rows = self.rollout.shuffled_rows()
         if shares_advantages(self.algorithm):
             self.rollout.normalize_over_ranks(self.algorithm.ranks, rows, self.batch_size)
-        yield from rows.split(self.batch_size)
+        return rows
 
     def step(self, rows: th.Tensor, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
         """Take one optimiser step.
@@ -65,23 +85,28 @@ class StagedUpdate:
         :param coefficients: of this epoch
         :return: metrics, shape (n_metrics,), and True if the update must stop (then no step was taken)
         """
-        algorithm = self.algorithm
-        minibatch = self.rollout.select(rows)
-        old = self.old_parameters(rows)
-        loss = None
+        minibatch, old = self.rollout.select(rows), self.old_parameters(rows)
         if self.trunk is not None:
-            metrics = self.written_step(minibatch, old, coefficients)
-        else:
-            loss, metrics = algorithm.minibatch_loss(minibatch, self.evaluate(minibatch), old, coefficients)
-        stop = self.rules.stop_before_step
+            return self.finish(self.written_step(minibatch, old, coefficients, self.trunk))
+        loss, metrics = self.algorithm.minibatch_loss(minibatch, self.evaluate(minibatch), old, coefficients)
+        return self.finish(metrics, loss)
+
+    def finish(self, metrics: MinibatchMetrics, loss: th.Tensor | None = None) -> tuple[th.Tensor, bool]:
+        """Take the step of a minibatch, unless the rules say that the update ends before it.
+
+        :param metrics: of the minibatch
+        :param loss: to be differentiated by autograd; None if the gradient is there
+        :return: as :meth:`step`
+        """
+        stop, ranks = self.rules.stop_before_step, self.algorithm.ranks
         if stop is not None:
-            metrics = metrics.over_ranks(algorithm.ranks)
+            metrics = metrics.over_ranks(ranks)
             if stop.passed(metrics):
                 return metrics.row(), True
         if loss is not None:
             self.stepper.backward(loss)
-        metrics = metrics.over_ranks(algorithm.ranks, self.stepper.gradients())
-        norm, skipped = self.stepper.step(algorithm.max_grad_norm, metrics.loss)
+        metrics = metrics.over_ranks(ranks, self.stepper.gradients())
+        norm, skipped = self.stepper.step(self.algorithm.max_grad_norm, metrics.loss)
         return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
 
     def kl_divergence(self) -> float:
@@ -90,7 +115,7 @@ class StagedUpdate:
         :return: nats per state, over the whole rollout where anything is decided on it
         """
         _, new = self._measure()
-        kl = self.distribution.directed_kl(self.old, new, self.algorithm.kl_direction)
+        kl: th.Tensor = self.distribution.directed_kl(self.old, new, self.algorithm.kl_direction)
         return kl.double().mean().item()
 
     def old_parameters(self, rows: th.Tensor) -> Parameters | None:
@@ -114,19 +139,29 @@ class StagedUpdate:
         policy = self.policy if policy is None else policy
         if self.form is None:
             return evaluate_minibatch(policy, minibatch)
-        return evaluate_closed_form(policy, self.form, minibatch.observations, minibatch.actions)
+        return evaluate_closed_form(policy, self.form, minibatch)
 
-    def written_step(self, minibatch: Any, old: Parameters | None, c: dict[str, Number]) -> MinibatchMetrics:
-        """Fill the flat gradient without autograd; the loss's value still comes from the one place that defines it."""
-        assert self.trunk is not None
+    def written_step(
+        self, minibatch: Any, old: Parameters | None, c: dict[str, Number], trunk: Trunk
+    ) -> MinibatchMetrics:
+        """Fill the flat gradient without autograd; the loss's value still comes from the one place that defines it.
+
+        :param minibatch: of the host's NamedTuple: tensors, or arrays
+        :param old: parameters of the distribution before the update, of the same kind
+        :param c: coefficients of this epoch
+        :param trunk: the policy's networks for tensors, or for arrays
+        """
         assert self.form is not None
         with th.no_grad():
-            output, values = self.trunk.forward(minibatch.observations)
-            new = evaluate_output(self.policy, self.form, output, values, minibatch.actions)
+            output, values = trunk.forward(minibatch.observations)
+            context = Context(trunk.latent, masks_of(minibatch))
+            new = evaluate_output(self.policy, self.form, output, values, minibatch.actions, context)
             _, metrics = self.algorithm.minibatch_loss(minibatch, new, old, c)
             slopes = self.algorithm.loss_slopes(minibatch, new, old, c, metrics.kl_divergence)
-            by_output, by_log_std = self.form.gradient(new.parameters, old, minibatch.actions, slopes)
-        self.trunk.backward(by_output, slopes.values, by_log_std)
+            by_output, by_log_std = self.form.gradient(
+                self.policy, new.parameters, old, minibatch.actions, slopes, context
+            )
+        trunk.backward(by_output, slopes.values, by_log_std)
         return metrics
 
     def _measure(self) -> tuple[ActionDistribution, Parameters]:
@@ -147,6 +182,6 @@ class StagedUpdate:
             evaluation = evaluate_minibatch(self.policy, piece)
             return evaluation.distribution, evaluation.parameters
         if self.trunk is not None:
-            output = self.trunk.action_output(piece.observations)
-            return self.form, self.form.from_output(self.policy, output)
-        return self.form, action_parameters(self.policy, self.form, piece.observations)
+            output, latent = self.trunk.action_output(piece.observations)
+            return self.form, self.form.from_output(self.policy, output, Context(latent, masks_of(piece)))
+        return self.form, action_parameters(self.policy, self.form, piece)

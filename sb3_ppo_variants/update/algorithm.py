@@ -57,3 +57,6 @@ class UpdatedAlgorithm(Protocol):
 
     def derivative_obstacle(self) -> str | None:
         """Say why :meth:`loss_slopes` does not know the derivative; None if it does."""
+
+    def array_obstacle(self) -> str | None:
+        """Say why loss and slopes cannot be computed with numpy's arrays; None if they can."""

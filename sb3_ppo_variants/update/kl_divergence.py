@@ -7,14 +7,14 @@ and compared, whereas SB3's distribution objects are shared and overwritten by t
 
 from typing import Literal, TypeAlias
 
-import torch as th
-import torch.nn.functional as F
+from sb3_ppo_variants.update.arrays import Array, exp, library, log_sigmoid, row_sums, sigmoid
 
-Parameters: TypeAlias = tuple[th.Tensor, ...]
+Parameters: TypeAlias = tuple[Array, ...]
+"""Tensors, or numpy's arrays, whose first dimension is n_batch."""
 KLDirection: TypeAlias = Literal["forward", "reverse"]
 
 
-def categorical_kl(p: Parameters, q: Parameters) -> th.Tensor:
+def categorical_kl(p: Parameters, q: Parameters) -> Array:
     """KL(p || q) of independent categorical variables.
 
     torch's own version returns infinity once a probability underflows (Ray issue #21297); the sum over
@@ -24,11 +24,11 @@ def categorical_kl(p: Parameters, q: Parameters) -> th.Tensor:
     :param q: likewise
     :return: shape (n_batch,), nats
     """
-    terms = [(log_p.exp() * (log_p - log_q)).sum(dim=-1) for log_p, log_q in zip(p, q, strict=True)]
-    return th.stack(terms).sum(dim=0) if len(terms) > 1 else terms[0]
+    first, *others = [row_sums(exp(log_p) * (log_p - log_q)) for log_p, log_q in zip(p, q, strict=True)]
+    return sum(others, first)
 
 
-def bernoulli_kl(p: Parameters, q: Parameters) -> th.Tensor:
+def bernoulli_kl(p: Parameters, q: Parameters) -> Array:
     """KL(p || q) of independent binary variables.
 
     :param p: one tensor of logits, shape (n_batch, n_variables)
@@ -36,12 +36,12 @@ def bernoulli_kl(p: Parameters, q: Parameters) -> th.Tensor:
     :return: shape (n_batch,), nats
     """
     (p_logits,), (q_logits,) = p, q
-    ones = F.logsigmoid(p_logits) - F.logsigmoid(q_logits)
-    zeros = F.logsigmoid(-p_logits) - F.logsigmoid(-q_logits)
-    return (th.sigmoid(p_logits) * ones + th.sigmoid(-p_logits) * zeros).sum(dim=-1)
+    ones = log_sigmoid(p_logits) - log_sigmoid(q_logits)
+    zeros = log_sigmoid(-p_logits) - log_sigmoid(-q_logits)
+    return row_sums(sigmoid(p_logits) * ones + sigmoid(-p_logits) * zeros)
 
 
-def gaussian_kl(p: Parameters, q: Parameters) -> th.Tensor:
+def gaussian_kl(p: Parameters, q: Parameters) -> Array:
     """KL(p || q) of diagonal Gaussians; a bijection such as tanh applied to both leaves it unchanged.
 
     Written in the difference of the log standard deviations, so that the gradient at p = q is exactly zero.
@@ -52,8 +52,8 @@ def gaussian_kl(p: Parameters, q: Parameters) -> th.Tensor:
     """
     (p_mean, p_log_std), (q_mean, q_log_std) = p, q
     log_scale = p_log_std - q_log_std
-    distance = (p_mean - q_mean) * th.exp(-q_log_std)
-    return (0.5 * th.expm1(2 * log_scale) - log_scale + 0.5 * distance**2).sum(dim=-1)
+    distance = (p_mean - q_mean) * exp(-q_log_std)
+    return row_sums(0.5 * library(log_scale).expm1(2 * log_scale) - log_scale + 0.5 * distance**2)
 
 
 __all__ = ["KLDirection", "Parameters", "bernoulli_kl", "categorical_kl", "gaussian_kl"]

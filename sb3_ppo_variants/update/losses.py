@@ -1,43 +1,33 @@
-"""Surrogate objectives, value losses and advantage normalisation as pure functions of tensors.
+"""Surrogate objectives, value losses and advantage normalisation as pure functions of tensors, or of numpy's arrays.
 
 Per-sample functions return shape (n_batch,); ``masked_mean`` reduces them, so that padded steps of recurrent
 minibatches can be left out in one place. Coefficients may be floats or 0-dim tensors on the samples' device.
 """
 
 import math
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch as th
 import torch.nn.functional as F
+
+from sb3_ppo_variants.update.arrays import Array, as_floats, clip, library, mean, mean_and_std
 
 Number = float | th.Tensor
 ValueClipping = Literal["pessimistic", "sb3"]
 ValueLoss = Literal["mse", "huber"]
 
 
-class Penalty(NamedTuple):
-    """What is added to a loss for the KL divergence of its minibatch.
-
-    :param value: scalar
-    :param slope: derivative of the value by the KL; None to have it differentiated
-    """
-
-    value: th.Tensor
-    slope: Number | None = None
-
-
-def masked_mean(values: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
+def masked_mean(values: Array, mask: th.Tensor | None = None) -> Array:
     """Average the samples that count.
 
     :param values: shape (n_batch,)
     :param mask: bool, shape (n_batch,), True where the sample counts; None if all do
     :return: scalar
     """
-    return values.mean() if mask is None else values[mask].mean()
+    return mean(values if mask is None else values[mask])
 
 
-def normalize_advantages(advantages: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
+def normalize_advantages(advantages: Array, mask: th.Tensor | None = None) -> Array:
     """Shift and scale one minibatch of advantages to mean 0 and standard deviation 1.
 
     A single sample is returned as it is: its standard deviation is not defined (SB3 issue #325).
@@ -49,12 +39,13 @@ def normalize_advantages(advantages: th.Tensor, mask: th.Tensor | None = None) -
     counted = advantages if mask is None else advantages[mask]
     if len(counted) == 1:
         return advantages
-    return (advantages - counted.mean()) / (counted.std() + 1e-8)
+    average, deviation = mean_and_std(counted)
+    return (advantages - average) / (deviation + 1e-8)
 
 
 def clipped_surrogate(
-    ratio: th.Tensor, advantages: th.Tensor, clip_low: Number, clip_high: Number, dual_clip: Number | None = None
-) -> th.Tensor:
+    ratio: Array, advantages: Array, clip_low: Number, clip_high: Number, dual_clip: Number | None = None
+) -> Array:
     """Pessimistic clipped objective L_CLIP of each sample, to be maximised.
 
     ``min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)``; PPO paper (arXiv:1707.06347), eq. 7. Different values below
@@ -68,15 +59,16 @@ def clipped_surrogate(
     :param dual_clip: bound c > 1; None for no bound
     :return: shape (n_batch,)
     """
+    xp = library(ratio)
     surrogate = advantages * ratio
     if not _unbounded(clip_low, clip_high):
-        surrogate = th.min(surrogate, advantages * th.clamp(ratio, 1 - clip_low, 1 + clip_high))  # type: ignore[arg-type]  # each bound a float or a tensor
+        surrogate = xp.minimum(surrogate, advantages * clip(ratio, 1 - clip_low, 1 + clip_high))
     if dual_clip is not None:
-        surrogate = th.where(advantages < 0, th.max(surrogate, dual_clip * advantages), surrogate)
+        surrogate = xp.where(advantages < 0, xp.maximum(surrogate, dual_clip * advantages), surrogate)
     return surrogate
 
 
-def outside_clip_range(ratio: th.Tensor, clip_low: Number, clip_high: Number) -> th.Tensor:
+def outside_clip_range(ratio: Array, clip_low: Number, clip_high: Number) -> Array:
     """Mark the samples whose ratio lies outside the clip range; their share is the clip fraction.
 
     :param ratio: shape (n_batch,)
@@ -85,19 +77,19 @@ def outside_clip_range(ratio: th.Tensor, clip_low: Number, clip_high: Number) ->
     :return: 0.0 or 1.0 per sample, shape (n_batch,)
     """
     if _unbounded(clip_low, clip_high):
-        return th.zeros_like(ratio)
+        return library(ratio).zeros_like(ratio)
     distance = ratio - 1
-    return ((distance > clip_high) | (distance < -clip_low)).float()
+    return as_floats((distance > clip_high) | (distance < -clip_low))
 
 
 def value_errors(
-    values: th.Tensor,
-    old_values: th.Tensor,
-    returns: th.Tensor,
+    values: Array,
+    old_values: Array,
+    returns: Array,
     clip_range: Number | None = None,
     clipping: ValueClipping = "pessimistic",
     loss: ValueLoss = "mse",
-) -> th.Tensor:
+) -> Array:
     """Value loss of each sample.
 
     With a ``clip_range`` the prediction may leave the old one by that much: ``"pessimistic"`` takes the larger of the
@@ -114,19 +106,19 @@ def value_errors(
     """
     if clip_range is None:
         return _error(values, returns, loss)
-    clipped = old_values + th.clamp(values - old_values, -clip_range, clip_range)  # type: ignore[arg-type]  # as above
+    clipped = old_values + clip(values - old_values, -clip_range, clip_range)
     errors = _error(clipped, returns, loss)
-    return th.max(_error(values, returns, loss), errors) if clipping == "pessimistic" else errors
+    return library(values).maximum(_error(values, returns, loss), errors) if clipping == "pessimistic" else errors
 
 
 def value_slopes(
-    values: th.Tensor,
-    old_values: th.Tensor,
-    returns: th.Tensor,
+    values: Array,
+    old_values: Array,
+    returns: Array,
     clip_range: Number | None = None,
     clipping: ValueClipping = "pessimistic",
     loss: ValueLoss = "mse",
-) -> th.Tensor:
+) -> Array:
     """Differentiate :func:`value_errors` by the predictions.
 
     :param values: as there, like the following
@@ -140,30 +132,12 @@ def value_slopes(
     slopes = _error_slope(values, returns, loss)
     if clip_range is None:
         return slopes
-    change = values - old_values
-    clipped = old_values + th.clamp(change, -clip_range, clip_range)  # type: ignore[arg-type]  # as above
-    of_clipped = _error_slope(clipped, returns, loss).masked_fill(change.abs() > clip_range, 0.0)
+    xp, change = library(values), values - old_values
+    clipped = old_values + clip(change, -clip_range, clip_range)
+    of_clipped = xp.where(abs(change) > clip_range, xp.zeros_like(change), _error_slope(clipped, returns, loss))
     if clipping == "sb3":
         return of_clipped
-    return th.where(_error(values, returns, loss) >= _error(clipped, returns, loss), slopes, of_clipped)
-
-
-def slopes_of(
-    function: Callable[[th.Tensor, th.Tensor | None], th.Tensor], log_ratio: th.Tensor, kl: th.Tensor | None
-) -> tuple[th.Tensor, th.Tensor | None]:
-    """Differentiate a sum over samples by log-ratio and KL of each.
-
-    :param function: of both, a scalar
-    :param log_ratio: shape (n_batch,)
-    :param kl: shape (n_batch,), or None
-    :return: two tensors of shape (n_batch,); None for a KL that has no part in it
-    """
-    with th.enable_grad():
-        leaves = [x.detach().requires_grad_() for x in (log_ratio, kl) if x is not None]
-        total = function(leaves[0], leaves[1] if kl is not None else None)
-        slopes = th.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else [None] * len(leaves)
-    by_ratio = th.zeros_like(log_ratio) if slopes[0] is None else slopes[0]
-    return by_ratio, None if kl is None else slopes[1]
+    return xp.where(_error(values, returns, loss) >= _error(clipped, returns, loss), slopes, of_clipped)
 
 
 def _unbounded(*bounds: Number) -> bool:
@@ -171,12 +145,16 @@ def _unbounded(*bounds: Number) -> bool:
     return all(isinstance(bound, float) and bound == math.inf for bound in bounds)
 
 
-def _error(values: th.Tensor, returns: th.Tensor, loss: ValueLoss) -> th.Tensor:
-    if loss == "huber":
+def _error(values: Array, returns: Array, loss: ValueLoss) -> Array:
+    if loss == "mse":
+        return (returns - values) ** 2
+    if isinstance(values, th.Tensor):
         return F.huber_loss(values, returns, reduction="none")
-    return (returns - values) ** 2
+    distance = abs(values - returns)
+    near = library(values).minimum(distance, 1)
+    return near * (distance - 0.5 * near)
 
 
-def _error_slope(values: th.Tensor, returns: th.Tensor, loss: ValueLoss) -> th.Tensor:
+def _error_slope(values: Array, returns: Array, loss: ValueLoss) -> Array:
     difference = values - returns
-    return difference.clamp(-1, 1) if loss == "huber" else 2 * difference
+    return clip(difference, -1, 1) if loss == "huber" else 2 * difference

@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
 
@@ -23,7 +25,7 @@ class StopRule(NamedTuple):
 
         :param metrics: of the minibatch
         """
-        return bool(metrics.named(self.metric).cpu().numpy() > self.limit)
+        return bool(np.float32(metrics.named(self.metric).item()) > self.limit)
 
 
 class UpdateRules(NamedTuple):

@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class MinibatchMetrics(NamedTuple):
-    """Scalars of one minibatch, as 0-dim tensors on the device.
+    """Scalars of one minibatch, as 0-dim tensors on the device, or numpy's.
 
     :param policy_loss: minus the mean surrogate, without the penalty
     :param value_loss: mean of the value errors
@@ -54,7 +54,10 @@ class MinibatchMetrics(NamedTuple):
 
     def row(self) -> th.Tensor:
         """Return all metrics in the order of ``METRICS``, the variant's own after them."""
-        return th.stack([*self[:-1], *self.extra.values()])
+        values = [*self[:-1], *self.extra.values()]
+        if isinstance(self.loss, th.Tensor):
+            return th.stack(values)
+        return th.from_numpy(np.array([float(value) for value in values], dtype=np.float32))
 
     def over_ranks(self, ranks: Ranks, gradients: Sequence[th.Tensor] = ()) -> "MinibatchMetrics":
         """Make these the metrics of the minibatches of all ranks together, and average gradients in the same exchange.
@@ -161,7 +164,7 @@ class TraceRecorder:
         self.names = (*METRICS, *extra_names)
         self.last_kl: float | None = None
         self._rows: list[th.Tensor] = []
-        self._rows_read = 0
+        self._rows_read = self._first_row_of_epoch = 0
         self._epochs: list[int] = []
         self._coefficients: list[Mapping[str, Number]] = []
         self._epoch = 0
@@ -190,12 +193,15 @@ class TraceRecorder:
         :return: True if the KL is to be checked here: up to 16 times per epoch, its end included
         """
         rows = metrics.reshape(-1, len(self.names))
+        count = rows.shape[0]
+        if self._in_epoch == 0:
+            self._first_row_of_epoch = len(self._rows)
         self._rows.append(rows)
-        self._epochs += [self._epoch] * len(rows)
+        self._epochs += [self._epoch] * count
         if self.stopped:  # before this step was taken
             return False
-        before, self._in_epoch = self._in_epoch, self._in_epoch + len(rows)
-        self.steps += len(rows)
+        before, self._in_epoch = self._in_epoch, self._in_epoch + count
+        self.steps += count
         checks = [self.checks_per_epoch * done // self.minibatches_per_epoch for done in (before, self._in_epoch)]
         return checks[0] < checks[1]
 
@@ -218,7 +224,7 @@ class TraceRecorder:
 
         :param name: one of ``names``
         """
-        rows = th.cat(self._rows)[self._epochs.index(self._epochs[-1]) :].cpu().numpy()
+        rows = th.cat(self._rows[self._first_row_of_epoch :]).cpu().numpy()
         taken = rows[rows[:, _SKIPPED] == 0]
         return float(taken[:, self.names.index(name)].mean(dtype=np.float64)) if len(taken) else math.nan
 

@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from environments import make_vec_env
+from environments import TinyEnv, make_vec_env
+from gymnasium import spaces
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants import MaskablePPOClip, MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
 
 ACTIONS = ["discrete", "box", "multi_discrete", "multi_binary"]
@@ -291,7 +294,9 @@ def test_loaded_model_keeps_every_piece(tmp_path: Any) -> None:
         ("rollout", "plain vectors", {"observation": "image"}),
         ("rollout", "weights", {"policy_kwargs": {"net_arch": [400, 400]}}),
         ("graph", "early stopping", {"acceleration": "compile", "target_kl": 0.1}),
-        ("evaluation", "no closed form", {"use_sde": True}),
+        ("evaluation", "no closed form", {"use_sde": True, "policy_kwargs": {"squash_output": True}}),
+        ("evaluation", "no closed form", {"use_sde": True, "policy_kwargs": {"full_std": False}}),
+        ("arithmetic", "products", {"policy_kwargs": {"net_arch": [1100, 1100]}, "batch_size": 64}),
     ],
 )
 def test_unsupported_pieces_fall_back_with_a_reason(piece: str, reason: str, kwargs: dict[str, Any]) -> None:
@@ -357,24 +362,154 @@ def test_written_gradient_equals_autograd(cls: type[Any], kwargs: dict[str, Any]
     with th.no_grad():
         for parameter in model.policy.parameters():
             parameter.add_(0.05 * th.randn_like(parameter))
-    rows = next(iter(update.minibatches()))
+    rows = update.rollout.shuffled_rows()[: update.batch_size]
     minibatch, old, c = update.rollout.select(rows), update.old_parameters(rows), model.update_coefficients()
     loss, metrics = model.minibatch_loss(minibatch, update.evaluate(minibatch), old, c)
     if cls is not PPOPenalty:
         assert 0 < metrics.clip_fraction < 1
     expected = th.cat([g.flatten() for g in th.autograd.grad(loss, list(model.policy.parameters()))])
-    update.written_step(minibatch, old, c)
-    found = th.cat([p.grad.flatten() for p in model.policy.parameters()])
-    th.testing.assert_close(found, expected, rtol=1e-4, atol=2e-6 * float(expected.abs().max()))
+    arrays = update.in_arrays(minibatch, old)
+    for samples, before, trunk in ((minibatch, old, update.trunk), (*arrays, update.in_numpy)):
+        row = update.written_step(samples, before, c, trunk).row()
+        th.testing.assert_close(row, metrics.row(), rtol=1e-4, atol=1e-5)
+        found = th.cat([p.grad.flatten() for p in model.policy.parameters()])
+        th.testing.assert_close(found, expected, rtol=1e-4, atol=2e-6 * float(expected.abs().max()))
+        update.stepper.gradient.zero_()
 
 
-def test_setting_changed_during_a_run_changes_the_path() -> None:
-    """The written gradient knows the forward KL only: another direction must not be ignored."""
-    model = make_model(PPOPenalty, "box", acceleration="eager")
-    model.learn(64)
-    assert model.acceleration_report()["backward"] == "written out"
-    model.kl_direction = "reverse"
-    assert "reverse" in model.acceleration_report()["backward"]
+GSDE: dict[str, Any] = {"use_sde": True, "sde_sample_freq": 4, "action": "box"}
+
+
+@pytest.mark.parametrize(("cls", "kwargs"), [*ALGORITHMS, (PPOPenalty, {"kl_direction": "reverse", "max_kl": None})])
+def test_state_dependent_noise_equals_the_reference(cls: type[Any], kwargs: dict[str, Any]) -> None:
+    reference, fast = (updated(cls, how, 2, learning_rate=0.01, **GSDE, **kwargs) for how in ("off", "eager"))
+    assert fast.acceleration_report()["arithmetic"] == "numpy"
+    assert relative_difference(reference, fast) < 1e-5
+    np.testing.assert_allclose(fast.last_update.minibatches, reference.last_update.minibatches, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_state_dependent_noise_is_drawn_as_in_stock_ppo(n_envs: int) -> None:
+    actions = []
+    for cls in (PPO, PPOClip):
+        model = cls("MlpPolicy", make_vec_env("box", n_envs=n_envs), n_steps=32, use_sde=True, seed=0, device="cpu")
+        _, callback = model._setup_learn(64)
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
+        actions.append([model.rollout_buffer.actions, model.rollout_buffer.log_probs, model.rollout_buffer.values])
+    assert model.acceleration_report()["rollout"] == "numpy forward pass"
+    for ours, stock in zip(*actions):
+        np.testing.assert_allclose(ours, stock, rtol=1e-4, atol=1e-5)
+
+
+class ChoicesEnv(TinyEnv):
+    """Observes what it did: one choice, several, or bits."""
+
+    def __init__(self, space: spaces.Space[Any]):
+        super().__init__("discrete")
+        self.observation_space = space
+
+    def _observation(self) -> Any:
+        large = np.abs(1000 * np.resize(self.state, 3)).astype(np.int64)
+        if isinstance(self.observation_space, spaces.Discrete):
+            return int(large[0] % self.observation_space.n)
+        if isinstance(self.observation_space, spaces.MultiDiscrete):
+            return large[:2] % self.observation_space.nvec
+        return (large % 2).astype(np.int8)
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Discrete(7), spaces.MultiDiscrete([3, 4]), spaces.MultiBinary(3)], ids=["one", "several", "bits"]
+)
+def test_observed_choices_are_flattened_as_in_stock_ppo(space: spaces.Space[Any]) -> None:
+    """Two rollouts and an update between them, with the draws of stock."""
+    found = []
+    for cls in (PPO, PPOClip):
+        venv = DummyVecEnv([lambda: ChoicesEnv(space)] * 3)
+        ours = {} if cls is PPO else {"value_clipping": "sb3"}
+        model = cls("MlpPolicy", venv, n_steps=16, batch_size=16, n_epochs=2, seed=0, device="cpu", **ours)
+        model.learn(96)
+        found.append([flat(model), model.rollout_buffer.log_probs, model.rollout_buffer.observations])
+    report = model.acceleration_report()
+    assert (report["arithmetic"], report["rollout"]) == ("numpy", "numpy forward pass")
+    for stock, own in zip(*found):
+        np.testing.assert_allclose(own, stock, rtol=1e-4, atol=1e-5)
+
+
+def maskable_update(cls: type[Any], acceleration: str, action: str, **kwargs: Any) -> Any:
+    return updated(cls, acceleration, 2, action=action, learning_rate=0.01, **kwargs)
+
+
+@pytest.mark.parametrize("action", ["discrete", "multi_discrete", "multi_binary"])
+@pytest.mark.parametrize(
+    ("cls", "kwargs"),
+    [
+        (MaskablePPOClip, {"ent_coef": 0.05}),
+        (MaskablePPOPenalty, {"max_kl": None, "ent_coef": 0.05}),
+        (MaskablePPOPenalty, {"max_kl": None, "kl_direction": "reverse"}),
+    ],
+)
+def test_masked_choices_equal_the_reference(cls: type[Any], kwargs: dict[str, Any], action: str) -> None:
+    reference, fast = (maskable_update(cls, how, action, **kwargs) for how in ("off", "eager"))
+    assert fast.acceleration_report()["arithmetic"] == "numpy"
+    assert relative_difference(reference, fast) < 1e-5
+    np.testing.assert_allclose(fast.last_update.minibatches, reference.last_update.minibatches, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("action", ["discrete", "multi_discrete", "multi_binary"])
+def test_masked_choices_are_drawn_as_in_stock_ppo(action: str) -> None:
+    found = []
+    for cls in (MaskablePPO, MaskablePPOClip):
+        model = make_model(cls, action)
+        _, callback = model._setup_learn(64)
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
+        buffer = model.rollout_buffer
+        found.append([buffer.actions, buffer.action_masks, buffer.log_probs, buffer.values])
+    assert model.acceleration_report()["rollout"] == "numpy forward pass"
+    assert (found[0][1] == 0).any()
+    for ours, stock in zip(*found):
+        np.testing.assert_allclose(ours, stock, rtol=1e-4, atol=1e-5)
+
+
+def test_states_without_a_valid_choice_equal_the_reference() -> None:
+    """Every choice then has the same logit: no gradient, and stock's rounding of -1e8 in the log-probability."""
+    models = []
+    for how in ("off", "eager"):
+        model = make_model(MaskablePPOClip, acceleration="off", ent_coef=0.1)
+        _, callback = model._setup_learn(64)
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
+        model.rollout_buffer.action_masks[5:9] = 0
+        model.acceleration = how
+        np.random.seed(0)
+        model.train()
+        models.append(model)
+    assert models[1].acceleration_report()["arithmetic"] == "numpy"
+    assert relative_difference(*models) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cls", "action"), [(PPOClip, "box"), (MaskablePPOPenalty, "multi_discrete")])
+def test_compile_equals_the_reference_for_the_hosts_own_distributions(cls: type[Any], action: str) -> None:
+    kwargs: dict[str, Any] = {"use_sde": True} if action == "box" else {"max_kl": None}
+    reference, fast = (updated(cls, how, 2, action=action, **kwargs) for how in ("off", "compile"))
+    assert fast.acceleration_report()["graph"] == "torch.compile"
+    assert relative_difference(reference, fast) < 1e-5
+
+
+def test_setting_changed_during_a_run_changes_the_update() -> None:
+    """The written gradient is that of the direction that is set."""
+    models = []
+    for how in ("off", "eager"):
+        model = updated(PPOPenalty, how, action="box", learning_rate=0.01, max_kl=None)
+        model.kl_direction = "reverse"
+        np.random.seed(1)
+        model.train()
+        models.append(model)
+    assert models[1].acceleration_report()["backward"] == "written out"
+    assert relative_difference(*models) < 1e-6
+    models[0].kl_direction = "forward"
+    np.random.seed(1)
+    models[0].train()
+    assert relative_difference(*models) > 1e-4
 
 
 class TiedFeatures(BaseFeaturesExtractor):

@@ -16,6 +16,7 @@ from sb3_ppo_variants import NonFiniteUpdateError, PPOClip, PPOPenalty
 from sb3_ppo_variants.fast_path import self_check
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
+from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 
 N_STEPS, N_ENVS = 25, 2
 ROLLOUT = N_STEPS * N_ENVS  # minibatches of 16, 16, 16 and 2
@@ -86,8 +87,14 @@ def inject(kind: str, model: Any, n: int, monkeypatch: pytest.MonkeyPatch, value
     report = model.acceleration_report()
     written, flat = report["backward"] == "written out", report["optimizer"].startswith("Adam")
     if kind == "logit" and written:
-        spoil = lambda result: (with_nan(result[0], value), result[1])  # noqa: E731
-        monkeypatch.setattr(MlpTrunk, "forward", at_call(n, MlpTrunk.forward, spoil))
+        in_numpy = report["arithmetic"] == "numpy"
+        trunk: Any = NumpyTrunk if in_numpy else MlpTrunk
+
+        def spoil(result: Any) -> Any:
+            output = with_nan(th.as_tensor(result[0]), value)
+            return output.numpy() if in_numpy else output, result[1]
+
+        monkeypatch.setattr(trunk, "forward", at_call(n, trunk.forward, spoil))
     elif kind == "logit":
         model.policy.action_net.register_forward_hook(at_call(n, lambda _, __, out: out, lambda o: with_nan(o, value)))
     if kind == "gradient" and not flat:

@@ -7,6 +7,7 @@ arithmetic for small networks. To add a distribution, write a class and :func:`r
 
 import torch as th
 from sb3_contrib.common.maskable.distributions import (
+    MaskableBernoulliDistribution,
     MaskableCategoricalDistribution,
     MaskableMultiCategoricalDistribution,
 )
@@ -19,9 +20,9 @@ from stable_baselines3.common.distributions import (
     StateDependentNoiseDistribution,
 )
 
-from sb3_ppo_variants.update.distributions.base import ActionDistribution, Slopes
-from sb3_ppo_variants.update.distributions.categorical import Bernoulli, Categorical
-from sb3_ppo_variants.update.distributions.gaussian import DiagonalGaussian, Gaussian
+from sb3_ppo_variants.update.distributions.base import ActionDistribution, Context, Slopes
+from sb3_ppo_variants.update.distributions.categorical import Bernoulli, Categorical, MaskedCategorical
+from sb3_ppo_variants.update.distributions.gaussian import DiagonalGaussian, Gaussian, StateDependentGaussian
 from sb3_ppo_variants.update.kl_divergence import KLDirection
 
 _known: dict[type[Distribution], ActionDistribution] = {
@@ -29,9 +30,10 @@ _known: dict[type[Distribution], ActionDistribution] = {
     MultiCategoricalDistribution: Categorical(),
     BernoulliDistribution: Bernoulli(),
     DiagGaussianDistribution: DiagonalGaussian(),
-    StateDependentNoiseDistribution: Gaussian(),
-    MaskableCategoricalDistribution: Categorical(),
-    MaskableMultiCategoricalDistribution: Categorical(),  # and its subclass MaskableBernoulliDistribution
+    StateDependentNoiseDistribution: StateDependentGaussian(),
+    MaskableCategoricalDistribution: MaskedCategorical(),
+    MaskableMultiCategoricalDistribution: MaskedCategorical(),
+    MaskableBernoulliDistribution: MaskedCategorical(),
 }
 
 
@@ -66,7 +68,7 @@ def closed_form(distribution: Distribution) -> ActionDistribution | None:
     :param distribution: of a policy
     """
     form = _known.get(type(distribution))
-    return form if form is not None and form.closed_form else None
+    return form if form is not None and form.closed_form and form.obstacle(distribution) is None else None
 
 
 def kl_divergence(old: Distribution, new: Distribution, direction: KLDirection = "forward") -> th.Tensor:
@@ -86,16 +88,20 @@ def kl_divergence(old: Distribution, new: Distribution, direction: KLDirection =
     if type(old) is not type(new):
         raise TypeError(f"the distributions must be of one class, got {type(old).__name__} and {type(new).__name__}")
     form = action_distribution(old)
-    return form.directed_kl(form.parameters(old), form.parameters(new), direction)
+    kl: th.Tensor = form.directed_kl(form.parameters(old), form.parameters(new), direction)
+    return kl
 
 
 __all__ = [
     "ActionDistribution",
     "Bernoulli",
     "Categorical",
+    "Context",
     "DiagonalGaussian",
     "Gaussian",
+    "MaskedCategorical",
     "Slopes",
+    "StateDependentGaussian",
     "action_distribution",
     "closed_form",
     "kl_divergence",

@@ -7,11 +7,12 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.distributions import Distribution
 
+from sb3_ppo_variants.update.arrays import Array
 from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters
 from sb3_ppo_variants.update.losses import Number
 
-Array = npt.NDArray[np.float32]
-OutputGradient = tuple[th.Tensor, th.Tensor | None]
+FloatArray = npt.NDArray[np.float32]
+OutputGradient = tuple[Array, Array | None]
 
 
 class Slopes(NamedTuple):
@@ -21,29 +22,47 @@ class Slopes(NamedTuple):
     :param entropy: by the entropy, the same for every sample
     :param kl: by the KL divergence, of shape (n_batch,) or the same for every sample; None where it has no part
     :param values: by the value, shape (n_batch,)
+    :param kl_direction: of the KL divergence that is meant
     """
 
-    log_prob: th.Tensor
+    log_prob: Array
     entropy: Number
     kl: Number | None
-    values: th.Tensor
+    values: Array
+    kl_direction: KLDirection = "forward"
+
+
+class Context(NamedTuple):
+    """What a distribution may depend on beside the output of the action net.
+
+    :param latent: what the action net was given, shape (n_batch, n_features)
+    :param masks: which choices are valid, shape (n_batch, n_outputs), bool or 0 and 1; None if all are
+    """
+
+    latent: Array
+    masks: Array | None = None
 
 
 class ActionDistribution:
-    """One kind of action distribution, as pure functions of its parameters: tensors with n_batch rows."""
+    """One kind of action distribution, as pure functions of its parameters: tensors with n_batch rows.
+
+    Where :attr:`takes_arrays` is set, the closed forms are functions of numpy's arrays, too.
+    """
 
     closed_form: ClassVar[bool] = False
     """Whether the functions below ``kl`` exist."""
+    takes_arrays: ClassVar[bool] = False
+    """Whether ``kl`` and the closed forms but ``sample``, which always does, also work on numpy's arrays."""
 
     def parameters(self, distribution: Distribution) -> Parameters:
         """Read the parameters of an evaluated SB3 distribution."""
         raise NotImplementedError
 
-    def kl(self, p: Parameters, q: Parameters) -> th.Tensor:
+    def kl(self, p: Parameters, q: Parameters) -> Array:
         """Compute KL(p || q) of the joint action, shape (n_batch,), nats."""
         raise NotImplementedError
 
-    def directed_kl(self, old: Parameters, new: Parameters, direction: KLDirection) -> th.Tensor:
+    def directed_kl(self, old: Parameters, new: Parameters, direction: KLDirection) -> Array:
         """Compute KL(old || new), or KL(new || old) for ``"reverse"``, shape (n_batch,), nats."""
         return self.kl(old, new) if direction == "forward" else self.kl(new, old)
 
@@ -51,33 +70,48 @@ class ActionDistribution:
         """Return the form with what is fixed for a policy, such as the number of choices."""
         return self
 
-    def from_output(self, policy: Any, output: th.Tensor) -> Parameters:
+    def obstacle(self, distribution: Distribution) -> str | None:
+        """Say why the closed forms are not those of this SB3 distribution, by its options; None if they are."""
+        return None
+
+    def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
         """Compute the parameters from the output of the policy's ``action_net``, shape (n_batch, n_outputs)."""
         raise NotImplementedError
 
-    def log_prob(self, parameters: Parameters, actions: th.Tensor) -> th.Tensor:
+    def log_prob(self, parameters: Parameters, actions: Array) -> Array:
         """Compute log-probabilities, shape (n_batch,), of actions of shape (n_batch,) (Discrete) or (n_batch, n)."""
         raise NotImplementedError
 
-    def entropy(self, parameters: Parameters) -> th.Tensor:
+    def entropy(self, parameters: Parameters) -> Array:
         """Compute the entropy, shape (n_batch,), nats."""
         raise NotImplementedError
 
-    def gradient(self, new: Parameters, old: Parameters | None, actions: th.Tensor, slopes: Slopes) -> OutputGradient:
+    def gradient(
+        self,
+        policy: Any,
+        new: Parameters,
+        old: Parameters | None,
+        actions: Array,
+        slopes: Slopes,
+        context: Context,
+    ) -> OutputGradient:
         """Differentiate the loss by the output of the action net, shape (n_batch, n_outputs), and by ``log_std``.
 
+        :param policy: whose distribution it is
         :param new: parameters now
-        :param old: before the update, for KL(old || new)
+        :param old: before the update, for the KL divergence
         :param actions: as in :meth:`log_prob`
         :param slopes: of the loss
+        :param context: that ``new`` was computed in
         """
         raise NotImplementedError
 
-    def sample(self, policy: Any, output: Array) -> tuple[npt.NDArray[Any], Array]:
+    def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
         """Draw actions as SB3 does, with the same numbers from torch's generator.
 
         :param policy: whose distribution it is, on the CPU
         :param output: of its ``action_net``, shape (n_envs, n_outputs)
+        :param context: arrays
         :return: actions of shape (n_envs, n), log-probabilities of shape (n_envs,)
         """
         raise NotImplementedError
@@ -87,21 +121,21 @@ class Draws:
     """Random numbers of torch's global generator as arrays; the memory is used again by the next call."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[int, ...], tuple[th.Tensor, Array]] = {}
+        self._made: dict[tuple[int, ...], tuple[th.Tensor, FloatArray]] = {}
 
-    def exponential(self, shape: tuple[int, ...]) -> Array:
+    def exponential(self, shape: tuple[int, ...]) -> FloatArray:
         """Draw what ``torch.multinomial`` draws for one sample of each row."""
         tensor, array = self._of(shape)
         tensor.exponential_()
         return array
 
-    def normal(self, shape: tuple[int, ...]) -> Array:
+    def normal(self, shape: tuple[int, ...]) -> FloatArray:
         """Draw what ``Normal.rsample`` draws."""
         tensor, array = self._of(shape)
         tensor.normal_()
         return array
 
-    def _of(self, shape: tuple[int, ...]) -> tuple[th.Tensor, Array]:
+    def _of(self, shape: tuple[int, ...]) -> tuple[th.Tensor, FloatArray]:
         if shape not in self._made:
             tensor = th.empty(shape)
             self._made[shape] = tensor, tensor.numpy()
@@ -110,4 +144,4 @@ class Draws:
 
 def as_column(slope: Number) -> Number:
     """Shape a slope of each sample for the product with (n_batch, n); one for all samples stays a number."""
-    return slope.unsqueeze(1) if isinstance(slope, th.Tensor) and slope.dim() == 1 else slope
+    return slope[:, None] if getattr(slope, "ndim", 0) == 1 else slope  # type: ignore[index]  # not a float

@@ -1,22 +1,25 @@
 """Choices: categorical and binary variables."""
 
+import itertools
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
-import torch.nn.functional as F
 from stable_baselines3.common.distributions import Distribution
 
+from sb3_ppo_variants.update import arrays
+from sb3_ppo_variants.update.arrays import Array
 from sb3_ppo_variants.update.distributions.base import (
     ActionDistribution,
-    Array,
+    Context,
     Draws,
+    FloatArray,
     OutputGradient,
     Slopes,
     as_column,
 )
-from sb3_ppo_variants.update.kl_divergence import Parameters, bernoulli_kl, categorical_kl
+from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters, bernoulli_kl, categorical_kl
 
 
 class Categorical(ActionDistribution):
@@ -28,7 +31,8 @@ class Categorical(ActionDistribution):
     :param sizes: number of choices of each variable
     """
 
-    closed_form = True
+    closed_form = takes_arrays = True
+    _normalized = staticmethod(arrays.log_softmax)
 
     def __init__(self, sizes: tuple[int, ...] = ()):
         self.sizes = sizes
@@ -36,43 +40,53 @@ class Categorical(ActionDistribution):
 
     def parameters(self, distribution: Distribution) -> Parameters:
         held: Any = getattr(distribution, "distributions", None) or distribution.distribution  # contrib's name, SB3's
-        return tuple(_finite(part.logits) for part in (held if isinstance(held, list) else [held]))
+        return tuple(arrays.finite(part.logits) for part in (held if isinstance(held, list) else [held]))
 
-    def kl(self, p: Parameters, q: Parameters) -> th.Tensor:
+    def kl(self, p: Parameters, q: Parameters) -> Array:
         return categorical_kl(p, q)
 
     def for_policy(self, policy: Any) -> ActionDistribution:
-        return Categorical(tuple(int(size) for size in getattr(policy.action_dist, "action_dims", ())))
+        return type(self)(tuple(int(size) for size in getattr(policy.action_dist, "action_dims", ())))
 
-    def from_output(self, policy: Any, output: th.Tensor) -> Parameters:
-        parts = output.split(list(self.sizes), dim=-1) if len(self.sizes) > 1 else (output,)
-        return tuple(_finite(F.log_softmax(part, dim=-1)) for part in parts)
+    def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
+        ends = list(itertools.accumulate(self.sizes)) or [output.shape[1]]
+        parts = [output[:, start:end] for start, end in zip([0, *ends], ends)]
+        return tuple(arrays.finite(self._normalized(part)) for part in parts)
 
-    def log_prob(self, parameters: Parameters, actions: th.Tensor) -> th.Tensor:
-        columns = actions.long().reshape(len(actions), -1)
-        parts = [log_p.gather(1, columns[:, i : i + 1]) for i, log_p in enumerate(parameters)]
-        return (th.cat(parts, dim=1) if len(parts) > 1 else parts[0]).sum(dim=1)
+    def log_prob(self, parameters: Parameters, actions: Array) -> Array:
+        columns = arrays.as_indices(actions)
+        first, *others = [arrays.chosen(log_p, columns[:, i]) for i, log_p in enumerate(parameters)]
+        return sum(others, first)
 
-    def entropy(self, parameters: Parameters) -> th.Tensor:
-        entropies = [-(log_p.exp() * log_p).sum(dim=-1) for log_p in parameters]
-        return th.stack(entropies).sum(dim=0) if len(entropies) > 1 else entropies[0]
+    def entropy(self, parameters: Parameters) -> Array:
+        first, *others = [-arrays.row_sums(arrays.exp(log_p) * log_p) for log_p in parameters]
+        return sum(others, first)
 
-    def gradient(self, new: Parameters, old: Parameters | None, actions: th.Tensor, slopes: Slopes) -> OutputGradient:
-        columns = actions.long().reshape(len(actions), -1)
-        weight = slopes.log_prob.unsqueeze(1)
+    def gradient(
+        self,
+        policy: Any,
+        new: Parameters,
+        old: Parameters | None,
+        actions: Array,
+        slopes: Slopes,
+        context: Context,
+    ) -> OutputGradient:
+        columns = arrays.as_indices(actions)
+        weight = slopes.log_prob
         gradients = []
         for i, log_p in enumerate(new):
-            p = log_p.exp()
-            gradient = (-weight * p).scatter_add_(1, columns[:, i : i + 1], weight)
+            p = arrays.exp(log_p)
+            gradient = -weight[:, None] * p
+            arrays.add_to_chosen(gradient, columns[:, i], weight)
             if isinstance(slopes.entropy, th.Tensor) or slopes.entropy != 0:
                 terms = p * log_p
-                gradient -= slopes.entropy * (terms - p * terms.sum(dim=1, keepdim=True))
+                gradient -= slopes.entropy * (terms - p * arrays.row_sums(terms)[:, None])
             if slopes.kl is not None and old is not None:
-                gradient += as_column(slopes.kl) * (p - old[i].exp())
+                gradient += as_column(slopes.kl) * _kl_gradient(p, log_p, old[i], slopes.kl_direction)
             gradients.append(gradient)
-        return (th.cat(gradients, dim=1) if len(gradients) > 1 else gradients[0]), None
+        return (arrays.library(p).concatenate(gradients, 1) if len(gradients) > 1 else gradients[0]), None
 
-    def sample(self, policy: Any, output: Array) -> tuple[npt.NDArray[Any], Array]:
+    def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
         sizes = self.sizes or (output.shape[1],)
         actions = np.empty((len(output), len(sizes)), dtype=np.int64)
         log_prob = np.zeros(len(output), dtype=np.float32)
@@ -80,51 +94,99 @@ class Categorical(ActionDistribution):
         for column, size in enumerate(sizes):
             part = output[:, start : start + size]
             start += size
-            shifted = part - part.max(axis=1, keepdims=True)
-            p = np.exp(shifted)
+            top = part.max(axis=1)
+            p = np.exp(part - top[:, None])
             total = p.sum(axis=1)
             # torch.multinomial's way to draw once: argmax of p over exponential variables.
             race = p / total[:, None] / self._draws.exponential(part.shape)
             chosen = race.argmax(axis=1)
             actions[:, column] = chosen
-            log_prob += shifted[rows, chosen] - np.log(total)
+            log_prob += part[rows, chosen] - (top + np.log(total))
         return actions, log_prob
+
+
+class MaskedCategorical(Categorical):
+    """Categorical variables of which some choices are not valid: contrib's maskable distributions, MultiBinary too."""
+
+    _normalized = staticmethod(arrays.normalized)
+
+    def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
+        return super().from_output(policy, _masked(output, context), context)
+
+    def gradient(
+        self,
+        policy: Any,
+        new: Parameters,
+        old: Parameters | None,
+        actions: Array,
+        slopes: Slopes,
+        context: Context,
+    ) -> OutputGradient:
+        gradient, _ = super().gradient(policy, new, old, actions, slopes, context)
+        # Only where no choice is valid does this change anything: elsewhere the others' probability is 0.
+        return (gradient if context.masks is None else gradient * arrays.as_floats(context.masks > 0)), None
+
+    def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
+        return super().sample(policy, _masked(output, context), context)
 
 
 class Bernoulli(ActionDistribution):
     """Independent binary variables. Parameters: their logits, shape (n_batch, n_variables)."""
 
-    closed_form = True
+    closed_form = takes_arrays = True
 
     def parameters(self, distribution: Distribution) -> Parameters:
         held: Any = distribution.distribution
         return (held.logits,)
 
-    def kl(self, p: Parameters, q: Parameters) -> th.Tensor:
+    def kl(self, p: Parameters, q: Parameters) -> Array:
         return bernoulli_kl(p, q)
 
-    def from_output(self, policy: Any, output: th.Tensor) -> Parameters:
+    def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
         return (output,)
 
-    def log_prob(self, parameters: Parameters, actions: th.Tensor) -> th.Tensor:
-        return -F.binary_cross_entropy_with_logits(parameters[0], actions, reduction="none").sum(dim=-1)
-
-    def entropy(self, parameters: Parameters) -> th.Tensor:
+    def log_prob(self, parameters: Parameters, actions: Array) -> Array:
         (logits,) = parameters
-        return F.binary_cross_entropy_with_logits(logits, th.sigmoid(logits), reduction="none").sum(dim=-1)
+        return arrays.row_sums(arrays.log_sigmoid(logits) - (1 - actions) * logits)
 
-    def gradient(self, new: Parameters, old: Parameters | None, actions: th.Tensor, slopes: Slopes) -> OutputGradient:
-        p = th.sigmoid(new[0])
-        gradient = slopes.log_prob.unsqueeze(1) * (actions - p) - slopes.entropy * new[0] * p * (1 - p)
+    def entropy(self, parameters: Parameters) -> Array:
+        (logits,) = parameters
+        return arrays.row_sums(arrays.sigmoid(-logits) * logits - arrays.log_sigmoid(logits))
+
+    def gradient(
+        self,
+        policy: Any,
+        new: Parameters,
+        old: Parameters | None,
+        actions: Array,
+        slopes: Slopes,
+        context: Context,
+    ) -> OutputGradient:
+        p = arrays.sigmoid(new[0])
+        gradient = slopes.log_prob[:, None] * (actions - p) - slopes.entropy * new[0] * p * (1 - p)
         if slopes.kl is not None and old is not None:
-            gradient = gradient + as_column(slopes.kl) * (p - th.sigmoid(old[0]))
+            forward = slopes.kl_direction == "forward"
+            by_logit = p - arrays.sigmoid(old[0]) if forward else p * (1 - p) * (new[0] - old[0])
+            gradient = gradient + as_column(slopes.kl) * by_logit
         return gradient, None
 
-    def sample(self, policy: Any, output: Array) -> tuple[npt.NDArray[Any], Array]:
+    def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
         ones = th.bernoulli(th.sigmoid(th.from_numpy(output))).numpy()
         log_prob = -np.logaddexp(np.float32(0), np.where(ones, -output, output)).sum(axis=1)
         return ones, log_prob.astype(np.float32, copy=False)
 
 
-def _finite(log_p: th.Tensor) -> th.Tensor:
-    return log_p.clamp(min=th.finfo(log_p.dtype).min)
+def _masked(output: Array, context: Context) -> Array:
+    """Give the logits of choices that are not valid the value that contrib gives them."""
+    if context.masks is None:
+        return output
+    xp = arrays.library(output)
+    return xp.where(context.masks > 0, output, xp.full_like(output, -1e8))
+
+
+def _kl_gradient(p: Array, log_p: Array, log_old: Array, direction: KLDirection) -> Array:
+    """Differentiate the KL divergence of one variable by its logits."""
+    if direction == "forward":
+        return p - arrays.exp(log_old)
+    terms = p * (log_p - log_old)
+    return terms - p * arrays.row_sums(terms)[:, None]

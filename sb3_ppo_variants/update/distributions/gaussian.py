@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch as th
 from stable_baselines3.common.distributions import Distribution
 
+from sb3_ppo_variants.update import arrays
+from sb3_ppo_variants.update.arrays import Array
 from sb3_ppo_variants.update.distributions.base import (
     ActionDistribution,
-    Array,
+    Context,
     Draws,
+    FloatArray,
     OutputGradient,
     Slopes,
     as_column,
@@ -32,48 +34,101 @@ class Gaussian(ActionDistribution):
         held: Any = distribution.distribution
         return held.mean, held.scale.log()
 
-    def kl(self, p: Parameters, q: Parameters) -> th.Tensor:
+    def kl(self, p: Parameters, q: Parameters) -> Array:
         return gaussian_kl(p, q)
 
 
 class DiagonalGaussian(Gaussian):
     """A diagonal Gaussian whose standard deviation is the policy's parameter ``log_std``."""
 
-    closed_form = True
+    closed_form = takes_arrays = True
 
     def __init__(self) -> None:
         self._draws = Draws()
+        self._log_std: FloatArray | None = None
 
     def for_policy(self, policy: Any) -> ActionDistribution:
         return DiagonalGaussian()
 
-    def from_output(self, policy: Any, output: th.Tensor) -> Parameters:
-        return output, policy.log_std.expand_as(output)
+    def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
+        return output, arrays.of_parameter(policy.log_std, output)
 
-    def log_prob(self, parameters: Parameters, actions: th.Tensor) -> th.Tensor:
+    def log_prob(self, parameters: Parameters, actions: Array) -> Array:
         mean, log_std = parameters
-        standardized = (actions - mean) * th.exp(-log_std)
-        return (-0.5 * standardized**2 - log_std - _HALF_LOG_2PI).sum(dim=-1)
+        standardized = (actions - mean) * arrays.exp(-log_std)
+        return arrays.row_sums(-0.5 * standardized**2 - log_std - _HALF_LOG_2PI)
 
-    def entropy(self, parameters: Parameters) -> th.Tensor:
-        return (parameters[1] + 0.5 + _HALF_LOG_2PI).sum(dim=-1)
+    def entropy(self, parameters: Parameters) -> Array:
+        return arrays.row_sums(parameters[1] + (0.5 + _HALF_LOG_2PI))
 
-    def gradient(self, new: Parameters, old: Parameters | None, actions: th.Tensor, slopes: Slopes) -> OutputGradient:
+    def gradient(
+        self,
+        policy: Any,
+        new: Parameters,
+        old: Parameters | None,
+        actions: Array,
+        slopes: Slopes,
+        context: Context,
+    ) -> OutputGradient:
         mean, log_std = new
-        inverse = th.exp(-log_std)
+        inverse = arrays.exp(-log_std)
         standardized = (actions - mean) * inverse
-        weight = slopes.log_prob.unsqueeze(1)
+        weight = slopes.log_prob[:, None]
         weighted = weight * standardized
         by_mean = weighted * inverse
         by_log_std = weighted * standardized - weight + slopes.entropy
         if slopes.kl is not None and old is not None:
-            kl, distance = as_column(slopes.kl), (mean - old[0]) * inverse
-            by_mean = by_mean + kl * distance * inverse
-            by_log_std = by_log_std - kl * (th.expm1(2 * (old[1] - log_std)) + distance**2)
-        return by_mean, by_log_std.sum(dim=0)
+            kl, change, expm1 = as_column(slopes.kl), mean - old[0], arrays.library(mean).expm1
+            if slopes.kl_direction == "forward":
+                distance = change * inverse
+                by_mean = by_mean + kl * distance * inverse
+                by_log_std = by_log_std - kl * (expm1(2 * (old[1] - log_std)) + distance**2)
+            else:
+                by_mean = by_mean + kl * change * arrays.exp(-2 * old[1])
+                by_log_std = by_log_std + kl * expm1(2 * (log_std - old[1]))
+        return by_mean, self._by_parameter(policy, new, by_log_std, context)
 
-    def sample(self, policy: Any, output: Array) -> tuple[npt.NDArray[Any], Array]:
-        noise = self._draws.normal(output.shape)
-        log_std = policy.log_std.detach().numpy()
-        log_prob = -0.5 * (noise * noise).sum(axis=1) - (log_std.sum() + np.float32(_HALF_LOG_2PI) * len(log_std))
-        return output + noise * np.exp(log_std), log_prob.astype(np.float32, copy=False)
+    def _by_parameter(self, policy: Any, new: Parameters, by_log_std: Array, context: Context) -> Array:
+        """Turn the gradient by the log standard deviation of each sample into that by the policy's parameter."""
+        return arrays.column_sums(by_log_std)
+
+    def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
+        if self._log_std is None:  # the same memory for life, like the layers'
+            self._log_std = policy.log_std.detach().numpy()
+        noise, log_std = self._draws.normal(output.shape), self._log_std
+        constant = np.add.reduce(log_std) + np.float32(_HALF_LOG_2PI * len(log_std))
+        return output + noise * np.exp(log_std), -0.5 * arrays.row_sums(noise * noise) - constant
+
+
+class StateDependentGaussian(DiagonalGaussian):
+    """The Gaussian of gSDE (arXiv:2005.05719): its variance is ``latent^2 @ exp(log_std)^2``, of each state its own."""
+
+    def for_policy(self, policy: Any) -> ActionDistribution:
+        return StateDependentGaussian()
+
+    def obstacle(self, distribution: Any) -> str | None:
+        options = {
+            "squash_output": distribution.bijector is not None,
+            "use_expln": distribution.use_expln,
+            "learn_features": distribution.learn_features,
+            "full_std=False": not distribution.full_std,
+        }
+        return next((option for option, given in options.items() if given), None)
+
+    def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
+        latent, log_std = arrays.detached(context.latent), arrays.as_library(policy.log_std, output)
+        variance = latent**2 @ arrays.exp(log_std) ** 2
+        return output, 0.5 * arrays.library(output).log(variance + policy.action_dist.epsilon)
+
+    def _by_parameter(self, policy: Any, new: Parameters, by_log_std: Array, context: Context) -> Array:
+        log_std = arrays.as_library(policy.log_std, by_log_std)
+        return arrays.exp(2 * log_std) * ((context.latent**2).T @ (by_log_std * arrays.exp(-2 * new[1])))
+
+    def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
+        matrices, latent = policy.action_dist.exploration_matrices, context.latent
+        if len(latent) == 1 or len(latent) != len(matrices):  # as in SB3's get_noise
+            noise = latent @ policy.action_dist.exploration_mat.detach().numpy()
+        else:
+            noise = (latent[:, None, :] @ matrices.detach().numpy())[:, 0]
+        actions = output + noise
+        return actions, self.log_prob(self.from_output(policy, output, context), actions)

@@ -1,0 +1,138 @@
+"""Actor and critic in numpy, on the memory of the parameters and of their flat gradient.
+
+For networks of a few thousand weights most of a call of torch is not arithmetic: numpy's calls cost a third. The matrix
+products are BLAS's in either library. Above some size torch's are faster: :func:`numpy_obstacle`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import nn
+
+from sb3_ppo_variants.fast_path.activations import Activation
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+from sb3_ppo_variants.fast_path.mlp_trunk import linear_layers
+
+Array = npt.NDArray[np.float32]
+
+
+class _Layer(NamedTuple):
+    weight: Array
+    transposed: Array
+    bias: Array
+    activation: Activation | None
+    weight_gradient: Array
+    bias_gradient: Array
+
+
+class _Memory(NamedTuple):
+    activations: list[Array]
+    gradients: list[Array]
+    ones: Array
+
+
+class NumpyMlp:
+    """A stack of linear layers with their activations.
+
+    What it returns lies in memory that the next call with as many rows uses again: torch's memory, which always begins
+    at the same alignment.
+
+    :param modules: of a network for which ``plain_mlp_obstacle`` finds nothing, from input to output
+    :param gradients: where the gradient of a parameter goes, by its id; without them there is no backward pass
+    """
+
+    def __init__(self, modules: Iterable[nn.Module], gradients: Mapping[int, th.Tensor] | None = None):
+        self.layers = [_layer(linear, activation, gradients or {}) for linear, activation in linear_layers(modules)]
+        self.activations: list[Array] = []
+        self._made: dict[int, _Memory] = {}
+
+    def forward(self, inputs: npt.NDArray[Any]) -> Array:
+        """Run the network and remember what :meth:`backward` needs.
+
+        :param inputs: shape (n_batch, n_inputs), of any type
+        :return: shape (n_batch, n_outputs)
+        """
+        self.activations = arrays = self._memory(len(inputs)).activations
+        arrays[0][...] = inputs
+        for layer, before, after in zip(self.layers, arrays, arrays[1:]):
+            np.dot(before, layer.transposed, out=after)
+            after += layer.bias
+            if layer.activation is not None:
+                layer.activation.in_numpy(after, out=after)
+        return arrays[-1]
+
+    def backward(self, by_output: Array) -> None:
+        """Fill the gradients of the parameters; what :meth:`forward` remembered is used up.
+
+        :param by_output: gradient with respect to the output, shape (n_batch, n_outputs)
+        """
+        arrays, gradients, ones = self._memory(len(by_output))
+        gradients[-1][...] = by_output
+        for index in range(len(self.layers) - 1, -1, -1):
+            layer, gradient = self.layers[index], gradients[index]
+            if layer.activation is not None:
+                layer.activation.backward_in_numpy(gradient, arrays[index + 1])
+            np.dot(gradient.T, arrays[index], out=layer.weight_gradient)
+            np.dot(ones, gradient, out=layer.bias_gradient)  # np.sum takes twice as long
+            if index > 0:
+                np.dot(gradient, layer.weight, out=gradients[index - 1])
+
+    def _memory(self, n_rows: int) -> _Memory:
+        if n_rows not in self._made:
+            sizes = [self.layers[0].weight.shape[1], *(len(layer.bias) for layer in self.layers)]
+            activations, gradients = ([th.empty(n_rows, size).numpy() for size in some] for some in (sizes, sizes[1:]))
+            self._made[n_rows] = _Memory(activations, gradients, np.ones(n_rows, dtype=np.float32))
+        return self._made[n_rows]
+
+
+class NumpyTrunk:
+    """Actor and critic of a policy, as ``MlpTrunk``, of arrays.
+
+    :param policy: one for which ``plain_mlp_obstacle`` finds nothing
+    :param adam: whose flat gradient :meth:`backward` fills
+    """
+
+    def __init__(self, policy: ActorCriticPolicy, adam: FlatAdam):
+        gradients = dict(zip(map(id, adam.parameters), adam.views(adam.gradient)))
+        self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net], gradients)
+        self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net], gradients)
+        log_std = gradients.get(id(getattr(policy, "log_std", None)))
+        self.log_std_gradient = None if log_std is None else log_std.numpy()
+
+    @property
+    def latent(self) -> Array:
+        """What the action net was given, shape (n_batch, n_features)."""
+        return self.actor.activations[-2]
+
+    def forward(self, observations: npt.NDArray[Any]) -> tuple[Array, Array]:
+        """Run both networks and remember what :meth:`backward` needs.
+
+        :param observations: shape (n_batch, n_inputs)
+        :return: output of the action net, shape (n_batch, n_outputs), and values, shape (n_batch,)
+        """
+        return self.actor.forward(observations), self.critic.forward(observations)[:, 0]
+
+    def backward(self, output: Array, values: Array, log_std: Array | None) -> None:
+        """Fill the flat gradient.
+
+        :param output: gradient with respect to the output of the action net, shape (n_batch, n_outputs)
+        :param values: gradient with respect to the values, shape (n_batch,)
+        :param log_std: gradient with respect to the policy's ``log_std``, if it has one
+        """
+        self.actor.backward(output)
+        self.critic.backward(values[:, None])
+        if self.log_std_gradient is not None and log_std is not None:
+            self.log_std_gradient[:] = log_std
+
+
+def _layer(linear: nn.Linear, activation: Activation | None, gradients: Mapping[int, th.Tensor]) -> _Layer:
+    weight, bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
+    by_weight, by_bias = (gradients.get(id(p), th.empty(0)).numpy() for p in (linear.weight, linear.bias))
+    return _Layer(weight, weight.T, bias, activation, by_weight, by_bias)
+
+
+__all__ = ["Array", "NumpyMlp", "NumpyTrunk"]

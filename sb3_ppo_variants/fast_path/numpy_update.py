@@ -1,0 +1,98 @@
+"""The fast path of one update with small networks on the CPU: whole minibatches in numpy, without a compiler.
+
+The loss, its derivative and the distributions' closed forms are the same code as elsewhere (``update/arrays.py``); the
+networks are ``numpy_trunk.py``'s, and the step is the flat Adam's.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from sb3_ppo_variants.fast_path.flat_observations import as_vectors
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
+from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
+from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
+from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
+from sb3_ppo_variants.update.distributions import ActionDistribution
+from sb3_ppo_variants.update.kl_divergence import Parameters
+from sb3_ppo_variants.update.losses import Number
+
+_ROWS_AT_ONCE = 2048
+_MOST_PRODUCTS = (
+    50_000_000  # per thread; numpy's lead is a fifth there, and only torch's activations use several threads
+)
+_Minibatch = tuple[Any, Parameters | None]
+
+
+class NumpyUpdate(StagedUpdate):
+    """A staged update that gives the loss numpy's arrays instead of tensors.
+
+    :param algorithm: whose rollout buffer is full
+    :param form: closed form of the policy
+    :param adam: flat optimiser
+    :param trunk: the policy's network in torch, for measurements of the whole rollout
+    :param in_numpy: and in numpy, for the steps
+    """
+
+    def __init__(
+        self,
+        algorithm: UpdatedAlgorithm,
+        form: ActionDistribution,
+        adam: FlatAdam,
+        trunk: MlpTrunk,
+        in_numpy: NumpyTrunk,
+    ):
+        super().__init__(algorithm, form, adam, trunk)
+        self.in_numpy = in_numpy
+        rollout: Any = self.rollout.rollout
+        self._rollout = rollout._replace(**{name: field.numpy() for name, field in rollout._asdict().items()})
+        self._old = tuple(p.detach().numpy() for p in self.old) if self.rules.needs_old_distribution else ()
+
+    def in_arrays(self, minibatch: Any, old: Parameters | None) -> _Minibatch:
+        """Return a minibatch as arrays, observations as vectors.
+
+        :param minibatch: of the host's NamedTuple
+        :param old: parameters of the distribution before the update
+        """
+        arrays = type(minibatch)(*[field.numpy() for field in minibatch])
+        vectors = as_vectors(self.policy.observation_space, arrays.observations)
+        return arrays._replace(observations=vectors), old and tuple(p.detach().numpy() for p in old)
+
+    def minibatches(self) -> Iterator[_Minibatch]:  # type: ignore[override]  # opaque to the update loop
+        """Yield the minibatches of one epoch, in the order stock PPO would draw, with the old distributions there."""
+        rows, size = self.rows_of_epoch().numpy(), self.batch_size
+        rollout = self._rollout._replace(advantages=self.rollout.rollout.advantages.numpy())
+        together = max(1, _ROWS_AT_ONCE // size) * size
+        for start in range(0, len(rows), together):
+            some = rows[start : start + together]
+            observations, *others = [field[some] for field in rollout]
+            fields = [as_vectors(self.policy.observation_space, observations), *others]
+            old = [p[some] for p in self._old]
+            for first in range(0, len(some), size):
+                part = slice(first, first + size)
+                minibatch = type(self._rollout)(*[field[part] for field in fields])
+                yield minibatch, tuple([p[part] for p in old]) or None
+
+    def step(self, minibatch: _Minibatch, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:  # type: ignore[override]  # as above
+        samples, old = minibatch
+        with np.errstate(all="ignore"):  # NaN and infinity are looked for where all paths do
+            metrics = self.written_step(samples, old, coefficients, self.in_numpy)
+            return self.finish(metrics)
+
+
+def numpy_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
+    """Say why an update that is written out is not done in numpy.
+
+    :param algorithm: whose networks are plain MLPs
+    :return: the reason, or None if it is
+    """
+    policy = algorithm.policy
+    if policy.device.type != "cpu":
+        return "the policy is not on the CPU"
+    weights, most = sum(p.numel() for p in policy.parameters()), _MOST_PRODUCTS // th.get_num_threads()
+    if weights * int(algorithm.batch_size) > most:
+        return f"a minibatch has more than {most} products of weight and sample"
+    return algorithm.array_obstacle()
