@@ -75,10 +75,8 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         :param coefficients: of this epoch
         :return: shape (n_batch,)
         """
-        c = coefficients
-        surrogate: th.Tensor = clipped_surrogate(
-            ratio, advantages, c["clip_range"], c["clip_range_upper"], c.get("dual_clip")
-        )
+        bounds = (coefficients[name] for name in ("clip_range", "clip_range_upper"))
+        surrogate: th.Tensor = clipped_surrogate(ratio, advantages, *bounds, coefficients.get("dual_clip"))
         return surrogate
 
     @takes_arrays
@@ -149,7 +147,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         value_loss = masked_mean(errors, mask)
         entropy_loss = -masked_mean(new.entropy, mask)
         loss = policy_loss + c["ent_coef"] * entropy_loss + c["vf_coef"] * value_loss
-        penalty = self._penalty(mean_kl, c)
+        penalty = on_tensors(self.kl_penalty)(self._kl_for_penalty(mean_kl), c) if self.kl_in_loss else None
         if penalty is not None:
             loss = loss + penalty.value
         extra = self.extra_loss(minibatch, new, c)
@@ -209,7 +207,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         advantages = self.advantages_of(minibatch, None, c)
         log_ratio = new.log_prob - minibatch.old_log_prob
         kl_slope: Number | None = None
-        if self._has_the_usual_surrogate():
+        if getattr(self.surrogate, "__func__", None) is LossMixin.surrogate:
             ratio = exp(log_ratio)
             unclipped = advantages * ratio
             slope = unclipped * (self.surrogate(ratio, advantages, None, c) == unclipped)
@@ -217,7 +215,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
             kl, _ = self._kl_of(new, old if self.kl_in_loss else None, None)
             slope, kl_slope = slopes_of(self.surrogate, log_ratio, advantages, kl, c)
             kl_slope = None if kl_slope is None else kl_slope / -n
-        penalty = penalty_slope(self.kl_penalty, self._shared_kl(mean_kl), c) if self.kl_in_loss else None
+        penalty = penalty_slope(self.kl_penalty, self._kl_for_penalty(mean_kl), c) if self.kl_in_loss else None
         if penalty is not None:
             kl_slope = penalty / n if kl_slope is None else kl_slope + penalty / n
         by_value = value_slopes(
@@ -230,19 +228,8 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         )
         return Slopes(slope / -n, c["ent_coef"] / -n, kl_slope, by_value * (c["vf_coef"] / n), self.kl_direction)
 
-    def _penalty(self, mean_kl: th.Tensor, coefficients: dict[str, Number]) -> Penalty | None:
-        """Compute the penalty, at the mean KL of the minibatches of all ranks where that is not the mean of theirs."""
-        return on_tensors(self.kl_penalty)(self._shared_kl(mean_kl), coefficients) if self.kl_in_loss else None
-
-    def _shared_kl(self, mean_kl: th.Tensor) -> th.Tensor:
-        if self.ranks.size == 1 or self.kl_penalty_is_linear():
-            return mean_kl
-        own = mean_kl.item()
-        shared: th.Tensor = mean_kl + (self.ranks.mean(own) - own)  # with this rank's gradient
-        return shared
-
-    def _has_the_usual_surrogate(self) -> bool:
-        return getattr(self.surrogate, "__func__", None) is LossMixin.surrogate
+    def _kl_for_penalty(self, mean_kl: th.Tensor) -> th.Tensor:
+        return mean_kl if self.kl_penalty_is_linear() else self.mean_over_ranks(mean_kl)
 
     def derivative_obstacle(self) -> str | None:
         """Say why :meth:`loss_slopes` is not the derivative of this variant's loss; None if it is."""
@@ -267,11 +254,10 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         advantages: th.Tensor = minibatch.advantages
         if self.normalize_advantage == "rollout":
             return (advantages - coefficients["advantage_mean"]) / (coefficients["advantage_std"] + 1e-8)
-        if (
-            not self.normalize_advantage or self.ranks.size > 1
-        ):  # then who reads the minibatch normalises over all ranks
-            return advantages
-        return normalize_advantages(advantages, mask)
+        alone = self.ranks.size == 1  # else who reads the minibatch normalises over all ranks
+        if self.normalize_advantage and alone:
+            advantages = normalize_advantages(advantages, mask)
+        return advantages
 
     def update_coefficients(self) -> dict[str, Number]:
         """Compute the numbers of the next epoch; a variant adds or replaces entries.

@@ -12,13 +12,12 @@ from typing import Any, ClassVar, Literal
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.algorithms.minibatch_loss import LossMixin
 from sb3_ppo_variants.arguments import checks, masks, signatures
 from sb3_ppo_variants.arguments.supported_spaces import check_action_space, check_observation_space
-from sb3_ppo_variants.distributed.moments import std_over_ranks
+from sb3_ppo_variants.distributed.moments import explained_variance_over_ranks
 from sb3_ppo_variants.distributed.ranks import ends_all_ranks
 from sb3_ppo_variants.fast_path.acceleration import Acceleration, Update
 from sb3_ppo_variants.saving.loading import LoadingMixin
@@ -265,7 +264,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         record("train/value_loss", update.mean("value_loss"))
         record("train/approx_kl", update.mean("approx_kl"))
         record("train/loss", update.mean("loss"))
-        record("train/explained_variance", self._explained_variance())
+        record("train/explained_variance", explained_variance_over_ranks(self.ranks, self.rollout_buffer))
         if hasattr(self.policy, "log_std"):
             record("train/std", th.exp(self.policy.log_std).mean().item())
         record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -283,13 +282,6 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         if self.clip_range_vf is not None:
             record("train/clip_range_vf", coefficients["clip_range_vf"])
             record("train/value_clip_fraction", update.mean("value_clip_fraction"))
-
-    def _explained_variance(self) -> Any:
-        values, returns = self.rollout_buffer.values.flatten(), self.rollout_buffer.returns.flatten()
-        if self.ranks.size == 1:
-            return explained_variance(values, returns)
-        std = std_over_ranks(self.ranks, returns)
-        return math.nan if std == 0 else 1 - (std_over_ranks(self.ranks, returns - values) / std) ** 2
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         checks.check_can_learn(self)

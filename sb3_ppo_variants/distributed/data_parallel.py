@@ -67,6 +67,17 @@ class DataParallelMixin(_Host):
         collected = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
         return callback.exchange() if isinstance(callback, SharedRollouts) else collected
 
+    def mean_over_ranks(self, mean: th.Tensor) -> th.Tensor:
+        """Give the mean of a minibatch the value of that of all ranks' minibatches; its gradient stays this rank's.
+
+        :param mean: scalar, the same quantity on every rank
+        """
+        if self.ranks.size == 1:
+            return mean
+        own = mean.item()
+        shared: th.Tensor = mean + (self.ranks.mean(own) - own)
+        return shared
+
     def average_buffers(self) -> None:
         """Average what the policy keeps beside its parameters, such as the statistics of batch normalisation."""
         if self.ranks.size > 1:

@@ -1,12 +1,15 @@
 """Means and standard deviations over what all ranks have, from what each has."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from sb3_ppo_variants.distributed.ranks import Ranks
@@ -37,6 +40,20 @@ def std_over_ranks(ranks: Ranks, values: npt.NDArray[Any]) -> float:
     :param values: of this rank
     """
     return float(np.std(values)) if ranks.size == 1 else _of_array(ranks, values, ddof=0)[1]
+
+
+def explained_variance_over_ranks(ranks: Ranks, buffer: RolloutBuffer) -> Any:
+    """Compute the share of the variance of the returns that the values explain, over all ranks.
+
+    :param ranks: of the run
+    :param buffer: of this rank, full
+    :return: at most 1; NaN where the returns do not vary
+    """
+    values, returns = buffer.values.flatten(), buffer.returns.flatten()
+    if ranks.size == 1:
+        return explained_variance(values, returns)
+    std = std_over_ranks(ranks, returns)
+    return math.nan if std == 0 else 1 - (std_over_ranks(ranks, returns - values) / std) ** 2
 
 
 def sample_moments_over_ranks(ranks: Ranks, values: npt.NDArray[Any]) -> tuple[float, float]:
@@ -116,6 +133,7 @@ def running_statistics(venv: VecEnv) -> list[RunningMeanStd]:
 
 __all__ = [
     "Moments",
+    "explained_variance_over_ranks",
     "merged_moments",
     "moments_over_ranks",
     "running_statistics",

@@ -69,7 +69,7 @@ class MinibatchMetrics(NamedTuple):
             return self
         row = self.row()
         largest = row.new_zeros(ranks.size)  # a mean over ranks of which each fills one place
-        largest[ranks.rank] = self.ratio_max
+        largest[ranks.rank] = row[METRICS.index("ratio_max")]
         ranks.mean_(*gradients, row, largest)
         shared = dict(zip([*METRICS, *self.extra], row.unbind())) | {"ratio_max": largest.max() * ranks.size}
         extra = {name: shared.pop(name) for name in self.extra}
