@@ -75,8 +75,9 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         :param coefficients: of this epoch
         :return: shape (n_batch,)
         """
-        bounds = (coefficients[name] for name in ("clip_range", "clip_range_upper"))
-        surrogate: th.Tensor = clipped_surrogate(ratio, advantages, *bounds, coefficients.get("dual_clip"))
+        c = coefficients
+        bounds = c["clip_range"], c["clip_range_upper"], c.get("dual_clip")
+        surrogate: th.Tensor = clipped_surrogate(ratio, advantages, *bounds)
         return surrogate
 
     @takes_arrays

@@ -69,7 +69,7 @@ def test_two_processes_equal_one_to_rounding(case: str, ranks: Any) -> None:
 def test_the_runs_that_are_compared_moved_and_adapted(ranks: Any) -> None:
     """Without that the comparison would say little."""
     (first, _), _ = ranks
-    assert len(VARIANTS) == 9
+    assert len(VARIANTS) == 12
     assert any(first[f"{name}, eager"]["live"] not in ({"beta": 1.0}, {"clip_scale": 1.0}, {}) for name in VARIANTS)
     assert first["target_kl, eager"]["update"].epochs_done < 8
     assert first["stop_at_max_kl, eager"]["update"].epochs_done < 3
