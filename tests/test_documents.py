@@ -75,6 +75,7 @@ FEWER = {  # pattern -> replacement, for the commands of the documents
     r"--n-trials \d+": "--n-trials 2",
     r"--n-episodes \d+": "--n-episodes 2",
     r"--seeds \d+": "--seeds 1",
+    r"--update \d+": "--update 1",
     r"--n-timesteps \d+": "--n-timesteps 4096",
     r"for seed in [\d ]+": "for seed in 1 2",
     r"(sb3-ppo-variants|rl_zoo3\.)( ?)train ": r"\1\2train -n 256 --eval-freq -1 ",
@@ -106,7 +107,8 @@ def test_commands_run_one_after_the_other(name: str, tmp_path: Path) -> None:
     for file in GIVEN.get(name, []):
         record(tmp_path / "given.csv", tmp_path / file)
     for code in blocks(ROOT / name, "python"):
-        if "register_algorithm(" in code:
+        registered = re.search(r'register_algorithm\(\s*"(\w+)"', code)
+        if registered and f"--algo {registered[1]}" in commands(ROOT / name):
             (tmp_path / "custom_envs.py").write_text(code)
     run(["bash", "-c", commands(ROOT / name)], tmp_path)
 
