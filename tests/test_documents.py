@@ -1,6 +1,7 @@
 """What the documents show is so: Python blocks and commands run, links lead somewhere, every public name is listed."""
 
 import importlib
+import inspect
 import os
 import re
 import shutil
@@ -31,7 +32,7 @@ EVERY_PAGE = [
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
 ]
 BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
-ELSEWHERE = ("docs/recipes.md",)  # tests/test_recipes.py
+ELSEWHERE = ("README.md", "docs/callbacks.md", "docs/recipes.md")  # test_readme, test_examples, test_recipes
 
 
 def name_of(page: Path) -> str:
@@ -76,11 +77,11 @@ FEWER = {  # pattern -> replacement, for the commands of the documents
     r"--n-episodes \d+": "--n-episodes 2",
     r"--seeds \d+": "--seeds 1",
     r"--update \d+": "--update 1",
-    r"--n-timesteps \d+": "--n-timesteps 4096",
+    r"--n-timesteps \d+": "--n-timesteps 5000",
     r"for seed in [\d ]+": "for seed in 1 2",
     r"(sb3-ppo-variants|rl_zoo3\.)( ?)train ": r"\1\2train -n 256 --eval-freq -1 ",
     r"(sb3-ppo-variants|rl_zoo3\.)( ?)enjoy ": r"\1\2enjoy --no-render -n 20 ",
-    r"sb3-ppo-variants compare ": "sb3-ppo-variants compare --eval-episodes 1 --n-timesteps 4096 ",
+    r"sb3-ppo-variants compare ": "sb3-ppo-variants compare --eval-episodes 1 --n-timesteps 5000 ",
 }
 SKIPPED = ("pip ", "make ", "ray ", "tensorboard ")
 GIVEN = {  # files of an earlier session that the commands of a page draw
@@ -132,6 +133,18 @@ def test_what_is_not_run_is_there() -> None:
     assert set(re.findall(r"^make ([\w-]+)", text, flags=re.MULTILINE)) <= targets
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(re.findall(r'pip install "\.\[(\w+)\]"', text)) <= set(extras)
+
+
+@pytest.mark.parametrize("name", ["docs/callbacks.md", "docs/zoo.md"])
+def test_yaml_blocks_have_arguments_that_there_are(name: str) -> None:
+    of_the_zoo = {"n_timesteps", "policy", "callback"}
+    known = of_the_zoo | set(inspect.signature(sb3_ppo_variants.PPOPenalty).parameters)
+    (entry,) = (entry for code in blocks(ROOT / name, "yaml") for entry in yaml.safe_load(code).values())
+    assert set(entry) <= known
+    for callback in entry["callback"]:
+        ((path, arguments),) = callback.items()
+        module, _, cls = path.rpartition(".")
+        getattr(importlib.import_module(module), cls)(**arguments)
 
 
 def anchors(page: Path) -> set[str]:
