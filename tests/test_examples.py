@@ -34,11 +34,11 @@ EXAMPLES = {
 }
 
 
-def run_example(name: str, folder: Path) -> str:
+def run_example(name: str, folder: Path, *more: str) -> str:
     """Run one example with very few steps, in an empty folder and with the package under test."""
     package = Path(sb3_ppo_variants.__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), "--timesteps", "512"],
+        [sys.executable, str(ROOT / "examples" / name), "--timesteps", "512", *more],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -63,6 +63,12 @@ def test_example_runs_and_leaves_no_files(name: str, tmp_path: Path) -> None:
         assert text in output
     assert "nan" not in output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["compare_clip_and_penalty.py", "exercises/vectorised.py"])
+def test_example_draws_its_figure(name: str, tmp_path: Path) -> None:
+    run_example(name, tmp_path, "--figure", "runs.png")
+    assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
