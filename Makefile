@@ -1,6 +1,7 @@
 # make train       train PPO-Penalty on CartPole-v1, evaluate it, say where everything is
 # make test        lint, types and the fast tests        make slow-test   the slow ones; .ci/run does both
 # make lint        lint and types only                   make format      let ruff rewrite the files
+# make docs        the site, in docs/_build              make release-check   what is checked before a release
 #
 # The first call makes the virtual environment; it is brought up to date when pyproject.toml or constraints.txt change.
 # Variables: make train ALGO=ppo_adaptive_clip ENV=Pendulum-v1 SEED=3 TRAIN_ARGS="-n 20000"
@@ -26,7 +27,7 @@ RUN = --algo $(ALGO) --env $(ENV) -f $(LOGS) --num-threads 1
 # Networks this small are faster on one thread.
 export OMP_NUM_THREADS = 1
 
-.PHONY: train test slow-test lint format
+.PHONY: train test slow-test lint format docs release-check
 
 train: $(PACKAGE)
 	$(ZOO) train $(RUN) --seed $(SEED) --progress $(TRAIN_ARGS)
@@ -47,6 +48,13 @@ lint: $(TOOLS)
 format: $(TOOLS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Every warning is an error: a link to a page, heading or name that is not there, an unknown name in a docstring.
+docs: $(TOOLS)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
+release-check: $(TOOLS)
+	.ci/release-check $(BIN)/python
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

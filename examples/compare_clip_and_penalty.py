@@ -7,14 +7,18 @@ seed shows the mechanism; it does not rank the algorithms.
 """
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
+from sb3_ppo_variants.callbacks import TrustRegionRecorder
+from sb3_ppo_variants.plots import plot_trust_region
+from sb3_ppo_variants.trust_region_log import Table, read_trust_region
 
 TARGET_KL = 0.01
 PAPER = "PPO-Penalty, paper's rule"
@@ -26,30 +30,12 @@ RUNS: dict[str, tuple[type[Any], dict[str, Any]]] = {
 }
 
 
-class KLHistory(BaseCallback):
-    """Collects the exact KL divergence of every update, in nats per state."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values: list[float] = []
-
-    def _on_rollout_start(self) -> None:  # the update before this rollout is over
-        if self.model.last_update is not None:
-            self.values.append(self.model.last_update.kl_divergence)
-
-    def _on_training_end(self) -> None:
-        self._on_rollout_start()
-
-    def _on_step(self) -> bool:
-        return True
-
-
-def share_in_band(kl: list[float]) -> float:
+def share_in_band(kl: Any) -> float:
     """Return the share of updates whose KL divergence lies in the band, after the first fifth of them.
 
-    :param kl: of every update, in order
+    :param kl: of every update, in order, shape (n_updates,)
     """
-    later = np.array(kl[len(kl) // 5 :])
+    later = kl[len(kl) // 5 :]
     return float(((later >= TARGET_KL / 1.5) & (later <= 1.5 * TARGET_KL)).mean())
 
 
@@ -57,21 +43,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--timesteps", type=int, default=100_000, help="environment steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")
+    parser.add_argument("--figure", type=Path, help="file to draw the three runs into, .png, .svg or .pdf")
     arguments = parser.parse_args()
 
     print(f"{'':26}{'return':>18}{'KL: median':>12}{'95 %':>9}{'in band':>10}{'beta':>9}")
     held: dict[str, float] = {}
+    runs: dict[str, list[Table]] = {}
     for name, (algorithm, kwargs) in RUNS.items():
         env = make_vec_env("CartPole-v1", n_envs=4, seed=arguments.seed)
         model = algorithm("MlpPolicy", env, n_steps=512, seed=arguments.seed, **kwargs)
-        history = KLHistory()
-        model.learn(arguments.timesteps, callback=history)
+        with tempfile.TemporaryDirectory() as folder:
+            model.learn(arguments.timesteps, callback=TrustRegionRecorder(Path(folder) / "run.csv"))
+            runs[name] = [read_trust_region(Path(folder) / "run.csv").updates]
+        history = runs[name][0]["kl_divergence"]
         evaluation_env = make_vec_env("CartPole-v1", seed=1000 + arguments.seed)
         mean, std = evaluate_policy(model, evaluation_env, n_eval_episodes=20)
-        median, high = np.quantile(history.values[len(history.values) // 5 :], [0.5, 0.95])
+        median, high = np.quantile(history[len(history) // 5 :], [0.5, 0.95])
         beta = f"{model.beta:.3f}" if hasattr(model, "beta") else "-"
         result = f"{mean:.1f} +/- {std:.1f}"
-        held[name] = share_in_band(history.values)
+        held[name] = share_in_band(history)
         print(f"{name:26}{result:>18}{median:12.4f}{high:9.4f}{held[name]:10.0%}{beta:>9}")
 
     band = f"[{TARGET_KL / 1.5:.4f}, {1.5 * TARGET_KL:.4f}]"
@@ -79,6 +69,8 @@ def main() -> None:
     question = f"Does adaptive beta hold the KL near {TARGET_KL}?"
     print(f"{question} In {held['PPO-Penalty']:.0%} of the updates; with the paper's plain rule in {held[PAPER]:.0%}.")
     print(f"PPO-Clip, which does not aim at it, is there in {held['PPO-Clip']:.0%}.")
+    if arguments.figure:
+        plot_trust_region(runs, title="CartPole-v1: clip, penalty and the paper's rule").savefig(arguments.figure)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def files_under(*names: str) -> set[str]:
     """Return the files of the project in these folders, as paths from its root."""
     found = {path for name in names for path in (ROOT / name).rglob("*") if path.is_file()}
-    return {str(path.relative_to(ROOT)) for path in found if "__pycache__" not in path.parts}
+    return {str(path.relative_to(ROOT)) for path in found if not {"__pycache__", "_build"} & {*path.parts}}
 
 
 def test_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
@@ -38,7 +38,8 @@ def test_source_distribution_holds_what_its_tests_and_documents_name(built: Path
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         held = {member.name.partition("/")[2] for member in archive if member.isfile()}
     folders = ("sb3_ppo_variants", "hyperparams", "tests", "examples", "benchmarks", "docs")
-    alone = {"README.md", "LICENSE", "CHANGELOG.md", "Makefile", "constraints.txt", "pyproject.toml"}
+    alone = {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff"}
+    alone |= {"Makefile", "constraints.txt", "pyproject.toml"}
     assert files_under(*folders) | alone <= held
 
 

@@ -26,14 +26,19 @@ EXAMPLES = {
     "masked_invalid_actions.py": ["MaskablePPO: ", "MaskablePPOPenalty: "],
     "recurrent_cartpole.py": ["LSTM: return", "no memory: return"],
     "own_variant.py": ["PPORollback: return", "PPOAdaptiveRollback: return"],
+    "exercises/entropy_decay.py": ["no bonus  ", "from 0.05 to 0  "],
+    "exercises/gae_lambda.py": ["     0.0", "    0.95", "     1.0"],
+    "exercises/trpo_against_ppo.py": ["TRPO  ", "PPOPenalty  "],
+    "exercises/value_scale.py": ["rewards x 1   no value clip", "rewards x 100 VecNormalize"],
+    "exercises/vectorised.py": ["1 x 2048 steps", "4 x 512 steps"],
 }
 
 
-def run_example(name: str, folder: Path) -> str:
+def run_example(name: str, folder: Path, *more: str) -> str:
     """Run one example with very few steps, in an empty folder and with the package under test."""
     package = Path(sb3_ppo_variants.__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), "--timesteps", "512"],
+        [sys.executable, str(ROOT / "examples" / name), "--timesteps", "512", *more],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -46,7 +51,9 @@ def run_example(name: str, folder: Path) -> str:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
+    folder = ROOT / "examples"
+    exercises = {f"exercises/{path.name}" for path in (folder / "exercises").glob("*.py")} - {"exercises/runs.py"}
+    assert {path.name for path in folder.glob("*.py")} | exercises == set(EXAMPLES)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -58,6 +65,12 @@ def test_example_runs_and_leaves_no_files(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["compare_clip_and_penalty.py", "exercises/vectorised.py"])
+def test_example_draws_its_figure(name: str, tmp_path: Path) -> None:
+    run_example(name, tmp_path, "--figure", "runs.png")
+    assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
 def test_a_page_names_files_that_are_there(page: str) -> None:
     folders = "sb3_ppo_variants|tests|examples|benchmarks|docs|hyperparams"
@@ -67,7 +80,7 @@ def test_a_page_names_files_that_are_there(page: str) -> None:
 
 def test_the_page_on_variants_quotes_the_example() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/writing_a_variant.md").read_text(), flags=re.DOTALL)
-    assert blocks[0] in (ROOT / "examples/own_variant.py").read_text()
+    assert blocks[1] in (ROOT / "examples/own_variant.py").read_text()
 
 
 def test_the_page_on_variants_lists_every_hook_and_the_gallery() -> None:

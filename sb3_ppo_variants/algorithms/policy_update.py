@@ -42,7 +42,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         the KL over the rollout is within ``max_kl``, exactly; ``"stop"``: end the update once the KL, checked up to 16
         times per epoch on the minibatches since the last check, is larger: the value function loses steps, too
     :param acceleration: ``"off"``: stock order and arithmetic, bit-identical to the host; ``"eager"``: the fast path;
-        ``"compile"``: the fast path as torch.compile graphs. :meth:`acceleration_report` says what is active
+        ``"compile"``: the fast path as torch.compile graphs. ``model.acceleration_report()`` says what is active
     :param on_nonfinite: ``"raise"``: NaN or infinity in the rollout, a loss or a gradient ends the update before a
         parameter is harmed; ``"skip"``: such minibatches are left out, up to half of an update's
     :raises ValueError: for a value outside its range
