@@ -207,6 +207,15 @@ def current_ranks() -> Ranks:
     return _joined or _ALONE
 
 
+def ranks_of(model: Any) -> Ranks:
+    """Return the processes that train a model; one for an algorithm that knows nothing of several.
+
+    :param model: of any class
+    """
+    ranks: Ranks = getattr(model, "ranks", _ALONE)
+    return ranks
+
+
 def _is_launched() -> bool:
     named = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
     return named and int(os.environ["WORLD_SIZE"]) > 1
@@ -250,4 +259,4 @@ def ends_all_ranks(method: Callable[..., T]) -> Callable[..., T]:
     return wrapped
 
 
-__all__ = ["JoinedRanks", "RankFailedError", "Ranks", "current_ranks", "ends_all_ranks"]
+__all__ = ["JoinedRanks", "RankFailedError", "Ranks", "current_ranks", "ends_all_ranks", "ranks_of"]
