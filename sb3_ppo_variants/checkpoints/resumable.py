@@ -16,7 +16,7 @@ from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.checkpoints.checkpoint import Checkpoint, packed, read_newest_checkpoint
 from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, prune, tidy, write_checkpoint
 from sb3_ppo_variants.checkpoints.run_state import RunState, named_callbacks, put_back, take_run_state
-from sb3_ppo_variants.distributed.ranks import current_ranks
+from sb3_ppo_variants.distributed.ranks import ranks_of
 
 
 class ResumableCheckpointCallback(BaseCallback):
@@ -64,7 +64,7 @@ class ResumableCheckpointCallback(BaseCallback):
     def _on_training_start(self) -> None:
         self._root: BaseCallback = self.locals["callback"]
         self._check_place()
-        newest, done = current_ranks().from_first(self._prepare_folder), self.model.num_timesteps
+        newest, done = ranks_of(self.model).from_first(self._prepare_folder), self.model.num_timesteps
         checks.require(
             newest <= done,
             f"a run of {done} steps must not write among checkpoints of {newest} steps",
@@ -91,7 +91,8 @@ class ResumableCheckpointCallback(BaseCallback):
         self._n_updates = self.model._n_updates
 
     def _on_training_end(self) -> None:
-        if self._update_is_complete() and self.model.num_timesteps > self._saved_at:
+        can_save = self._update_is_complete() and not ranks_of(self.model).failed
+        if can_save and self.model.num_timesteps > self._saved_at:
             self._save(at_end=True)
 
     def _on_step(self) -> bool:
@@ -136,9 +137,9 @@ class ResumableCheckpointCallback(BaseCallback):
             "keep": self.keep,
         }
         th.save(run, run_file, pickle_module=cloudpickle)
-        runs = current_ranks().gather(run_file.getvalue())
+        runs = ranks_of(self.model).gather(run_file.getvalue())
         self._saved_at = model.num_timesteps
-        if current_ranks().first:
+        if ranks_of(self.model).first:
             self._write(runs)
 
     def _write(self, runs: list[bytes]) -> None:

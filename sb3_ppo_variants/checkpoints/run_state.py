@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalC
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_ppo_variants.checkpoints.environment_state import EnvironmentState, put_state, take_state
-from sb3_ppo_variants.distributed.ranks import current_ranks
+from sb3_ppo_variants.distributed.ranks import ranks_of
 from sb3_ppo_variants.update.update_metrics import UpdateTrace
 
 _NOT_IN_THE_MODEL_FILE = ("_last_lstm_states",)
@@ -59,7 +59,7 @@ def take_run_state(model: OnPolicyAlgorithm, callback: BaseCallback, at_end: boo
     assert model.env is not None  # it is training
     noise = model.policy.action_dist if model.use_sde and not at_end else None
     last_update: UpdateTrace | None = getattr(model, "last_update", None)
-    names = _NOT_IN_THE_MODEL_FILE if current_ranks().first else (*_NOT_IN_THE_MODEL_FILE, *_OF_THE_RANK)
+    names = _NOT_IN_THE_MODEL_FILE if ranks_of(model).first else (*_NOT_IN_THE_MODEL_FILE, *_OF_THE_RANK)
     return RunState(
         environment=take_state(model.env)._asdict(),
         attributes={name: getattr(model, name) for name in names if hasattr(model, name)},
@@ -88,7 +88,7 @@ def put_attributes(state: RunState, model: OnPolicyAlgorithm) -> str | None:
     if obstacle is not None:
         model._last_obs = None
         # The first seeds again would repeat the first episodes of the run.
-        ahead = model.num_timesteps + current_ranks().rank * model.env.num_envs
+        ahead = model.num_timesteps + ranks_of(model).rank * model.env.num_envs
         model.env.seed(None if model.seed is None else model.seed + ahead)
     return obstacle
 

@@ -34,6 +34,8 @@ class Ranks:
     """Number of this process, from 0. Rank 0 writes the files and the console."""
     size: int = 1
     """How many processes train together."""
+    failed: bool = False
+    """True once one of them has failed: then nothing is exchanged any more."""
 
     @property
     def first(self) -> bool:
@@ -98,9 +100,9 @@ class JoinedRanks(Ranks):
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._store = dist.distributed_c10d._get_default_store()
-        over_gloo = "cpu:gloo" in dist.get_backend_config()
-        self._small = None if over_gloo else dist.new_group(backend="gloo")  # None is the default group
-        self._failed = False
+        backends = dist.get_backend_config()
+        self._small = None if "cpu:gloo" in backends else dist.new_group(backend="gloo")  # None is the default group
+        self._can_close = "nccl" not in backends or self._small is not None  # nccl may wait for who is gone
 
     def mean_(self, *tensors: th.Tensor) -> None:
         if not tensors:
@@ -151,23 +153,23 @@ class JoinedRanks(Ranks):
         try:
             yield
         except BaseException as error:
-            if not self._failed:
+            if not self.failed:
                 self._announce(error)
             raise
 
     @contextmanager
     def _talking(self) -> Iterator[None]:
-        if self._failed:
+        if self.failed:
             raise RankFailedError("the processes of this run do not train together any more: one of them has failed")
         try:
             yield
         except RuntimeError as error:  # the base of all errors of torch.distributed
-            self._failed = True
-            raise RankFailedError(self._who_failed() or f"another process of this run has ended: {error}") from error
+            who = self._who_failed() or f"another process of this run has ended: {error}"
+            self._close()
+            raise RankFailedError(who) from error
 
     def _announce(self, error: BaseException) -> None:
         """Say who failed, here and where the others look, and close the connections that they wait on."""
-        self._failed = True
         interrupted = isinstance(error, KeyboardInterrupt)
         what = "was interrupted" if interrupted else f"failed: {type(error).__name__}: {error}"
         said = f"rank {self.rank} of {self.size} {what}"
@@ -175,8 +177,13 @@ class JoinedRanks(Ranks):
             print(said, file=sys.stderr, flush=True)
         with suppress(RuntimeError):
             self._store.set(_FAILURE, said)
-        with suppress(RuntimeError, ValueError):
-            dist.destroy_process_group(self._small)
+        self._close()
+
+    def _close(self) -> None:
+        self.failed = True
+        if self._can_close:
+            with suppress(RuntimeError, ValueError):
+                dist.destroy_process_group(self._small)
 
     def _who_failed(self) -> str | None:
         end = time.monotonic() + _SECONDS_FOR_A_NAME
@@ -207,6 +214,15 @@ def current_ranks() -> Ranks:
     return _joined or _ALONE
 
 
+def ranks_of(model: Any) -> Ranks:
+    """Return the processes that train a model; one for an algorithm that knows nothing of several.
+
+    :param model: of any class
+    """
+    ranks: Ranks = getattr(model, "ranks", _ALONE)
+    return ranks
+
+
 def _is_launched() -> bool:
     named = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
     return named and int(os.environ["WORLD_SIZE"]) > 1
@@ -227,7 +243,7 @@ def _initialize() -> None:
 
 
 def _leave() -> None:
-    if dist.is_initialized():  # the script may have left already
+    if dist.is_initialized() and not current_ranks().failed:  # the script may have left already
         dist.destroy_process_group()
 
 
@@ -250,4 +266,4 @@ def ends_all_ranks(method: Callable[..., T]) -> Callable[..., T]:
     return wrapped
 
 
-__all__ = ["JoinedRanks", "RankFailedError", "Ranks", "current_ranks", "ends_all_ranks"]
+__all__ = ["JoinedRanks", "RankFailedError", "Ranks", "current_ranks", "ends_all_ranks", "ranks_of"]

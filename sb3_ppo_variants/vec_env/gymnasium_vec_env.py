@@ -22,7 +22,7 @@ class GymnasiumVecEnv(VecEnv):
     """A ``gymnasium.vector.VectorEnv`` for SB3, without a loop over its environments.
 
     Arrays may be numpy's, torch's (then actions are tensors too, on the device of the observations) or JAX's. Episodes
-    are counted here as ``Monitor`` does, so that no wrapper is needed. An info is made when somebody reads it.
+    are counted here as ``Monitor`` does, unless they are counted in there. An info is made when somebody reads it.
 
     SB3 wants the first observation of the next episode with the last step of an episode. With same-step autoreset it
     is there. gymnasium's SyncVectorEnv and AsyncVectorEnv, and environments without autoreset, are told to reset what
@@ -47,6 +47,7 @@ class GymnasiumVecEnv(VecEnv):
         self._actions: Any = None
         self._device: th.device | None = None
         self._begun = time.time()
+        self._all = np.ones(env.num_envs, dtype=np.bool_)
         self._idle: npt.NDArray[np.bool_] = np.zeros(env.num_envs, dtype=np.bool_)  # these step to reset next
         self._idle_infos: dict[int, Info] = {}
         self._begin_episodes(env.num_envs)
@@ -101,19 +102,18 @@ class GymnasiumVecEnv(VecEnv):
 
     def _last_info(self, index: int, observations: Any, infos: Mapping[str, Any]) -> Info:
         """Tell of the last step of an episode in SB3's words."""
-        info: Info = info_of(infos, index, self.num_envs)
-        final: Any = observations
+        source, final = infos, observations
         if self._same_step:
             final = infos.get("final_obs", infos.get("final_observation"))
-            of_last_step = infos.get("final_info")
-            if isinstance(of_last_step, Mapping):
-                info = info_of(of_last_step, index, self.num_envs)
-            elif of_last_step is not None:
-                info = dict(of_last_step[index])
+            source = infos.get("final_info", infos)
+        info = info_of(source, index, self.num_envs)
         if final is not None:  # or a simulator does not tell: then nothing is bootstrapped from it
             info["terminal_observation"] = row_of(final, index)
-        seconds = round(time.time() - self._begun, 6)
-        info["episode"] = {"r": round(float(self._returns[index]), 6), "l": int(self._lengths[index]), "t": seconds}
+        if "episode" not in source:
+            seconds = round(time.time() - self._begun, 6)
+            info["episode"] = {"r": round(float(self._returns[index]), 6), "l": int(self._lengths[index]), "t": seconds}
+        elif source.get("_episode", self._all)[index]:  # counted in there, as by Monitor around each environment
+            info["episode"] = info_of(source["episode"], index, self.num_envs)
         return info
 
     # ------------------------------------------------------------------------------ attributes and methods of the parts

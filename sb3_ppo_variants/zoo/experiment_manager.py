@@ -26,6 +26,7 @@ from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source
 from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
 from sb3_ppo_variants.zoo.studies import check_storage, check_study, create_tables
 from sb3_ppo_variants.zoo.termination import TERMINATION
+from sb3_ppo_variants.zoo.vectorized import maker_of
 
 _NO_BEST_TRIAL = ("No trials are completed yet.", "Record does not exist.")
 """What Optuna's storages say, without a class of error for it, where all trials were pruned or interrupted."""
@@ -38,8 +39,14 @@ class VariantExperimentManager(StockExperimentManager):
     An explicit ``--conf-file`` is used as it is.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, vectorized: str | None = None, **kwargs: Any) -> None:
+        """Take the zoo's arguments.
+
+        :param vectorized: one of ``vectorized.KINDS``, for training environments that SB3 has no VecEnv for
+        """
         super().__init__(*args, **kwargs)
+        self._vectorized = vectorized
+        self.wrappers: list[str] = []
         given = inspect.signature(StockExperimentManager).bind(*args, **kwargs).arguments
         if self.vec_env_class is DummyVecEnv:
             self.vec_env_class = LeanVecEnv  # the same rollouts
@@ -97,6 +104,7 @@ class VariantExperimentManager(StockExperimentManager):
         self._announce_source()
         self._override_by_trial()
         hyperparams, saved = super().read_hyperparameters()
+        self.wrappers = _names_of_wrappers(hyperparams.get("env_wrapper"))
         self._drop(hyperparams, saved)
         if is_recurrent(self.algo) and "policy" in hyperparams:
             hyperparams["policy"] = saved["policy"] = recurrent_policy(self.algo, hyperparams["policy"])
@@ -134,10 +142,26 @@ class VariantExperimentManager(StockExperimentManager):
         return {**super()._preprocess_schedules(theirs), **ours}
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        env = super().create_envs(n_envs, eval_env, no_log)
+        with self._vectorized_envs() if not eval_env else contextlib.nullcontext():
+            env = super().create_envs(n_envs, eval_env, no_log)
         if is_maskable(self.algo):
             require_masks(env, self.algo, self.env_name.gym_id)
         return env
+
+    @contextlib.contextmanager
+    def _vectorized_envs(self) -> Iterator[None]:
+        """Let the zoo make environments of another make for training: its class of VecEnv is for evaluation, too."""
+        if self._vectorized is None:
+            yield
+            return
+        maker, replaced = maker_of(self._vectorized, self)
+        replaced = {"vec_env_class": maker, **replaced}
+        usual = {name: getattr(self, name) for name in replaced}
+        vars(self).update(replaced)
+        try:
+            yield
+        finally:
+            vars(self).update(usual)
 
     def create_callbacks(self) -> None:
         size = current_ranks().size  # the zoo's callbacks count the steps of this process
@@ -192,6 +216,12 @@ class VariantExperimentManager(StockExperimentManager):
         if "saved_as" in data:
             check_saved_class(ALGOS[self.algo], data, self.trained_agent)
         return super()._load_pretrained_agent(hyperparams, env)
+
+
+def _names_of_wrappers(entry: Any) -> list[str]:
+    """List the wrappers of an entry, which may be one, several, or have arguments."""
+    entries = entry if isinstance(entry, list) else [] if entry is None else [entry]
+    return [next(iter(one)) if isinstance(one, dict) else str(one) for one in entries]
 
 
 __all__ = ["StockExperimentManager", "VariantExperimentManager"]

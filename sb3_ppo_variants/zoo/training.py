@@ -13,6 +13,7 @@ from sb3_ppo_variants.zoo.resuming import ResumingExperimentManager
 from sb3_ppo_variants.zoo.several_processes import arguments_of_rank, console_of_first
 from sb3_ppo_variants.zoo.termination import TERMINATION
 from sb3_ppo_variants.zoo.train_arguments import check_train_arguments
+from sb3_ppo_variants.zoo.vectorized import KINDS
 
 _HELP = """\
 write checkpoints into the run's folder and, if an earlier run has the same algorithm, environment, seed and settings,
@@ -20,34 +21,43 @@ go on with that run from its newest intact one instead of beginning another; eve
 hundredth of the training"""
 
 
+_VEC_ENV_HELP = """\
+dummy, subproc: SB3's; gymnasium: a vector environment of gymnasium, the environment's own if it has one; envpool: of
+EnvPool, for Atari, classic control and what else it has, by pip install envpool"""
+
+
 def train() -> None:
-    """Run the zoo's command; ``--resume`` is taken out of its arguments.
+    """Run the zoo's command; ``--resume`` and our kinds of ``--vec-env`` are taken out of its arguments.
 
     :raises SystemExit: with status 2 for arguments that it would misread, 143 after SIGTERM
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
     parser.add_argument("--resume", action="store_true", help=_HELP)
+    parser.add_argument("--vec-env", help=_VEC_ENV_HELP)
     own, others = parser.parse_known_args()
+    if own.vec_env is not None and own.vec_env not in KINDS:
+        others += ["--vec-env", own.vec_env]
+        own.vec_env = None
     if {"-h", "--help"} & set(others):
         print(f"{parser.format_help()}\nand the zoo's:\n")
     else:
         check_train_arguments(others)
     ranks = current_ranks()
     sys.argv[1:] = arguments_of_rank(others, ranks)
-    resuming = _resuming(others) if own.resume else contextlib.nullcontext()
-    with TERMINATION.in_good_order(), resuming, console_of_first(ranks):
+    with TERMINATION.in_good_order(), _own_manager(others, own.resume, own.vec_env), console_of_first(ranks):
         rl_zoo3.train.train()
 
 
 @contextlib.contextmanager
-def _resuming(arguments: list[str]) -> Iterator[None]:
-    """Let the zoo's function make our manager: it offers no hook."""
+def _own_manager(arguments: list[str], resume: bool, vectorized: str | None) -> Iterator[None]:
+    """Let the zoo's function make our manager, with what the zoo does not know of: it offers no hook."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--seed", type=int, default=-1)  # the zoo draws one in place of -1 before it makes the manager
     given = parser.parse_known_args(arguments)[0].seed
     zoo = vars(rl_zoo3.train)
     usual = zoo["ExperimentManager"]
-    zoo["ExperimentManager"] = functools.partial(ResumingExperimentManager, given_seed=given)
+    manager = functools.partial(ResumingExperimentManager, given_seed=given) if resume else usual
+    zoo["ExperimentManager"] = functools.partial(manager, vectorized=vectorized) if vectorized else manager
     try:
         yield
     finally:

@@ -117,6 +117,11 @@ def episodes(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return {"own": own, "buffer": [info["r"] for info in model.ep_info_buffer], "limit": model.ep_info_buffer.maxlen}
 
 
+def compiling(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    model = build(PPOPenalty, acceleration="compile").learn(100)
+    return {"report": model.acceleration_report(), "updates": model._n_updates // model.n_epochs}
+
+
 def disagreement(ranks: Ranks, folder: Path) -> dict[str, Any]:
     try:
         build(PPOClip, n_envs=2 + ranks.rank).learn(100)
@@ -161,7 +166,7 @@ def exchanges(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 SCENARIOS: dict[str, Callable[[Ranks, Path], dict[str, Any]]] = {
     function.__name__: function
-    for function in (exchanges, normalization, stop, files, episodes, disagreement, resumed, fifty_updates)
+    for function in (exchanges, normalization, stop, files, episodes, compiling, disagreement, resumed, fifty_updates)
 }
 
 if __name__ == "__main__":

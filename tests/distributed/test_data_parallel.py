@@ -117,6 +117,13 @@ def test_episodes_of_all_ranks_are_in_the_window(ranks: Any) -> None:
     assert first["limit"] == 100
 
 
+def test_what_would_be_compiled_is_trained_eagerly(ranks: Any) -> None:
+    for result in (rank["compiling"] for rank in ranks[0]):
+        assert result["updates"] == 1
+        assert result["report"]["graph"] == "eager (2 processes average the gradient between backward pass and step)"
+        assert result["report"]["backward"] == "written out"
+
+
 def test_processes_that_differ_in_what_must_be_equal_are_refused(ranks: Any) -> None:
     for result in (rank["disagreement"] for rank in ranks[0]):
         assert "`n_envs` must be the same in every process, got [2, 3]" in result["error"]
