@@ -604,3 +604,13 @@ def test_compiling_leaves_torch_s_argument_checks_as_they_were() -> None:
     model.learn(64)
     assert model.acceleration_report()["graph"] == "torch.compile"
     assert th.distributions.Distribution._validate_args
+
+
+@pytest.mark.parametrize("activation", [th.nn.Tanh, th.nn.ReLU])
+@pytest.mark.parametrize("width", [8, 300])
+def test_activations_in_numpy_are_torch_s(activation: Any, width: int) -> None:
+    """Below and above the size from which a call of torch computes them."""
+    kwargs: dict[str, Any] = {"policy_kwargs": {"net_arch": [width], "activation_fn": activation}, "action": "box"}
+    reference, fast = (updated(PPOClip, how, 2, **kwargs) for how in ("off", "eager"))
+    assert fast.acceleration_report()["arithmetic"] == "numpy"
+    assert relative_difference(reference, fast) < 1e-6
