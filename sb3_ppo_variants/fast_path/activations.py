@@ -40,8 +40,19 @@ def _tanh_backward(gradient: Any, output: Any) -> None:
     gradient *= output
 
 
+def _relu(x: Any, out: Any) -> None:
+    if x.size < _WORTH_A_CALL_OF_TORCH:
+        np.maximum(x, 0, out=out)
+    else:
+        th.clamp_min(th.from_numpy(x), 0, out=th.from_numpy(out))
+
+
 def _relu_backward(gradient: Any, output: Any) -> None:
-    gradient *= output > 0
+    if output.size < _WORTH_A_CALL_OF_TORCH:
+        gradient *= output > 0
+    else:
+        tensor = th.from_numpy(gradient)
+        th.ops.aten.threshold_backward.grad_input(tensor, th.from_numpy(output), 0, grad_input=tensor)
 
 
 _WORTH_A_CALL_OF_TORCH = 2048  # numbers
@@ -50,7 +61,7 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.Tanh: Activation(th.tanh, _tanh, th.ops.aten.tanh_backward, _tanh_backward),
     nn.ReLU: Activation(
         th.relu,
-        lambda x, out: np.maximum(x, 0, out=out),
+        _relu,
         lambda gradient, output: th.ops.aten.threshold_backward(gradient, output, 0),
         _relu_backward,
     ),

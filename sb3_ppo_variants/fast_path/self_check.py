@@ -10,11 +10,13 @@ from typing import Any
 
 import torch as th
 
+from sb3_ppo_variants.fast_path.closed_forms import masks_of
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences
+from sb3_ppo_variants.update.distributions import Context
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import preserved_numpy_generator
@@ -138,15 +140,23 @@ def sequence_difference(policy: Any, minibatch: Any) -> str | None:
 def _moved(update: StagedUpdate) -> tuple[Any, Parameters | None]:
     """Pretend that the policy has moved since the rollout, so that samples are clipped on both sides.
 
-    :return: a minibatch, and old distributions of other states than its own, so that the KL is not 0
+    :return: a minibatch, and old distributions that are not its own, so that the KL is not 0; None if none is needed
     """
-    minibatch, old = update.first_minibatch(), update.old_parameters(update.first_rows())
+    minibatch = update.first_minibatch()
     # Uneven ends: 0.2 or 0.3 would lie on the edge of a clip range, where rounding decides what the gradient is.
     shift = th.linspace(-0.4973, 0.5119, len(minibatch.advantages), device=minibatch.advantages.device)
     moved = minibatch._replace(
         old_log_prob=minibatch.old_log_prob + shift, old_values=minibatch.old_values + shift.flip(0)
     )
-    return moved, None if old is None else tuple(p.roll(1, dims=0) for p in old)
+    if not update.rules.needs_old_distribution:
+        return moved, None
+    assert update.form is not None
+    assert update.trunk is not None
+    with th.no_grad():  # of other states' outputs, but of the masks and features that the minibatch has
+        output, latent = update.trunk.action_output(minibatch.observations)
+        return moved, update.form.from_output(
+            update.policy, output.roll(1, dims=0), Context(latent, masks_of(minibatch))
+        )
 
 
 def _flat_step(adam: FlatAdam, max_grad_norm: float) -> None:

@@ -20,6 +20,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import MaskablePPOClip, MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants.extend import KLPenaltyMixin, Penalty
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
 
 ACTIONS = ["discrete", "box", "multi_discrete", "multi_binary"]
@@ -377,6 +378,43 @@ def test_written_gradient_equals_autograd(cls: type[Any], kwargs: dict[str, Any]
         update.stepper.gradient.zero_()
 
 
+class OwnTerms(KLPenaltyMixin, PPO):
+    """Its terms take tensors only; the penalty leaves its derivative to autograd."""
+
+    extra_metric_names = ("largest_entropy",)
+
+    def surrogate(self, ratio: Any, advantages: Any, kl: Any, coefficients: Any) -> th.Tensor:
+        return th.log(ratio) * advantages - 0.1 * th.relu(kl)
+
+    def kl_penalty(self, kl: Any, coefficients: Any) -> Penalty:
+        return Penalty(th.logsumexp(th.stack([kl, 2 * kl]), dim=0) * coefficients["beta"])
+
+    def extra_metrics(self, minibatch: Any, new: Any, coefficients: Any) -> dict[str, th.Tensor]:
+        return {"largest_entropy": th.max(new.entropy)}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_variant_s_own_terms_see_tensors(action: str) -> None:
+    reference, fast = (
+        updated(OwnTerms, how, 2, action=action, learning_rate=0.01, max_kl=None) for how in ("off", "eager")
+    )
+    assert fast.acceleration_report()["arithmetic"] == "numpy"
+    assert relative_difference(reference, fast) < 1e-5
+    np.testing.assert_allclose(fast.last_update.minibatches, reference.last_update.minibatches, rtol=2e-3, atol=1e-4)
+
+
+class OwnAdvantages(PPOClip):
+    def advantages_of(self, minibatch: Any, mask: Any, coefficients: Any) -> th.Tensor:
+        return th.tanh(super().advantages_of(minibatch, mask, coefficients))
+
+
+def test_advantages_of_one_s_own_keep_the_step_in_torch() -> None:
+    reference, fast = (updated(OwnAdvantages, how, action="box") for how in ("off", "eager"))
+    assert "advantages_of" in fast.acceleration_report()["arithmetic"]
+    assert fast.acceleration_report()["backward"] == "written out"
+    assert relative_difference(reference, fast) < 1e-6
+
+
 GSDE: dict[str, Any] = {"use_sde": True, "sde_sample_freq": 4, "action": "box"}
 
 
@@ -566,3 +604,13 @@ def test_compiling_leaves_torch_s_argument_checks_as_they_were() -> None:
     model.learn(64)
     assert model.acceleration_report()["graph"] == "torch.compile"
     assert th.distributions.Distribution._validate_args
+
+
+@pytest.mark.parametrize("activation", [th.nn.Tanh, th.nn.ReLU])
+@pytest.mark.parametrize("width", [8, 300])
+def test_activations_in_numpy_are_torch_s(activation: Any, width: int) -> None:
+    """Below and above the size from which a call of torch computes them."""
+    kwargs: dict[str, Any] = {"policy_kwargs": {"net_arch": [width], "activation_fn": activation}, "action": "box"}
+    reference, fast = (updated(PPOClip, how, 2, **kwargs) for how in ("off", "eager"))
+    assert fast.acceleration_report()["arithmetic"] == "numpy"
+    assert relative_difference(reference, fast) < 1e-6

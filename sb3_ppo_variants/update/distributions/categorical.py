@@ -49,9 +49,11 @@ class Categorical(ActionDistribution):
         return type(self)(tuple(int(size) for size in getattr(policy.action_dist, "action_dims", ())))
 
     def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
+        return tuple(arrays.finite(self._normalized(part)) for part in self._parts(output))
+
+    def _parts(self, output: Array) -> list[Array]:
         ends = list(itertools.accumulate(self.sizes)) or [output.shape[1]]
-        parts = [output[:, start:end] for start, end in zip([0, *ends], ends)]
-        return tuple(arrays.finite(self._normalized(part)) for part in parts)
+        return [output[:, start:end] for start, end in zip([0, *ends], ends)]
 
     def log_prob(self, parameters: Parameters, actions: Array) -> Array:
         columns = arrays.as_indices(actions)
@@ -111,7 +113,7 @@ class MaskedCategorical(Categorical):
     _normalized = staticmethod(arrays.normalized)
 
     def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
-        return super().from_output(policy, _masked(output, context), context)
+        return super().from_output(policy, self._masked(output, context.masks), context)
 
     def gradient(
         self,
@@ -127,7 +129,18 @@ class MaskedCategorical(Categorical):
         return (gradient if context.masks is None else gradient * arrays.as_floats(context.masks > 0)), None
 
     def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
-        return super().sample(policy, _masked(output, context), context)
+        return super().sample(policy, self._masked(output, context.masks), context)
+
+    def _masked(self, output: Array, masks: Array | None) -> Array:
+        """Give the logits of choices that are not valid the value that contrib gives them.
+
+        They are normalised before, as there: then NaN in one of them is NaN in all.
+        """
+        if masks is None:
+            return output
+        xp = arrays.library(output)
+        logits = xp.concatenate([arrays.normalized(part) for part in self._parts(output)], 1)
+        return xp.where(masks > 0, logits, xp.full_like(logits, -1e8))
 
 
 class Bernoulli(ActionDistribution):
@@ -174,14 +187,6 @@ class Bernoulli(ActionDistribution):
         ones = th.bernoulli(th.sigmoid(th.from_numpy(output))).numpy()
         log_prob = -np.logaddexp(np.float32(0), np.where(ones, -output, output)).sum(axis=1)
         return ones, log_prob.astype(np.float32, copy=False)
-
-
-def _masked(output: Array, context: Context) -> Array:
-    """Give the logits of choices that are not valid the value that contrib gives them."""
-    if context.masks is None:
-        return output
-    xp = arrays.library(output)
-    return xp.where(context.masks > 0, output, xp.full_like(output, -1e8))
 
 
 def _kl_gradient(p: Array, log_p: Array, log_old: Array, direction: KLDirection) -> Array:
