@@ -77,11 +77,12 @@ FEWER = {  # pattern -> replacement, for the commands of the documents
     r"--n-episodes \d+": "--n-episodes 2",
     r"--seeds \d+": "--seeds 1",
     r"--update \d+": "--update 1",
-    r"--n-timesteps \d+": "--n-timesteps 5000",
+    r"--n-timesteps \d+": "--n-timesteps 1100",
+    r"--envs CartPole-v1 Pendulum-v1": "--envs CartPole-v1",
     r"for seed in [\d ]+": "for seed in 1 2",
     r"(sb3-ppo-variants|rl_zoo3\.)( ?)train ": r"\1\2train -n 256 --eval-freq -1 ",
     r"(sb3-ppo-variants|rl_zoo3\.)( ?)enjoy ": r"\1\2enjoy --no-render -n 20 ",
-    r"sb3-ppo-variants compare ": "sb3-ppo-variants compare --eval-episodes 1 --n-timesteps 5000 ",
+    r" compare --": " compare --seeds 1 --eval-episodes 1 --eval-freq 600 --n-timesteps 1100 --",
 }
 SKIPPED = ("pip ", "make ", "ray ", "tensorboard ")
 GIVEN = {  # files of an earlier session that the commands of a page draw
