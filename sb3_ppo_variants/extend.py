@@ -15,6 +15,7 @@ from sb3_ppo_variants.arguments.checks import check_bounds, check_count, check_p
 from sb3_ppo_variants.update.controllers import Adjustment, BandController, within
 from sb3_ppo_variants.update.distributions import (
     ActionDistribution,
+    Context,
     action_distribution,
     kl_divergence,
     register_distribution,
@@ -38,6 +39,7 @@ __all__ = [
     "Adjustment",
     "BandController",
     "ClipMixin",
+    "Context",
     "Evaluation",
     "KLPenaltyMixin",
     "Number",

@@ -121,7 +121,7 @@ def test_predict_carries_the_state_as_contrib_does(cls: type[Any], action: str) 
 @pytest.mark.parametrize("cls", RECURRENT)
 def test_padding_has_no_influence_on_the_loss_or_any_metric(cls: type[Any]) -> None:
     arguments = {"clip_range_vf": 0.1, "max_kl": 1.0, "ent_coef": 0.1}
-    model = build(cls, acceleration="off", learning_rate=0.02, **arguments).learn(50)
+    model = build(cls, acceleration="off", learning_rate=0.01, **arguments).learn(50)
     batch = next(model.rollout_buffer.get(50))
     mask = valid_steps(batch)
     assert mask is not None and 0 < (~mask).sum()

@@ -16,6 +16,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from sb3_ppo_variants import PPOClip
+from sb3_ppo_variants.checkpoints.environment_state import put_state, take_state
 from sb3_ppo_variants.vec_env import LeanVecEnv
 from sb3_ppo_variants.vec_env.lean_vec_env import innermost
 
@@ -215,3 +216,19 @@ def test_a_subclass_of_dummy_vec_env_is_stepped_as_it_is() -> None:
     venv, callback = OwnVecEnv([TinyEnv]), LooksAtTheEnvironments()
     PPOClip("MlpPolicy", venv, n_steps=16, device="cpu").learn(16, callback=callback)
     assert callback.classes == {OwnVecEnv}
+
+
+@pytest.mark.parametrize("classes", [(DummyVecEnv, LeanVecEnv), (LeanVecEnv, DummyVecEnv)])
+def test_a_checkpoint_of_one_goes_on_in_the_other(classes: tuple[type[DummyVecEnv], type[DummyVecEnv]]) -> None:
+    """The state that a checkpoint holds is the same: one written by an earlier version goes on."""
+    first, second = (cls([make_env("box"), make_env("box")]) for cls in classes)
+    actions = np.linspace(-1, 1, 60, dtype=np.float32).reshape(15, 2, 2)
+    first.seed(3)
+    first.reset()
+    for action in actions[:5]:
+        first.step(action)
+    state = take_state(first)
+    second.reset()
+    assert put_state(state, second) is None
+    for action in actions[5:]:
+        assert_same(first.step(action), second.step(action))
