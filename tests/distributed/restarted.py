@@ -18,8 +18,6 @@ from sb3_ppo_variants import PPOPenalty
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
 from sb3_ppo_variants.distributed import current_ranks
 
-TOTAL = int(sys.argv[3]) if len(sys.argv) > 3 else 1500
-
 
 class Killer(BaseCallback):
     """Kills one process in the middle of a rollout, at another step in every attempt."""
@@ -38,6 +36,7 @@ class Killer(BaseCallback):
 
 if __name__ == "__main__":
     th.set_num_threads(1)
+    steps = int(sys.argv[3]) if len(sys.argv) > 3 else 1500
     checkpoints = Path(sys.argv[1], "checkpoints")
     env = VecNormalize(make_vec_env("box", "vector", 2))
     there = current_ranks().from_first(lambda: any(checkpoints.glob("*.zip")))
@@ -45,6 +44,6 @@ if __name__ == "__main__":
         model = resume(checkpoints, env, [Killer()])
     else:
         model = build(PPOPenalty, env=env)
-        model.learn(TOTAL, callback=[Killer(), ResumableCheckpointCallback(1, checkpoints)])
+        model.learn(steps, callback=[Killer(), ResumableCheckpointCallback(1, checkpoints)])
     if current_ranks().first:
         th.save([model.policy.state_dict(), model.beta, model.num_timesteps], Path(sys.argv[1], "end.pt"))
