@@ -4,6 +4,7 @@ Layers, each importing only those above it::
 
     cells            what one training run is: arm, environment, seed, and the settings it runs with
     arms             an algorithm under a label, with changed hyperparameters
+    sweep            every arm at every value of some hyperparameters
     settings         hyperparameters and where they come from, resolved by rl-zoo3
     plan             all cells of a comparison, its settings file, and what may change when it is continued
     presets          ready-made comparisons

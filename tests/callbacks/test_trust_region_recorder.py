@@ -128,7 +128,7 @@ def test_epochs_have_the_coefficients_they_went_by(cls: type[Any], column: str, 
 @pytest.mark.parametrize("limit", [{"max_kl": 1e-4, "on_max_kl": "stop"}, {"max_kl": 1e-4}, {"max_kl": None}])
 @all_classes
 def test_the_course_of_an_update_can_be_read_back(cls: type[Any], limit: dict[str, Any], tmp_path: Path) -> None:
-    model = build(cls, clip_range_vf=0.2, learning_rate=0.02, **limit)
+    model = build(cls, clip_range_vf=0.2, learning_rate=0.01, **limit)
     model.learn(2 * ROLLOUT, callback=TrustRegionRecorder(tmp_path / "run.csv", minibatches=True))
     trace, kept = read_trust_region(tmp_path / "run.csv").update_trace(), model.last_update
     assert trace.minibatches.shape == (len(kept.epoch), len(METRICS))

@@ -165,4 +165,4 @@ def test_projecting_draws_nothing() -> None:
 
 
 def test_the_classes_above_are_all_there_are() -> None:
-    assert len(VARIANTS) == 9
+    assert len(VARIANTS) == 12
