@@ -1,5 +1,6 @@
 """The zoo's other commands, as a user runs them, on one pair of trained agents."""
 
+import functools
 import json
 import os
 import pickle
@@ -86,6 +87,8 @@ def test_interrupted_training_saves_the_model(tmp_path: Path, algo: str) -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # where the tests run in the background ctrl-c is ignored, and processes inherit that
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     updates = 0
