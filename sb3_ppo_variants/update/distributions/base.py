@@ -46,7 +46,7 @@ class Context(NamedTuple):
 class ActionDistribution:
     """One kind of action distribution, as pure functions of its parameters: tensors with n_batch rows.
 
-    Where :attr:`takes_arrays` is set, the closed forms are functions of numpy's arrays, too.
+    Where ``takes_arrays`` is set, the closed forms are functions of numpy's arrays, too.
     """
 
     closed_form: ClassVar[bool] = False
