@@ -23,13 +23,9 @@ from typing import Any
 
 import torch as th
 import torch.distributed as dist
-from speed import SETTINGS, Setting
-from stable_baselines3 import PPO
-from stable_baselines3.common.env_util import make_vec_env
+from speed_settings import SETTINGS, Setting, make_model
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-
-from sb3_ppo_variants import PPOPenalty
 
 
 class Evaluation(nn.Module):
@@ -43,18 +39,10 @@ class Evaluation(nn.Module):
         return self.evaluate(*args)
 
 
-def make_model(name: str, setting: Setting, seed: int) -> Any:
-    env = make_vec_env(setting.env, n_envs=setting.n_envs, seed=seed)
-    arguments: dict[str, Any] = {
-        "n_steps": setting.n_steps,
-        "batch_size": setting.batch_size,
-        "n_epochs": setting.n_epochs,
-        "seed": seed,
-        "device": "cpu",
-    }
+def make_contender(name: str, setting: Setting, seed: int) -> Any:
     if name == "PPOPenalty":
-        return PPOPenalty(setting.policy, env, max_kl=None, **arguments)  # all epochs: the same work in every update
-    model = PPO(setting.policy, env, **arguments)
+        return make_model("PPOPenalty eager", setting, "cpu", seed)
+    model = make_model("stock", setting, "cpu", seed)
     if dist.is_initialized():
         parallel = DistributedDataParallel(Evaluation(model.policy))
         model.policy.evaluate_actions = lambda *args: parallel(*args)
@@ -68,7 +56,7 @@ def work(name: str, setting: Setting, seed: int, updates: int, to: Path) -> None
     size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     if size > 1:
         dist.init_process_group("gloo")
-    model = make_model(name, setting, seed + (rank if name == "PPO" else 0))
+    model = make_contender(name, setting, seed + (rank if name == "PPO" else 0))
     steps = setting.n_steps * setting.n_envs * (size if name == "PPOPenalty" else 1)  # ours counts all processes
     model.learn(steps)
     if size > 1:
