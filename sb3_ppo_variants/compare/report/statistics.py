@@ -94,24 +94,14 @@ def mean(values: Matrix) -> Estimate:
     return _single(_estimate({"": values[:, None]}, metrics.aggregate_mean))[""]
 
 
-def estimates(runs: Matrix, function: Callable[[Matrix], Matrix]) -> list[Estimate]:
-    """Estimate several numbers at once from runs of one arm.
+def estimates(runs: Matrix | tuple[Matrix, Matrix], function: Callable[..., Matrix]) -> list[Estimate]:
+    """Estimate several numbers at once, from runs of one arm or from independent runs of two.
 
-    :param runs: shape (n_runs, n_columns); the bootstrap draws runs of each column by themselves
-    :param function: of such a matrix, returns shape (n_numbers,)
+    :param runs: shape (n_runs, n_columns), or two such, maybe of different sizes; the bootstrap draws runs of each
+        column by themselves
+    :param function: of one or two such matrices, returns shape (n_numbers,)
     """
     curve = _estimate({"": runs}, function)[""]
-    return [Estimate(*map(float, numbers)) for numbers in zip(*curve)]
-
-
-def two_sample_estimates(first: Matrix, second: Matrix, function: Callable[[Matrix, Matrix], Matrix]) -> list[Estimate]:
-    """Estimate several numbers at once from independent runs of two arms.
-
-    :param first: shape (n_runs, n_columns)
-    :param second: likewise, maybe of another size
-    :param function: of two such matrices, returns shape (n_numbers,)
-    """
-    curve = _estimate({"": (first, second)}, function)[""]
     return [Estimate(*map(float, numbers)) for numbers in zip(*curve)]
 
 
@@ -181,4 +171,3 @@ __all__ += [
     "performance_profile",
     "probability_of_improvement",
 ]
-__all__ += ["two_sample_estimates"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.scores import Matrix
-from sb3_ppo_variants.compare.report.statistics import Estimate, estimates, two_sample_estimates
+from sb3_ppo_variants.compare.report.statistics import Estimate, estimates
 from sb3_ppo_variants.compare.sweep import setting_name
 
 FAILED_BELOW = 0.5
@@ -129,7 +129,7 @@ class SweepScores:
         parts = {arm: estimates(_flat(cube), _by_point(_parts, cube)) for arm, cube in cubes.items()}
         base = cubes[self.baseline]
         return {
-            arm: Sensitivity(*parts[arm], *two_sample_estimates(_flat(cube), _flat(base), _failed(cube, base)))
+            arm: Sensitivity(*parts[arm], *estimates((_flat(cube), _flat(base)), _failed(cube, base)))
             for arm, cube in cubes.items()
         }
 

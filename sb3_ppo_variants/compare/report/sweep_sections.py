@@ -11,7 +11,7 @@ from sb3_ppo_variants.compare.report.picture import Picture
 from sb3_ppo_variants.compare.report.score_sections import KINDS
 from sb3_ppo_variants.compare.report.statistics import Estimate
 from sb3_ppo_variants.compare.report.sweep_figures import Line, scores_by_value
-from sb3_ppo_variants.compare.report.sweep_scores import FAILED_BELOW, SweepScores
+from sb3_ppo_variants.compare.report.sweep_scores import FAILED_BELOW, Sensitivity, SweepScores
 from sb3_ppo_variants.compare.sweep import setting_name
 from sb3_ppo_variants.figures.figure_style import looks
 
@@ -23,6 +23,7 @@ def sensitivity_blocks(sweep: SweepScores) -> list[Block]:
 
     :param sweep: scores at every point
     """
+    found_by_kind = {kind: sweep.sensitivities(kind) for kind in KINDS}
     blocks: list[Block] = []
     for kind, name in KINDS.items():
         rows = [
@@ -36,7 +37,7 @@ def sensitivity_blocks(sweep: SweepScores) -> list[Block]:
                 estimate(found.failed, percent=True),
                 str(len(sweep.cube(kind, arm))),
             ]
-            for arm, found in sweep.sensitivities(kind).items()
+            for arm, found in found_by_kind[kind].items()
         ]
         header = [
             "",
@@ -49,7 +50,7 @@ def sensitivity_blocks(sweep: SweepScores) -> list[Block]:
             "runs",
         ]
         blocks.append(Table(header, rows, f"Normalised {name}: estimate [95 % interval]"))
-    return [*blocks[:1], Text(_note(sweep)), Points(list(_sentences(sweep))), *blocks[1:]]
+    return [*blocks[:1], Text(_note(sweep)), Points(list(_sentences(sweep, found_by_kind["final"]))), *blocks[1:]]
 
 
 def value_section(sweep: SweepScores) -> Section:
@@ -102,9 +103,8 @@ def _note(sweep: SweepScores) -> str:
     )
 
 
-def _sentences(sweep: SweepScores) -> Iterator[str]:
+def _sentences(sweep: SweepScores, found: dict[str, Sensitivity]) -> Iterator[str]:
     """Compare with the baseline where the intervals do not overlap; of few runs nothing is said."""
-    found = sweep.sensitivities("final")
     if sweep.comparison.few_runs or sweep.baseline not in found:
         return
     base = found[sweep.baseline]
