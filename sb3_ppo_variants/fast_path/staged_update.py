@@ -105,7 +105,7 @@ class StagedUpdate:
                 return metrics.row(), True
         if loss is not None:
             self.stepper.backward(loss)
-        metrics = metrics.over_ranks(ranks, self.stepper.gradients())
+        metrics = metrics.over_ranks(ranks, self.stepper.gradients)
         norm, skipped = self.stepper.step(self.algorithm.max_grad_norm, metrics.loss)
         return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
 

@@ -109,17 +109,17 @@ class ReferenceUpdate:
         :param coefficients: of this epoch
         :return: metrics, shape (n_metrics,), and True if the update must stop (then no step was taken)
         """
-        algorithm = self.algorithm
+        algorithm, ranks = self.algorithm, self.algorithm.ranks
         new = evaluate_minibatch(self.policy, minibatch)
         old = self._old_parameters(minibatch) if self.rules.needs_old_distribution else None
         loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
         stop = self.rules.stop_before_step
         if stop is not None:
-            metrics = metrics.over_ranks(algorithm.ranks)
+            metrics = metrics.over_ranks(ranks)
             if stop.passed(metrics):
                 return metrics.row(), True
         self.stepper.backward(loss)
-        metrics = metrics.over_ranks(algorithm.ranks, self.stepper.gradients())
+        metrics = metrics.over_ranks(ranks, self.stepper.gradients)
         norm, skipped = self.stepper.step(algorithm.max_grad_norm, metrics.loss)
         return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
 

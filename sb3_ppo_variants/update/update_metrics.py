@@ -1,7 +1,7 @@
 """What an update measures: one row per minibatch on the device, read back once at the end."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -59,18 +59,18 @@ class MinibatchMetrics(NamedTuple):
             return th.stack(values)
         return th.from_numpy(np.array([float(value) for value in values], dtype=np.float32))
 
-    def over_ranks(self, ranks: Ranks, gradients: Sequence[th.Tensor] = ()) -> "MinibatchMetrics":
+    def over_ranks(self, ranks: Ranks, gradients: Callable[[], Sequence[th.Tensor]] = tuple) -> "MinibatchMetrics":
         """Make these the metrics of the minibatches of all ranks together, and average gradients in the same exchange.
 
         :param ranks: of the run
-        :param gradients: of the minibatch, which are replaced by their means
+        :param gradients: gives those of the minibatch, which are replaced by their means; not called for a single rank
         """
         if ranks.size == 1:
             return self
         row = self.row()
         largest = row.new_zeros(ranks.size)  # a mean over ranks of which each fills one place
         largest[ranks.rank] = row[METRICS.index("ratio_max")]
-        ranks.mean_(*gradients, row, largest)
+        ranks.mean_(*gradients(), row, largest)
         shared = dict(zip([*METRICS, *self.extra], row.unbind())) | {"ratio_max": largest.max() * ranks.size}
         extra = {name: shared.pop(name) for name in self.extra}
         return MinibatchMetrics(**shared, extra=extra)
