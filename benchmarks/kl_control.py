@@ -28,20 +28,25 @@ from sb3_ppo_variants.callbacks import UpdateCallback
 
 STOP: dict[str, Any] = {"on_max_kl": "stop"}
 PROJECT: dict[str, Any] = {"on_max_kl": "project"}
+T02: dict[str, Any] = {"target_kl": 0.02, **PROJECT}
 PER_UPDATE: dict[str, Any] = {"adapt_after": "update", "adaptation_factor": 1.5}
 ARMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ppo": (PPO, {}),
+    "clip_none": (PPOClip, {}),
     "clip_project": (PPOClip, {"max_kl": 0.01, **PROJECT}),
+    "clip_project_t02": (PPOClip, {"max_kl": 0.02, **PROJECT}),
     "penalty_stop": (PPOPenalty, STOP),
     "penalty_none": (PPOPenalty, {"max_kl": None}),
     "penalty_project": (PPOPenalty, PROJECT),
     "penalty_project_1.5": (PPOPenalty, {"max_kl": 0.015, **PROJECT}),
     "penalty_project_update": (PPOPenalty, {**PROJECT, **PER_UPDATE}),
+    "penalty_project_t02": (PPOPenalty, T02),
     "penalty_clip_project": (PPOPenalty, {"clip_range": 0.2, **PROJECT}),
     "adaptive_stop": (PPOAdaptiveClip, STOP),
     "adaptive_none": (PPOAdaptiveClip, {"max_kl": None}),
     "adaptive_project": (PPOAdaptiveClip, PROJECT),
     "adaptive_project_1.5": (PPOAdaptiveClip, {"max_kl": 0.015, **PROJECT}),
+    "adaptive_project_t02": (PPOAdaptiveClip, T02),
     "adaptive_project_update": (PPOAdaptiveClip, {**PROJECT, **PER_UPDATE}),
     "lr_none": (PPOAdaptiveLR, {}),
     "lr_project": (PPOAdaptiveLR, {"max_kl": "target", **PROJECT}),
@@ -79,6 +84,12 @@ class Returns(BaseCallback):
         return True
 
 
+def target_of(model: Any) -> float:
+    """The KL that the arm aims at: target_kl of the adaptive classes, else the bound, else TARGET."""
+    adaptive = hasattr(model, "adaptation_factor") and model.target_kl
+    return float(adaptive or getattr(model, "max_kl", None) or TARGET)
+
+
 def run(cell: tuple[str, str, int, int, float]) -> dict[str, Any]:
     env_id, arm, seed, steps, rate = cell
     th.set_num_threads(1)
@@ -89,7 +100,7 @@ def run(cell: tuple[str, str, int, int, float]) -> dict[str, Any]:
     watch, returns = Watch(), Returns()
     model.learn(steps, callback=[watch, returns])
     when, scores = (np.array(column, dtype=float) for column in zip(*returns.found))
-    kl = np.array(watch.kl)
+    kl, target = np.array(watch.kl), target_of(model)
     return {
         **{"env": env_id, "arm": arm, "seed": seed, "steps": steps, "learning_rate": rate},
         "over_training": float(np.interp(np.linspace(0, steps, 101), when, scores).mean()),
@@ -97,7 +108,7 @@ def run(cell: tuple[str, str, int, int, float]) -> dict[str, Any]:
         "kl": float(kl.mean()),
         "kl_95": float(np.quantile(kl, 0.95)),
         "kl_max": float(kl.max()),
-        "in_band": float(((kl >= TARGET / 1.5) & (kl <= 1.5 * TARGET)).mean()),
+        "in_band": float(((kl >= target / 1.5) & (kl <= 1.5 * target)).mean()),
         "epochs": float(np.mean(watch.epochs)),
         "coefficient": next((float(vars(model)[name]) for name in COEFFICIENTS if name in vars(model)), np.nan),
     }
