@@ -16,11 +16,10 @@ from sb3_ppo_variants.update.rules import UpdateRules
 class AdaptiveUpdateMixin(PolicyUpdateMixin):
     """A coefficient that is moved by the exact KL divergence of the update.
 
-    From one update to the next the KL that a given coefficient leads to varies several-fold, so that the paper's rule,
-    one step per update, is in the band [target / 1.5, 1.5 target] after a small part of the updates only. The defaults
-    also act inside the update: a small step after every epoch, and an end once the target is passed. They were chosen
-    by the share of updates in the band and by return; docs/trust_region.md has the figures. The paper's plain rule is
-    ``adapt_after="update", max_kl=None, adaptation_factor=2.0``.
+    The KL that a given coefficient leads to varies several-fold from one update to the next. The paper's rule, one step
+    per update, cannot follow that. The defaults therefore also act inside the update: a small step after every epoch,
+    and a projection where the target is passed. docs/trust_region.md has the figures behind them. The paper's plain
+    rule is ``adapt_after="update", max_kl=None, adaptation_factor=2.0``.
 
     :param target_kl: set point of the exact KL of an update, nats per state: number > 0 or schedule; larger lets the
         policy move further

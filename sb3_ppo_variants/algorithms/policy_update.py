@@ -1,9 +1,9 @@
 """The one update loop of the package, for every host under SB3's OnPolicyAlgorithm.
 
-A variant is a mixin over :class:`PolicyUpdateMixin` that overrides some of its hooks and calls ``super()``:
-``update_coefficients`` (numbers of the next epoch), ``surrogate`` and ``kl_penalty`` (terms of the loss, in
-``minibatch_loss.py``), ``after_check``, ``after_epoch`` and ``after_update`` (what to do with a measured
-KL), ``check_arguments``.
+A variant is a mixin over :class:`PolicyUpdateMixin`. It overrides some of these hooks and calls ``super()``:
+``update_coefficients`` (numbers of the next epoch); ``surrogate`` and ``kl_penalty`` (terms of the loss, in
+``minibatch_loss.py``); ``after_check``, ``after_epoch`` and ``after_update`` (what to do with a measured KL);
+``check_arguments``.
 """
 
 import math

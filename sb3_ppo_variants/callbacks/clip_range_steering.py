@@ -45,8 +45,8 @@ class ClipRangeFromClipFraction(UpdateCallback):
 
     - ``PPOAdaptiveClip`` and its siblings: the callback takes the place of the KL, which moves nothing and, with
       ``max_kl="target"``, stops nothing while the callback is in use.
-    - Every other class with a clip, stock ones too: ``clip_range`` is replaced for the time of the update only, so that
-      a saved model holds the one it was made with and can be used without the callback.
+    - Every other class with a clip, stock ones too: ``clip_range`` is replaced during the update only. A saved model
+      holds the one it was made with, and can be used without the callback.
 
     :param target: clip fraction to aim for, in (0, 1)
     :param tolerance: half-width of the band around it as a factor, > 1

@@ -1,7 +1,7 @@
 """What a training run consists of besides the model's own file: generators, environments, callbacks, pending logs.
 
-Everything is taken and put back at the same place of SB3's loop: in ``on_rollout_start``, when the last update is done,
-the noise of gSDE is drawn and no step of the next rollout is taken yet.
+Everything is taken and put back at the same place of SB3's loop: in ``on_rollout_start``. There the last update is
+done, the noise of gSDE is drawn, and no step of the next rollout is taken yet.
 
 The state is pickled, and a pickle names the module of every class in it. So that a module of this package may move, our
 own classes go into it as dictionaries.

@@ -1,8 +1,8 @@
 """What the fast path replaces for a given model, and why not where it does not.
 
-Every piece falls back on its own, down to the reference path: where something about the model speaks against it (its
-obstacle), or where a check on the model's own first data found a difference from the ordinary code. An update gives the
-reference path's result to rounding, and a rollout takes the same random draws.
+Every piece falls back on its own, down to the reference path. It does so where something about the model speaks
+against it (its obstacle), or where a check on the model's own first data found a difference from the ordinary code. An
+update gives the reference path's result to rounding, and a rollout takes the same random draws.
 """
 
 import warnings

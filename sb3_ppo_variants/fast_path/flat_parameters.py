@@ -4,7 +4,7 @@ Clipping and Adam then work on one tensor instead of a list: for small networks 
 policy's Parameter objects stay the same and its own optimiser keeps seeing the moments (they are views too), so that
 saving, loading and continuing with stock code work at any time between two updates.
 
-Each parameter begins at a multiple of 64 bytes, as in a tensor of its own: the last bit of a matrix product may depend
+Each parameter begins at a multiple of 64 bytes, as in a tensor of its own. The last bit of a matrix product may depend
 on that, and a resumed run must not depend on where memory was free.
 """
 

@@ -1,7 +1,7 @@
 """What somebody has hung onto a policy or its optimiser: hooks, patched methods, other options.
 
-The fast path leaves out calls that hooks and patches wait for, so that each is an obstacle for the pieces that would
-skip it; and what it was made for may be edited between two updates, which the fingerprint shows.
+The fast path leaves out calls that hooks and patches wait for: each is an obstacle for the pieces that would skip it.
+What the fast path was made for may be edited between two updates: the fingerprint shows that.
 """
 
 from collections.abc import Iterable

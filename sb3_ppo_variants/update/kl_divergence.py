@@ -1,8 +1,8 @@
 """Exact KL divergence between two action distributions, in log space and summed over action dimensions.
 
 Everywhere in this package KL(old || new) means the expectation under the *old* policy. A distribution is reduced to the
-tuple of tensors that determines it (its parameters): these can be kept from before an update, indexed per minibatch
-and compared, whereas SB3's distribution objects are shared and overwritten by the next forward pass.
+tuple of tensors that determines it (its parameters). These can be kept from before an update, indexed per minibatch
+and compared. SB3's distribution objects cannot: they are shared and overwritten by the next forward pass.
 """
 
 from typing import Literal, TypeAlias

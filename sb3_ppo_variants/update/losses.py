@@ -92,9 +92,9 @@ def value_errors(
 ) -> Array:
     """Value loss of each sample.
 
-    With a ``clip_range`` the prediction may leave the old one by that much: ``"pessimistic"`` takes the larger of the
-    clipped and the unclipped error (OpenAI baselines, ppo2/model.py), ``"sb3"`` the clipped error only
-    (stable_baselines3/ppo/ppo.py), which gives samples outside the range no gradient either way (SB3 issue #159).
+    With a ``clip_range`` the prediction may leave the old one by that much. ``"pessimistic"`` takes the larger of the
+    clipped and the unclipped error (OpenAI baselines, ppo2/model.py). ``"sb3"`` takes the clipped error only
+    (stable_baselines3/ppo/ppo.py): samples outside the range then have no gradient either way (SB3 issue #159).
 
     :param values: new predictions, shape (n_batch,)
     :param old_values: predictions during the rollout, shape (n_batch,)

@@ -1,8 +1,8 @@
 """What a sweep shows: scores at every point, and how much an algorithm depends on the point.
 
 Hyperparameter sensitivity is that of Adkins, Bowling and White, "A Method for Evaluating Hyperparameter Sensitivity in
-Reinforcement Learning" (NeurIPS 2024, arXiv:2412.07165): the mean over environments of the best score that an algorithm
-reaches on each, minus the mean score of the one setting that is best over all environments together.
+Reinforcement Learning" (NeurIPS 2024, arXiv:2412.07165). It is a difference of two means over environments: of the best
+score that an algorithm reaches on each, and of the score of the one setting that is best over all of them together.
 """
 
 from collections.abc import Callable, Mapping
