@@ -17,41 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from kl_control_arms import ARMS
 from scipy import stats
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_ppo_variants import PPOAdaptiveClip, PPOAdaptiveLR, PPOClip, PPOPenalty
 from sb3_ppo_variants.callbacks import UpdateCallback
 
-STOP: dict[str, Any] = {"on_max_kl": "stop"}
-PROJECT: dict[str, Any] = {"on_max_kl": "project"}
-T02: dict[str, Any] = {"target_kl": 0.02, **PROJECT}
-PER_UPDATE: dict[str, Any] = {"adapt_after": "update", "adaptation_factor": 1.5}
-ARMS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ppo": (PPO, {}),
-    "clip_none": (PPOClip, {}),
-    "clip_project": (PPOClip, {"max_kl": 0.01, **PROJECT}),
-    "clip_project_t02": (PPOClip, {"max_kl": 0.02, **PROJECT}),
-    "penalty_stop": (PPOPenalty, STOP),
-    "penalty_none": (PPOPenalty, {"max_kl": None}),
-    "penalty_project": (PPOPenalty, PROJECT),
-    "penalty_project_1.5": (PPOPenalty, {"max_kl": 0.015, **PROJECT}),
-    "penalty_project_update": (PPOPenalty, {**PROJECT, **PER_UPDATE}),
-    "penalty_project_t02": (PPOPenalty, T02),
-    "penalty_clip_project": (PPOPenalty, {"clip_range": 0.2, **PROJECT}),
-    "adaptive_stop": (PPOAdaptiveClip, STOP),
-    "adaptive_none": (PPOAdaptiveClip, {"max_kl": None}),
-    "adaptive_project": (PPOAdaptiveClip, PROJECT),
-    "adaptive_project_1.5": (PPOAdaptiveClip, {"max_kl": 0.015, **PROJECT}),
-    "adaptive_project_t02": (PPOAdaptiveClip, T02),
-    "adaptive_project_update": (PPOAdaptiveClip, {**PROJECT, **PER_UPDATE}),
-    "lr_none": (PPOAdaptiveLR, {}),
-    "lr_project": (PPOAdaptiveLR, {"max_kl": "target", **PROJECT}),
-    "lr_project_1.5": (PPOAdaptiveLR, {"max_kl": 0.015, "kl_tolerance": 1.5, **PROJECT}),
-}
 ENVIRONMENTS = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "MountainCarContinuous-v0", "LunarLander-v3")
 MUJOCO = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
 TARGET = 0.01

@@ -1,0 +1,83 @@
+"""The ways to hold the KL that kl_control.py compares: those of the package, and two that are tried here only."""
+
+from typing import Any
+
+import torch as th
+from stable_baselines3 import PPO
+
+from sb3_ppo_variants import PPOAdaptiveClip, PPOAdaptiveLR, PPOClip, PPOPenalty
+from sb3_ppo_variants.extend import AdaptiveUpdateMixin, Number, UpdateRules
+
+
+class GateMixin(AdaptiveUpdateMixin):
+    """While the KL is above the target the surrogate's weight is 0: penalty and value loss go on."""
+
+    gate_is_open = True
+
+    def update_rules(self) -> UpdateRules:
+        return super().update_rules()._replace(kl_every_check=True)
+
+    def record_state(self) -> None:
+        super().record_state()
+        self.gate_is_open = True
+
+    def after_check(self, kl: float, progress: float) -> None:
+        super().after_check(kl, progress)
+        self.gate_is_open = kl <= self.current_target_kl()
+
+    def surrogate(
+        self, ratio: th.Tensor, advantages: th.Tensor, kl: th.Tensor | None, coefficients: dict[str, Number]
+    ) -> th.Tensor:
+        return super().surrogate(ratio, advantages, kl, coefficients) * float(self.gate_is_open)
+
+
+class GatedPenalty(GateMixin, PPOPenalty):
+    """PPOPenalty behind the gate."""
+
+
+class ValueEpochs(PPOPenalty):
+    """PPOPenalty that, after each update, trains the value function for as many epochs again; PPG's idea."""
+
+    def train(self) -> None:
+        super().train()
+        optimizer = self.policy.optimizer
+        for _ in range(self.n_epochs):
+            for batch in self.rollout_buffer.get(self.batch_size):
+                optimizer.zero_grad()  # to None: the policy's parameters stay
+                values = self.policy.predict_values(batch.observations).flatten()
+                (self.vf_coef * th.nn.functional.mse_loss(values, batch.returns)).backward()
+                th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                optimizer.step()
+
+
+STOP: dict[str, Any] = {"on_max_kl": "stop"}
+PROJECT: dict[str, Any] = {"on_max_kl": "project"}
+T02: dict[str, Any] = {"target_kl": 0.02, **PROJECT}
+PER_UPDATE: dict[str, Any] = {"adapt_after": "update", "adaptation_factor": 1.5}
+ARMS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "ppo": (PPO, {}),
+    "clip_none": (PPOClip, {}),
+    "clip_project": (PPOClip, {"max_kl": 0.01, **PROJECT}),
+    "clip_project_t02": (PPOClip, {"max_kl": 0.02, **PROJECT}),
+    "penalty_stop": (PPOPenalty, STOP),
+    "penalty_gate": (GatedPenalty, {"max_kl": None}),
+    "penalty_none": (PPOPenalty, {"max_kl": None}),
+    "penalty_project": (PPOPenalty, PROJECT),
+    "penalty_project_1.5": (PPOPenalty, {"max_kl": 0.015, **PROJECT}),
+    "penalty_project_t02": (PPOPenalty, T02),
+    "penalty_project_update": (PPOPenalty, {**PROJECT, **PER_UPDATE}),
+    "penalty_project_beta_0.1": (PPOPenalty, {**PROJECT, "initial_beta": 0.1}),
+    "penalty_project_value": (ValueEpochs, {**PROJECT, "acceleration": "off"}),
+    "penalty_clip_project": (PPOPenalty, {"clip_range": 0.2, **PROJECT}),
+    "adaptive_stop": (PPOAdaptiveClip, STOP),
+    "adaptive_none": (PPOAdaptiveClip, {"max_kl": None}),
+    "adaptive_project": (PPOAdaptiveClip, PROJECT),
+    "adaptive_project_1.5": (PPOAdaptiveClip, {"max_kl": 0.015, **PROJECT}),
+    "adaptive_project_t02": (PPOAdaptiveClip, T02),
+    "adaptive_project_update": (PPOAdaptiveClip, {**PROJECT, **PER_UPDATE}),
+    "lr_none": (PPOAdaptiveLR, {}),
+    "lr_project": (PPOAdaptiveLR, {"max_kl": "target", **PROJECT}),
+    "lr_project_1.5": (PPOAdaptiveLR, {"max_kl": 0.015, "kl_tolerance": 1.5, **PROJECT}),
+}
+
+__all__ = ["ARMS"]
