@@ -60,6 +60,30 @@ _TABLE_1: dict[str, tuple[str, dict[str, Any], float]] = {
 }
 
 PRESETS = {
+    "defaults": Preset(
+        "What does a user get who changes the class and nothing else? All settings are the classes' defaults. Do the "
+        "adaptive classes learn at least as well as stock PPO, and do they hold the KL near their target? ppo_clip is "
+        "limited to a KL divergence of 0.01 per update. The answers are in the first table and under “Trust region”.",
+        [
+            Arm("ppo", "ppo", {}, _DEFAULTS),
+            Arm("ppo_penalty", "ppo_penalty", {}, _DEFAULTS),
+            Arm("ppo_adaptive_clip", "ppo_adaptive_clip", {}, _DEFAULTS),
+            Arm("ppo_clip", "ppo_clip", {"max_kl": 0.01}, _DEFAULTS),
+        ],
+        baseline="ppo",
+        envs=[
+            "CartPole-v1",
+            "Acrobot-v1",
+            "Pendulum-v1",
+            "MountainCarContinuous-v0",
+            "LunarLander-v3",
+            "HalfCheetah-v5",
+            "Hopper-v5",
+            "Walker2d-v5",
+        ],
+        n_timesteps=100_000,
+        n_seeds=10,
+    ),
     "penalty-vs-clip": Preset(
         "Does PPO-Penalty learn as well as PPO with clipping, and does the adaptive beta hold the KL divergence near "
         "its target of 0.01? All have the classes' default settings; paper-rule moves beta by a factor of 2 once per "

@@ -281,7 +281,7 @@ def test_one_algorithm_against_itself_with_other_seeds_shows_no_difference(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["penalty-vs-clip", "gae-lambda", "vectorised", "trpo", "paper-table-1"])
+@pytest.mark.parametrize("preset", ["defaults", "penalty-vs-clip", "gae-lambda", "vectorised", "trpo", "paper-table-1"])
 def test_presets_run(tmp_path: Path, preset: str) -> None:
     steps = "8300" if preset in ("vectorised", "trpo") else "2100"  # their rollouts are longer
     scaled = ["--seeds", "1", "--n-timesteps", steps, "--eval-freq", steps, "--eval-episodes", "2", "--jobs", "2"]
