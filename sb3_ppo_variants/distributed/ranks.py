@@ -18,6 +18,8 @@ import torch as th
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from sb3_ppo_variants.distributed.shared_memory import SharedMemory, shared_memory
+
 T = TypeVar("T")
 _FAILURE = "sb3_ppo_variants/failure"
 _SECONDS_FOR_A_NAME = 2.0  # a rank that fails says so before it closes its connections: this is for a slow store
@@ -94,8 +96,11 @@ class Ranks:
 class JoinedRanks(Ranks):
     """The ranks of torch.distributed's default group.
 
-    Small things go over gloo, gradients over the group's backend for their device.
+    What is on the CPU goes through shared memory where all ranks are on one computer, else over gloo; what is on a GPU
+    over the group's backend for it.
     """
+
+    _memory: SharedMemory | None = None
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
@@ -103,23 +108,30 @@ class JoinedRanks(Ranks):
         backends = dist.get_backend_config()
         self._small = None if "cpu:gloo" in backends else dist.new_group(backend="gloo")  # None is the default group
         self._can_close = "nccl" not in backends or self._small is not None  # nccl may wait for who is gone
+        self._memory = shared_memory(self.rank, self.size, self.gather)
 
     def mean_(self, *tensors: th.Tensor) -> None:
         if not tensors:
             return
-        flat = th.cat([tensor.detach().reshape(-1) for tensor in tensors])
         with self._talking():
-            dist.all_reduce(flat, group=None if flat.is_cuda else self._small)
+            if self._memory is not None and self._memory.takes(*tensors):
+                flat = th.from_numpy(self._memory.gather(*tensors).sum(axis=0))
+            else:
+                flat = th.cat([tensor.detach().reshape(-1) for tensor in tensors])
+                dist.all_reduce(flat, group=None if flat.is_cuda else self._small)
         flat /= self.size
         for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
             tensor.detach().copy_(mean.view_as(tensor))
 
     def stack(self, numbers: th.Tensor) -> th.Tensor:
         numbers = numbers.detach().cpu().contiguous()
-        found = [th.empty_like(numbers) for _ in range(self.size)]
         with self._talking():
-            dist.all_gather(found, numbers, group=self._small)
-        return th.stack(found)
+            if self._memory is not None and self._memory.takes(numbers):
+                found = th.from_numpy(self._memory.gather(numbers).copy())
+                return found.view(self.size, *numbers.shape)
+            parts = [th.empty_like(numbers) for _ in range(self.size)]
+            dist.all_gather(parts, numbers, group=self._small)
+        return th.stack(parts)
 
     def gather(self, mine: T) -> list[T]:
         found: list[Any] = [None] * self.size
@@ -181,6 +193,8 @@ class JoinedRanks(Ranks):
 
     def _close(self) -> None:
         self.failed = True
+        if self._memory is not None:
+            self._memory.close()
         if self._can_close:
             with suppress(RuntimeError, ValueError):
                 dist.destroy_process_group(self._small)

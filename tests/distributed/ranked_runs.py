@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch as th
 from environments import make_env, make_vec_env
 from hosts import VARIANTS, build, host_of
@@ -152,6 +153,20 @@ def fifty_updates(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return {"beta": penalty.beta, "clip_scale": clip.clip_scale, "updates": penalty._n_updates // penalty.n_epochs}
 
 
+def sockets(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """The same training and exchanges where the ranks share no memory, and a message that is too long for it."""
+    long = th.full((300_000,), float(ranks.rank))
+    ranks.mean_(long)
+    arguments: dict[str, Any] = {"learning_rate": 1e-2, "target_kl": 3e-3}
+    results = []
+    with pytest.MonkeyPatch.context() as patch:
+        for _ in range(2):
+            model = build(PPOPenalty, "box", **arguments).learn(5 * 100)
+            results.append([model.policy.state_dict(), model.beta, exchanges(ranks, folder)])
+            patch.setattr(ranks, "_memory", None)
+    return {"long": long.unique().tolist(), "memory": results[0], "sockets": results[1]}
+
+
 def exchanges(ranks: Ranks, folder: Path) -> dict[str, Any]:
     tensors = [th.full((2, 2), float(ranks.rank)), th.tensor([1.0, 3.0 * ranks.rank])]
     ranks.mean_(*tensors)
@@ -166,7 +181,18 @@ def exchanges(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 SCENARIOS: dict[str, Callable[[Ranks, Path], dict[str, Any]]] = {
     function.__name__: function
-    for function in (exchanges, normalization, stop, files, episodes, compiling, disagreement, resumed, fifty_updates)
+    for function in (
+        exchanges,
+        sockets,
+        normalization,
+        stop,
+        files,
+        episodes,
+        compiling,
+        disagreement,
+        resumed,
+        fifty_updates,
+    )
 }
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]
     """Results of both processes, and the folder of their files."""
     folder = tmp_path_factory.mktemp("ranks")
     for ended in launched("ranked_runs.py", str(folder)):
-        assert ended.status == 0, ended.errors
+        assert ended.status == 0, f"{ended.output}\n{ended.errors}"
     return [th.load(folder / f"rank_{rank}.pt", weights_only=False) for rank in range(2)], folder
 
 
@@ -153,6 +153,13 @@ def test_coefficients_are_bit_equal_after_fifty_updates(ranks: Any) -> None:
     assert first["clip_scale"] != 1.0
 
 
+def test_memory_and_sockets_give_the_same(ranks: Any) -> None:
+    (first, second), _ = ranks
+    assert_equal(first["sockets"], second["sockets"])
+    assert_equal(first["sockets"]["memory"], first["sockets"]["sockets"])
+    assert first["sockets"]["long"] == [0.5]
+
+
 def test_a_rank_that_raises_ends_the_others_and_is_named() -> None:
     begun = time.monotonic()
     first, second = launched("failing_rank.py", "raises")
@@ -185,8 +192,8 @@ def test_torchrun_restarts_a_run_whose_processes_are_killed(tmp_path: Path) -> N
         folder = tmp_path / str(kills)
         arguments = ["--standalone", "--nproc-per-node=2", f"--max-restarts={kills}"]
         ended = torchrun(*arguments, str(HERE / "restarted.py"), str(folder), str(kills))
-        assert ended.status == 0, ended.errors
-        assert ended.output.count("ends at step") == kills
+        assert ended.status == 0, f"{ended.output}\n{ended.errors}"
+        assert ended.output.count("ends at step") == kills, f"{ended.output}\n{ended.errors}"
         ends.append(th.load(folder / "end.pt", weights_only=False))
     assert_equal(*ends)
     assert ends[0][2] == 1500

@@ -1,0 +1,150 @@
+"""What ranks on one computer hand each other through memory: a message takes microseconds, over sockets hundreds.
+
+Only where every rank sees the same memory, on Linux and x86-64. That processor makes stores visible in the order in
+which they were made, and the protocol relies on it. Elsewhere the ranks talk over torch.distributed alone.
+"""
+
+import mmap
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+
+if sys.platform != "win32":
+    import fcntl
+
+MESSAGE_BYTES = 1 << 20  # larger ones are left to torch.distributed, as there the time goes into copying
+_PLACE = Path("/dev/shm")
+_LINE = 64  # bytes of a cache line: each rank counts in one of its own
+_CLOSED = -1
+_SPINS = 100  # looks before the processor is offered to others
+_LONG = 0.1  # seconds; a longer wait, as for a slow rollout, need not be answered within microseconds
+
+
+class SharedMemory:
+    """One exchange after the other: every rank leaves a message, and takes those of all.
+
+    Each rank counts its messages. It writes to two places in turn: who begins message n + 2 has seen that all have
+    counted message n + 1, and so have taken message n.
+
+    A rank holds a lock on one byte of the file as long as it lives: by that the others notice its death.
+
+    :param file: descriptor of a file of ``length(size)`` bytes
+    :param rank: of this process
+    :param size: number of ranks
+    """
+
+    def __init__(self, file: int, rank: int, size: int):
+        self._file, self._rank, self._sent = file, rank, 0
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, rank)
+        memory = np.frombuffer(mmap.mmap(file, self.length(size)), dtype=np.uint8)
+        head, body = memory[: _LINE * size], memory[_LINE * size :]
+        self._counts = head.view(np.int64).reshape(size, -1)[:, 0]
+        self._places = body.reshape(2, size, MESSAGE_BYTES)
+
+    @staticmethod
+    def length(size: int) -> int:
+        """Return the bytes that so many ranks need.
+
+        :param size: number of ranks
+        """
+        return size * (_LINE + 2 * MESSAGE_BYTES)
+
+    @staticmethod
+    def takes(*parts: th.Tensor) -> bool:
+        """Say whether a message can go this way; it is the same on all ranks if the parts' shapes and types are.
+
+        :param parts: of the message
+        """
+        plain = all(part.device.type == "cpu" and part.dtype == parts[0].dtype for part in parts)
+        return plain and sum(part.nbytes for part in parts) <= MESSAGE_BYTES
+
+    def gather(self, *parts: th.Tensor) -> npt.NDArray[Any]:
+        """Exchange a message.
+
+        :param parts: which are joined to one message; of the same shapes and type on every rank
+        :return: of all ranks, in their order, shape (n_ranks, n_numbers); this is the shared memory itself, to be used
+            before the next exchange
+        :raises RuntimeError: if a rank has ended or has closed its memory
+        """
+        self._sent += 1
+        arrays = [part.detach().numpy().reshape(-1) for part in parts]
+        n_bytes = sum(array.nbytes for array in arrays)
+        messages = self._places[self._sent % 2, :, :n_bytes].view(arrays[0].dtype)
+        np.concatenate(arrays, out=messages[self._rank])
+        self._counts[self._rank] = self._sent
+        self._wait()
+        return messages
+
+    def close(self) -> None:
+        """Let the others fail instead of wait."""
+        self._counts[self._rank] = _CLOSED
+
+    def _wait(self) -> None:
+        spins, start, checked = 0, 0.0, 0.0
+        while (lowest := self._counts.min()) < self._sent:
+            if lowest == _CLOSED:
+                raise RuntimeError("a rank has left the exchange")
+            spins += 1
+            if spins < _SPINS:
+                continue
+            os.sched_yield()
+            now = time.monotonic()
+            if spins == _SPINS:
+                start = checked = now
+            if now > start + _LONG:
+                time.sleep(1e-3)
+            if now > checked + _LONG:
+                self._check_the_others()
+                checked = now
+
+    def _check_the_others(self) -> None:
+        for rank in set(range(len(self._counts))) - {self._rank}:
+            with suppress(OSError):  # its owner lives
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, rank)
+                raise RuntimeError(f"rank {rank} has ended")
+
+
+def shared_memory(rank: int, size: int, gather: Callable[[Any], list[Any]]) -> SharedMemory | None:
+    """Open the memory that the ranks of a run share; None on every rank if one of them cannot.
+
+    :param rank: of this process
+    :param size: number of ranks
+    :param gather: collects an object of every rank, in their order
+    """
+    fits = _PLACE.is_dir() and platform.machine() == "x86_64" and hasattr(os, "sched_yield")
+    path = gather(_make(size) if rank == 0 and fits else None)[0]
+    opened = None
+    if path is not None and fits:
+        with suppress(OSError):
+            opened = SharedMemory(os.open(path, os.O_RDWR), rank, size)
+    together = all(gather(opened is not None))  # all have opened it, or all go without
+    if rank == 0 and path is not None:
+        os.unlink(path)  # the memory lasts as long as somebody uses it
+    return opened if together else None
+
+
+def _make(size: int) -> str | None:
+    with suppress(OSError):
+        file, path = tempfile.mkstemp(prefix="sb3_ppo_variants_", dir=_PLACE)
+        try:
+            os.posix_fallocate(file, 0, SharedMemory.length(size))  # fails where a file of zeros would fail later
+        except OSError:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(file)
+        return path
+    return None
+
+
+__all__ = ["MESSAGE_BYTES", "SharedMemory", "shared_memory"]
