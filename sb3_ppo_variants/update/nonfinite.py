@@ -98,8 +98,16 @@ def check_steps(model: UpdatedAlgorithm, trace: TraceRecorder, skipped: int) -> 
     raise NonFiniteUpdateError(
         f"{what or 'a gradient that is not finite'} in minibatch {index} of epoch {epoch} of the update at timestep "
         f"{model.num_timesteps}{skipping}. Its step was not taken: the model holds the parameters and the optimiser "
-        f"state from before and can be saved. Likely causes, in order: {_UPDATE_CAUSES}"
+        f"state from before and can be saved. Likely causes, in order: {_update_causes(model)}"
     )
+
+
+def _update_causes(model: UpdatedAlgorithm) -> str:
+    rate = model.policy.optimizer.param_groups[0]["lr"]
+    below = (
+        f"the learning rate is {rate:.3g}: a rollout that goes beyond total_timesteps takes a linear schedule below 0; "
+    )
+    return (below if rate < 0 else "") + _UPDATE_CAUSES
 
 
 @contextmanager
@@ -122,7 +130,7 @@ def explained(model: UpdatedAlgorithm, doing: str) -> Iterator[None]:
             raise
         raise NonFiniteUpdateError(
             f"{what} while {doing} at timestep {model.num_timesteps}. Likely causes, in order: "
-            f"{_ROLLOUT_CAUSES}; {_UPDATE_CAUSES}"
+            f"{_ROLLOUT_CAUSES}; {_update_causes(model)}"
         ) from error
 
 

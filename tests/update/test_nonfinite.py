@@ -233,6 +233,13 @@ def test_the_message_names_minibatch_and_quantities(acceleration: str, monkeypat
         model.learn(ROLLOUT)
 
 
+def test_a_learning_rate_below_zero_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(PPOClip, learning_rate=lambda progress: 0.1 * progress)
+    inject("gradient", model, 7, monkeypatch)
+    with pytest.raises(NonFiniteUpdateError, match=r"order: the learning rate is -[\d.]+: a rollout that goes beyond"):
+        model.learn(ROLLOUT // 4)
+
+
 def test_rewards_too_large_for_float32_are_named() -> None:
     model = build(PPOClip, env=DummyVecEnv([lambda: TinyEnv(reward_scale=1e30)] * 2))
     with pytest.raises(NonFiniteUpdateError, match=r"value_loss = inf, loss = .* in minibatch 0 of epoch 0"):
