@@ -50,6 +50,7 @@ class ValueEpochs(PPOPenalty):
                 optimizer.step()
 
 
+T01: dict[str, Any] = {"target_kl": 0.01}
 STOP: dict[str, Any] = {"on_max_kl": "stop"}
 PROJECT: dict[str, Any] = {"on_max_kl": "project"}
 T02: dict[str, Any] = {"target_kl": 0.02, **PROJECT}
@@ -59,22 +60,22 @@ ARMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "clip_none": (PPOClip, {}),
     "clip_project": (PPOClip, {"max_kl": 0.01, **PROJECT}),
     "clip_project_t02": (PPOClip, {"max_kl": 0.02, **PROJECT}),
-    "penalty_stop": (PPOPenalty, STOP),
-    "penalty_gate": (GatedPenalty, {"max_kl": None}),
-    "penalty_none": (PPOPenalty, {"max_kl": None}),
-    "penalty_project": (PPOPenalty, PROJECT),
-    "penalty_project_1.5": (PPOPenalty, {"max_kl": 0.015, **PROJECT}),
+    "penalty_stop": (PPOPenalty, {**T01, **STOP}),
+    "penalty_gate": (GatedPenalty, {**T01, "max_kl": None}),
+    "penalty_none": (PPOPenalty, {**T01, "max_kl": None}),
+    "penalty_project": (PPOPenalty, {**T01, **PROJECT}),
+    "penalty_project_1.5": (PPOPenalty, {**T01, "max_kl": 0.015, **PROJECT}),
     "penalty_project_t02": (PPOPenalty, T02),
-    "penalty_project_update": (PPOPenalty, {**PROJECT, **PER_UPDATE}),
-    "penalty_project_beta_0.1": (PPOPenalty, {**PROJECT, "initial_beta": 0.1}),
-    "penalty_project_value": (ValueEpochs, {**PROJECT, "acceleration": "off"}),
-    "penalty_clip_project": (PPOPenalty, {"clip_range": 0.2, **PROJECT}),
-    "adaptive_stop": (PPOAdaptiveClip, STOP),
-    "adaptive_none": (PPOAdaptiveClip, {"max_kl": None}),
-    "adaptive_project": (PPOAdaptiveClip, PROJECT),
-    "adaptive_project_1.5": (PPOAdaptiveClip, {"max_kl": 0.015, **PROJECT}),
+    "penalty_project_update": (PPOPenalty, {**T01, **PROJECT, **PER_UPDATE}),
+    "penalty_project_beta_0.1": (PPOPenalty, {**T01, **PROJECT, "initial_beta": 0.1}),
+    "penalty_project_value": (ValueEpochs, {**T01, **PROJECT, "acceleration": "off"}),
+    "penalty_clip_project": (PPOPenalty, {**T01, "clip_range": 0.2, **PROJECT}),
+    "adaptive_stop": (PPOAdaptiveClip, {**T01, **STOP}),
+    "adaptive_none": (PPOAdaptiveClip, {**T01, "max_kl": None}),
+    "adaptive_project": (PPOAdaptiveClip, {**T01, **PROJECT}),
+    "adaptive_project_1.5": (PPOAdaptiveClip, {**T01, "max_kl": 0.015, **PROJECT}),
     "adaptive_project_t02": (PPOAdaptiveClip, T02),
-    "adaptive_project_update": (PPOAdaptiveClip, {**PROJECT, **PER_UPDATE}),
+    "adaptive_project_update": (PPOAdaptiveClip, {**T01, **PROJECT, **PER_UPDATE}),
     "lr_none": (PPOAdaptiveLR, {}),
     "lr_project": (PPOAdaptiveLR, {"max_kl": "target", **PROJECT}),
     "lr_project_1.5": (PPOAdaptiveLR, {"max_kl": 0.015, "kl_tolerance": 1.5, **PROJECT}),

@@ -24,7 +24,7 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
     :param clip_range_bounds: smallest and largest clip range in use
     """
 
-    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.01}
+    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.02}
     live_state = ("clip_scale",)
 
     def __init__(

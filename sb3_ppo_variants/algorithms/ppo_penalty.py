@@ -31,7 +31,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     :param hinge_coef: adds ``hinge_coef * max(0, KL - 2 target_kl)^2`` to the loss (modular_rl, ppo.py); 0 for none
     """
 
-    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.01, "clip_range": None}
+    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.02, "clip_range": None}
     live_state = ("beta",)
     kl_in_loss = True
 

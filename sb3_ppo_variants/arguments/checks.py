@@ -98,7 +98,7 @@ def check_controller(model: Any) -> None:
     :param model: with ``target_kl``, ``kl_tolerance`` and ``adaptation_factor``
     :raises ValueError: for a value outside its range
     """
-    check_positive(model, "target_kl", "it is the KL divergence per update to aim for, 0.01 by default")
+    check_positive(model, "target_kl", "it is the KL divergence per update to aim for; 0.02 is usual")
     factor, tolerance = model.adaptation_factor, model.kl_tolerance
     require(
         is_number(tolerance) and tolerance > 1,

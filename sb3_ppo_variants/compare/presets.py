@@ -63,12 +63,12 @@ PRESETS = {
     "defaults": Preset(
         "What does a user get who changes the class and nothing else? All settings are the classes' defaults. Do the "
         "adaptive classes learn at least as well as stock PPO, and do they hold the KL near their target? ppo_clip is "
-        "limited to a KL divergence of 0.01 per update. The answers are in the first table and under “Trust region”.",
+        "limited to a KL divergence of 0.02 per update. The answers are in the first table and under “Trust region”.",
         [
             Arm("ppo", "ppo", {}, _DEFAULTS),
             Arm("ppo_penalty", "ppo_penalty", {}, _DEFAULTS),
             Arm("ppo_adaptive_clip", "ppo_adaptive_clip", {}, _DEFAULTS),
-            Arm("ppo_clip", "ppo_clip", {"max_kl": 0.01}, _DEFAULTS),
+            Arm("ppo_clip", "ppo_clip", {"max_kl": 0.02}, _DEFAULTS),
         ],
         baseline="ppo",
         envs=[
@@ -128,11 +128,11 @@ PRESETS = {
     ),
     "robustness": Preset(
         "How much does each algorithm depend on settings that nobody tuned? Learning rates from 1e-4 to 3e-2, 3 to 30 "
-        "epochs, all else at the classes' defaults. ppo_clip is limited to a KL divergence of 0.01 per update, as the "
+        "epochs, all else at the classes' defaults. ppo_clip is limited to a KL divergence of 0.02 per update, as the "
         "adaptive classes are by default; the learning rate of ppo_adaptive_lr may rise to 3e-2.",
         [
             Arm("ppo", "ppo", {}, _DEFAULTS),
-            Arm("ppo_clip", "ppo_clip", {"max_kl": 0.01}, _DEFAULTS),
+            Arm("ppo_clip", "ppo_clip", {"max_kl": 0.02}, _DEFAULTS),
             Arm("ppo_penalty", "ppo_penalty", {}, _DEFAULTS),
             Arm("ppo_adaptive_clip", "ppo_adaptive_clip", {}, _DEFAULTS),
             Arm("ppo_adaptive_lr", "ppo_adaptive_lr", {"learning_rate_bounds": [1e-5, 3e-2]}, _DEFAULTS),

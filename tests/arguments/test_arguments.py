@@ -285,8 +285,8 @@ def test_positional_host_arguments_keep_their_order(cls: Variant) -> None:
 
 DEFAULTS_CHANGED: dict[Variant, dict[str, Any]] = {
     PPOClip: {},
-    PPOPenalty: {"target_kl": 0.01, "clip_range": None},
-    PPOAdaptiveClip: {"target_kl": 0.01},
+    PPOPenalty: {"target_kl": 0.02, "clip_range": None},
+    PPOAdaptiveClip: {"target_kl": 0.02},
 }
 
 
@@ -347,7 +347,7 @@ def test_signature_is_what_the_constructor_takes(cls: Variant, networks: list[Ac
 
 
 def test_defaults_of_the_variant_yield_to_what_is_given() -> None:
-    assert make(PPOPenalty).target_kl == 0.01
+    assert make(PPOPenalty).target_kl == 0.02
     assert make(PPOPenalty).clip_range(1.0) == math.inf
     model = make(PPOPenalty, target_kl=0.05, clip_range=0.3)
     assert model.target_kl == 0.05

@@ -278,7 +278,7 @@ def test_an_update_is_drawn_by_minibatch_and_epoch(cls: type[Any], kind: str, tm
     assert line(kl, "epoch mean") == ([2.5, 6.5, 10.5], pytest.approx(trace.per_epoch(field).tolist()))
     assert f"KL of each minibatch ({kind})" in texts(figure)
     assert "Inside one update of 3 epochs" in texts(figure)
-    assert ("target KL 0.01" in texts(figure)) == (cls is not PPOClip)
+    assert ("target KL 0.02" in texts(figure)) == (cls is not PPOClip)
     if cls is PPOPenalty:
         assert len(figure.axes) == 1  # there is no clip
     else:
