@@ -53,17 +53,17 @@ class TorchPendulum:
 
 
 class VectorPendulum(gym.vector.VectorEnv[Any, Any, Any]):
-    """:class:`TorchPendulum` with gymnasium's interface, which new episodes begin in the step that ends the old."""
+    """:class:`TorchPendulum` with gymnasium's interface, on the CPU; episodes begin in the step that ends others."""
 
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
 
-    def __init__(self, num_envs: int, device: str = "cpu"):
+    def __init__(self, num_envs: int):
         self.num_envs = num_envs
         self.single_observation_space = spaces.Box(-_HIGH, _HIGH)
         self.single_action_space = spaces.Box(-2, 2, (1,))
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
-        self.simulator = TorchPendulum(num_envs, device)
+        self.simulator = TorchPendulum(num_envs)
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         return self.simulator.observe().numpy(), {}
