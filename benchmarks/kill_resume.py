@@ -3,8 +3,10 @@
     python benchmarks/kill_resume.py                 # the figures of docs/reliability.md
 
 The run writes a checkpoint after every update. One parent imports everything and forks each attempt, so that an attempt
-begins at once. As soon as the child says that it trains, from which step on, a random time runs, and then SIGKILL finds
-it wherever it is: in a rollout, in an update, in the middle of a save.
+begins at once. The child says from which step on it trains, and tells of every completed save. A random time after one
+of these SIGKILL finds it wherever it is: in a rollout, in an update, in the middle of a save. One kill of four falls
+before the first save of its attempt: under torch.compile that is while it compiles. The others fall within the twelve
+updates after it.
 
 Counted: kills that hit a save (a file under its temporary name was left); attempts that resumed; attempts that failed,
 or began from a checkpoint older than the last save completed before; damaged files. When the kills are used up the run
@@ -88,13 +90,24 @@ class Attempt(NamedTuple):
     status: int | None
 
 
-def attempt(folder: Path, total: int, acceleration: str, seconds: float | None) -> Attempt:
+class Kill(NamedTuple):
+    """When a process is killed.
+
+    :param after_save: wait for its first completed save; else for the beginning of its training
+    :param seconds: from then on
+    """
+
+    after_save: bool
+    seconds: float
+
+
+def attempt(folder: Path, total: int, acceleration: str, kill: Kill | None) -> Attempt:
     """Fork a process that trains, and kill it.
 
     :param folder: of the checkpoints
     :param total: environment steps of the run
     :param acceleration: of the model
-    :param seconds: from the beginning of its training to the kill; None: let it finish
+    :param kill: None: let it finish
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -109,11 +122,11 @@ def attempt(folder: Path, total: int, acceleration: str, seconds: float | None) 
         os._exit(status)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        first = pipe.readline()
-        if seconds is not None:
-            time.sleep(seconds)
+        awaited = [pipe.readline() for _ in range(2 if kill is not None and kill.after_save else 1)]
+        if kill is not None:
+            time.sleep(kill.seconds)
             os.kill(child, signal.SIGKILL)
-        steps = [int(line) for line in [first, *pipe] if line]
+        steps = [int(line) for line in [*awaited, *pipe] if line]
     _, status = os.waitpid(child, 0)
     exit_status = None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
     return Attempt(steps[0] if steps else None, steps[-1] if len(steps) > 1 else None, exit_status)
@@ -125,7 +138,7 @@ def parameters(folder: Path) -> list[th.Tensor]:
 
 
 def killed_run(
-    folder: Path, total: int, acceleration: str, count: Counter[str], kills: int, moments: Iterator[float]
+    folder: Path, total: int, acceleration: str, count: Counter[str], kills: int, moments: Iterator[Kill]
 ) -> None:
     """Train one run to its end through as many kills as are left.
 
@@ -134,7 +147,7 @@ def killed_run(
     :param acceleration: of the model
     :param count: what happened, added to
     :param kills: how many in all
-    :param moments: seconds until each kill
+    :param moments: of the kills
     """
     last_save, finished = 0, False
     while not finished:
@@ -163,17 +176,35 @@ def measure(kills: int, updates: int, acceleration: str, seed: int) -> dict[str,
     names = ("kills", "resumed", "before_the_first_save", "in_a_save", "older_than_last_save", "damaged", "failed")
     count = Counter(dict.fromkeys(names, 0))
     with tempfile.TemporaryDirectory() as scratch:
-        whole = Path(scratch) / "whole"
-        start = time.perf_counter()
-        assert attempt(whole, total, acceleration, None).status == 0
-        per_update = (time.perf_counter() - start) / updates
-        expected, equal = parameters(whole), True
-        moments = iter(lambda: rng.uniform(0, 12 * per_update), None)
+        until_save, per_update = undisturbed(Path(scratch), total, acceleration, updates)
+        expected, equal = parameters(Path(scratch) / "whole"), True
+
+        def moment() -> Kill:
+            after_save = rng.random() < 0.75
+            return Kill(after_save, rng.uniform(0, 12 * per_update if after_save else until_save))
+
+        moments = iter(moment, None)
         while count["kills"] < kills:
             folder = Path(scratch) / str(count["runs"])
             killed_run(folder, total, acceleration, count, kills, moments)
             equal = equal and all(th.equal(a, b) for a, b in zip(expected, parameters(folder)))
-    return {**count, "ms_per_update_and_save": round(1000 * per_update, 1), "equals_uninterrupted": equal}
+    times = {"ms_until_first_save": until_save, "ms_per_update_and_save": per_update}
+    return {**count, **{name: round(1000 * t, 1) for name, t in times.items()}, "equals_uninterrupted": equal}
+
+
+def undisturbed(scratch: Path, total: int, acceleration: str, updates: int) -> tuple[float, float]:
+    """Train once without a kill, in the folder ``whole``.
+
+    :return: seconds until the first save of an attempt, and per update from then on
+    """
+    starts = []
+    for name in ("first", "second"):  # whatever is made once per machine, as a compiler's cache, is made in the first
+        starts.append(time.perf_counter())
+        attempt(scratch / name, total, acceleration, Kill(True, 0.0))
+    begun = time.perf_counter()
+    assert attempt(scratch / "whole", total, acceleration, None).status == 0
+    until_save = begun - starts[1]
+    return until_save, max(0.001, (time.perf_counter() - begun - until_save) / (updates - 1))
 
 
 def main() -> None:
