@@ -6,7 +6,7 @@ the policy's forward is replaced while it does, and what the buffer does (``lean
 
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch as th
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
+from sb3_ppo_variants.fast_path.blas_threads import OneBlasThread
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
@@ -21,6 +22,7 @@ from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
 from sb3_ppo_variants.update.distributions import Context
 
 _FORWARDS = (ActorCriticPolicy.forward, MaskableActorCriticPolicy.forward)
+_FEW_PRODUCTS = 8192  # for these no BLAS starts a second thread
 _MOST_WEIGHTS = 300_000  # numpy's lead is call overhead; above this the matrix products decide
 
 
@@ -36,6 +38,7 @@ class LeanForward:
         self.policy = policy
         self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net])
         self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net])
+        self._products = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
         self.action_shape: tuple[int, ...] = policy.action_space.shape or ()
         form = closed_form_of(policy)
         assert form is not None  # or there is an obstacle
@@ -55,7 +58,8 @@ class LeanForward:
             ordinary: tuple[th.Tensor, th.Tensor, th.Tensor] = ordinary_forward(self.policy)(obs, True, **masks)
             return ordinary
         flat = as_vectors(self.policy.observation_space, obs.numpy())
-        output, values = self.actor.forward(flat), self.critic.forward(flat)
+        with OneBlasThread() if len(flat) * self._products > _FEW_PRODUCTS else nullcontext():
+            output, values = self.actor.forward(flat), self.critic.forward(flat)
         valid = masks.get("action_masks")
         if valid is not None:
             valid = np.asarray(valid, dtype=bool).reshape(output.shape)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from sb3_ppo_variants.fast_path.blas_threads import OneBlasThread
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
@@ -21,9 +22,7 @@ from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 
 _ROWS_AT_ONCE = 2048
-_MOST_PRODUCTS = (
-    50_000_000  # per thread; numpy's lead is a fifth there, and only torch's activations use several threads
-)
+_MOST_PRODUCTS = 50_000_000  # per torch thread; numpy's lead is a fifth there, on one thread
 _Minibatch = tuple[Any, Parameters | None]
 
 
@@ -78,7 +77,7 @@ class NumpyUpdate(StagedUpdate):
 
     def step(self, minibatch: _Minibatch, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:  # type: ignore[override]  # as above
         samples, old = minibatch
-        with np.errstate(all="ignore"):  # NaN and infinity are looked for where all paths do
+        with OneBlasThread(), np.errstate(all="ignore"):  # NaN and infinity are looked for where all paths do
             metrics = self.written_step(samples, old, coefficients, self.in_numpy)
             return self.finish(metrics)
 

@@ -1,0 +1,53 @@
+"""numpy's matrix products run on one thread, and whoever else uses numpy keeps the threads it had."""
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from environments import make_vec_env
+from threadpoolctl import ThreadpoolController, threadpool_limits
+
+from sb3_ppo_variants import PPOPenalty
+from sb3_ppo_variants.fast_path.blas_threads import OneBlasThread
+from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
+
+
+def blas_threads() -> set[int]:
+    found = {library.num_threads for library in ThreadpoolController().select(user_api="blas").lib_controllers}
+    if not found:
+        pytest.skip("numpy uses a BLAS whose threads cannot be set")
+    return found
+
+
+def test_threads_are_given_back_after_an_error_too() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        with suppress(ZeroDivisionError), OneBlasThread():
+            assert blas_threads() == {1}
+            raise ZeroDivisionError
+        assert blas_threads() == {2}
+
+
+def test_rollout_and_update_use_one_thread_and_the_environments_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_products, in_environments = [], []
+    forward = NumpyMlp.forward
+
+    def watched(self: NumpyMlp, inputs: Any) -> Any:
+        in_products.append(blas_threads())
+        return forward(self, inputs)
+
+    monkeypatch.setattr(NumpyMlp, "forward", watched)
+    kwargs: dict[str, Any] = {"n_steps": 8, "batch_size": 16, "n_epochs": 1, "device": "cpu"}
+    model = PPOPenalty("MlpPolicy", make_vec_env(), policy_kwargs={"net_arch": [128, 128]}, **kwargs)
+    step = model.env.step_wait  # type: ignore[union-attr]  # it has one
+
+    def step_wait() -> Any:
+        in_environments.append(blas_threads())
+        return step()
+
+    monkeypatch.setattr(model.env, "step_wait", step_wait)
+    with threadpool_limits(2, user_api="blas"):
+        model.learn(16)
+    assert model.acceleration_report()["arithmetic"] == "numpy"
+    assert set(map(frozenset, in_environments)) == {frozenset({2})}
+    checks = 4  # of rollout and update on the first data, which are no part of training
+    assert in_products.count({2}) <= checks < in_products.count({1})
