@@ -189,6 +189,7 @@ def test_every_page_is_in_the_table_of_contents() -> None:
         ("sb3_ppo_variants.plots", set()),
         ("sb3_ppo_variants.trust_region_log", {"KL_MEASURES", "Table"}),
         ("sb3_ppo_variants.extend", set()),
+        ("sb3_ppo_variants.extractors", set()),
         ("sb3_ppo_variants.vec_env", set()),
     ],
 )
