@@ -6,8 +6,8 @@
 rsl_rl takes part if it can be imported (pip install rsl-rl-lib). All train Pendulum-v1's task with two hidden layers of
 64 tanh units, 24 steps per environment and rollout, 4 minibatches, 5 epochs, one torch thread. "stock, DummyVecEnv" is
 what SB3 has for it: one environment after the other. Contenders take turns; medians are reported. "limit" is what
-simulator and matrix products alone would reach. With ``--device cuda`` SB3's models get the simulator on the CPU,
-rsl_rl's on the GPU.
+simulator and matrix products alone would reach. With ``--device cuda`` the simulator of all is on the GPU, but that of
+"stock, DummyVecEnv".
 """
 
 import argparse
@@ -65,7 +65,7 @@ def of_rsl_rl(n: int, device: str, schedule: str) -> Updates:
 
 def contenders(n: int, device: str, most_one_by_one: int) -> dict[str, Updates]:
     def vector() -> GymnasiumVecEnv:
-        return GymnasiumVecEnv(VectorPendulum(n))
+        return GymnasiumVecEnv(VectorPendulum(n, device))
 
     found = {
         "stock, GymnasiumVecEnv": of_sb3(PPO, vector(), device),

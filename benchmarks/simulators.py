@@ -53,26 +53,34 @@ class TorchPendulum:
 
 
 class VectorPendulum(gym.vector.VectorEnv[Any, Any, Any]):
-    """:class:`TorchPendulum` with gymnasium's interface, on the CPU; episodes begin in the step that ends others."""
+    """:class:`TorchPendulum` with gymnasium's interface; episodes begin in the step that ends others.
+
+    It gives arrays on the CPU, and tensors on a GPU, as simulators there do.
+
+    :param num_envs: number of pendulums
+    :param device: PyTorch device
+    """
 
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
 
-    def __init__(self, num_envs: int):
+    def __init__(self, num_envs: int, device: str = "cpu"):
         self.num_envs = num_envs
         self.single_observation_space = spaces.Box(-_HIGH, _HIGH)
         self.single_action_space = spaces.Box(-2, 2, (1,))
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
-        self.simulator = TorchPendulum(num_envs)
+        self.simulator = TorchPendulum(num_envs, device)
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        return self.simulator.observe().numpy(), {}
+        return self._given(self.simulator.observe()), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        observations, rewards, over, last = self.simulator.step(th.as_tensor(actions))
-        ended = over.numpy()
-        infos = {"final_obs": last.numpy(), "_final_obs": ended} if ended.any() else {}
-        return observations.numpy(), rewards.numpy(), np.zeros_like(ended), ended, infos
+        observations, rewards, over, last = map(self._given, self.simulator.step(th.as_tensor(actions)))
+        infos = {"final_obs": last, "_final_obs": over} if over.any() else {}
+        return observations, rewards, np.zeros(self.num_envs, dtype=np.bool_), over, infos
+
+    def _given(self, tensor: th.Tensor) -> Any:
+        return tensor.numpy() if self.simulator.device == "cpu" else tensor
 
 
 def rsl_rl_pendulum(n: int, device: str = "cpu") -> Any:

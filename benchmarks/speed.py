@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py                         # the table of docs/speed.md
     python benchmarks/speed.py --settings S3 --repeats 7 --out speed.json
-    python benchmarks/speed.py --device cuda
+    python benchmarks/speed.py --device cuda --settings S4 images images_bf16 wide
     python benchmarks/speed.py --table speed.json      # of an earlier run, as Markdown; runs nothing
 
 Every contender trains on the same setting with the same seed; contenders take turns, so that a busy machine slows all
@@ -23,7 +23,9 @@ from typing import Any
 import stable_baselines3
 import torch as th
 from speed_limit import limit
-from speed_settings import SETTINGS, VARIANTS, Setting, make_model
+from speed_settings import GPU_SETTINGS, SETTINGS, VARIANTS, Setting, make_model
+
+ALL_SETTINGS = SETTINGS | GPU_SETTINGS
 
 
 class Contender:
@@ -69,6 +71,12 @@ def measure(setting: Setting, names: list[str], repeats: int, device: str, seed:
     return result
 
 
+def machine(device: str) -> str:
+    """Name what the figures were measured on."""
+    processor = platform.processor() or platform.machine()
+    return processor if device == "cpu" else f"{th.cuda.get_device_name(device)}, {processor}"
+
+
 def table(report: dict[str, Any]) -> str:
     """Write a report as a Markdown table: ratios to stock PPO, beside the limit's."""
     contenders = [name for name in next(iter(report["settings"].values())) if name != "stock"]
@@ -84,7 +92,7 @@ def table(report: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--settings", nargs="+", choices=list(ALL_SETTINGS), default=list(SETTINGS))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument(
         "--accelerations", nargs="+", choices=["off", "eager", "compile"], default=["off", "eager", "compile"]
@@ -103,7 +111,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     names = [f"{variant} {acceleration}" for variant in args.variants for acceleration in args.accelerations]
     report: dict[str, Any] = {
-        "machine": platform.processor() or platform.machine(),
+        "machine": machine(args.device),
         "versions": {"torch": th.__version__, "stable_baselines3": stable_baselines3.__version__},
         "device": args.device,
         "threads": args.threads,
@@ -113,12 +121,12 @@ def main() -> None:
         "limits": {},
     }
     for key in args.settings:
-        result = measure(SETTINGS[key], names, args.repeats, args.device, args.seed)
+        result = measure(ALL_SETTINGS[key], names, args.repeats, args.device, args.seed)
         report["settings"][key] = result
-        parts = limit(SETTINGS[key], args.device, args.seed)
+        parts = limit(ALL_SETTINGS[key], args.device, args.seed)
         shortest = sum(parts.values())
         report["limits"][key] = {**parts, "ratio": 1 / (result["stock"]["steps_per_second"] * shortest)}
-        print(f"\n{key} {SETTINGS[key]}")
+        print(f"\n{key} {ALL_SETTINGS[key]}")
         microseconds = ", ".join(f"{part} {1e6 * seconds:.1f}" for part, seconds in parts.items())
         print(f"limit: {report['limits'][key]['ratio']:.1f} times stock ({microseconds} us/step)")
         print(f"{'':26}{'steps/s':>9}{'ratio':>8}{'lowest':>8}{'highest':>9}{'first update (s)':>18}")

@@ -1,4 +1,4 @@
-"""The settings of speed.py: what people train, beside the four that the fast path was written on."""
+"""The settings of speed.py: what people train, beside the four that the fast path was written on; some for a GPU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 
 import sb3_ppo_variants
+from sb3_ppo_variants.extractors import BFloat16CNN
 
 STOCK: dict[str, type[BaseAlgorithm]] = {"": PPO, "Recurrent": RecurrentPPO, "Maskable": MaskablePPO}
 VARIANTS = ("PPOClip", "PPOPenalty", "PPOAdaptiveClip")
@@ -83,6 +84,15 @@ SETTINGS = {
     "recurrent": Setting("CartPole-v1", "MlpLstmPolicy", 8, 128, 128, 4, 1, "Recurrent"),
     "maskable": Setting(invalid_actions, "MlpPolicy", 8, 128, 64, 10, 1, "Maskable"),
 }
+
+BF16 = {"features_extractor_class": BFloat16CNN, "net_arch": []}
+WIDEST = {"net_arch": [1024, 1024], "activation_fn": th.nn.ReLU}
+GPU_SETTINGS = {
+    "images": Setting(AtariLikeEnv, "CnnPolicy", 64, 32, 1024, 4, 2),
+    "images_bf16": Setting(AtariLikeEnv, "CnnPolicy", 64, 32, 1024, 4, 2, arguments={"policy_kwargs": BF16}),
+    "wide": Setting("Pendulum-v1", "MlpPolicy", 64, 64, 1024, 10, 1, arguments={"policy_kwargs": WIDEST}),
+}
+"""For a GPU: larger minibatches, more products."""
 
 
 def make_model(name: str, setting: Setting, device: str, seed: int) -> Any:
