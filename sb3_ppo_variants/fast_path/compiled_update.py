@@ -74,7 +74,8 @@ class CompiledStep:
         on_failure: Callable[[Exception], None],
     ):
         self.adam = adam
-        adam.checks_on_device = True  # as the graph does, so that the steps in between agree with it
+        adam.prepare_for_graphs()
+        self._on_gpu = adam.flat.is_cuda
         self.usable = True
         self._on_failure = on_failure
         self._has_run = False
@@ -111,7 +112,7 @@ class CompiledStep:
 
         # A code object of its own: dynamo counts recompilations per code object, and every model compiles once.
         own = types.FunctionType(steps_of.__code__.replace(), globals(), "steps_of", None, steps_of.__closure__)
-        options = _compiler_options(on_gpu=adam.flat.is_cuda)
+        options = _compiler_options(self._on_gpu)
         with _validation_kept():
             self._compiled: Callable[..., th.Tensor] = th.compile(own, fullgraph=True, dynamic=False, options=options)
 
@@ -136,7 +137,7 @@ class CompiledStep:
             self._on_failure(error)
             return None
         self._has_run = True
-        return metrics
+        return metrics.clone() if self._on_gpu else metrics  # the next replay of a CUDA graph writes there again
 
 
 class CompiledUpdate(StagedUpdate):

@@ -75,6 +75,14 @@ class FlatAdam:
         pieces = zip(flat.split(self.padded_sizes), self.shapes)
         return [piece[: shape.numel()].view(shape) for piece, shape in pieces]
 
+    def prepare_for_graphs(self) -> None:
+        """Let compiled graphs change the tensors in place, and the steps in between agree with theirs."""
+        self.checks_on_device = True
+        if self.flat.is_cuda:  # torch makes a CUDA graph only if it is told that they stay where they are
+            moments = [self.flat, self.gradient, self.exp_avg, self.exp_avg_sq]
+            for tensor in [*moments, self.step_count, self.norm, self.skipped, self.skip_count, self.poison]:
+                th._dynamo.mark_static_address(tensor)
+
     def intact(self) -> bool:
         """Tell whether parameters and moments are still ours: loading or moving a model replaces them."""
         for parameter, (data, exp_avg) in zip(self.parameters, self._places):

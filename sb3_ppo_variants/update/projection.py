@@ -84,7 +84,7 @@ def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
     """
     parameters = [p for p in policy.parameters() if p.requires_grad]
     policy.set_training_mode(False)  # so that nothing is drawn, and no running statistics move
-    with th.enable_grad():
+    with th.enable_grad(), th.backends.cudnn.flags(enabled=False):  # cuDNN's LSTM has no gradient in that mode
         found = evaluate_minibatch(policy, minibatch).parameters
         outputs = [tensor.sum() for tensor in found if tensor.requires_grad]  # none, if the actor is frozen
         gradients = th.autograd.grad(outputs, parameters, allow_unused=True) if outputs else [None] * len(parameters)

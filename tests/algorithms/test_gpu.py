@@ -17,6 +17,11 @@ DEVICE = "cuda"
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not th.cuda.is_available(), reason="needs a CUDA device")]
 
 
+@pytest.fixture(autouse=True)
+def exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(th.backends.cudnn, "allow_tf32", False)
+
+
 def flat(model: Any) -> th.Tensor:
     return th.cat([p.detach().flatten() for p in model.policy.parameters()]).cpu()
 
@@ -40,7 +45,7 @@ def test_eager_agrees_with_the_reference(cls: type[Any], observation: str) -> No
         np.random.seed(0)
         model.train()
     moved = (flat(reference) - before).abs().max()
-    assert (flat(fast) - flat(reference)).abs().max() < 2e-3 * moved  # convolutions use TF32
+    assert (flat(fast) - flat(reference)).abs().max() < 2e-3 * moved
 
 
 @all_classes
