@@ -11,7 +11,7 @@ from torch import nn
 class Activation(NamedTuple):
     """An activation function.
 
-    :param forward: of a tensor
+    :param forward: of a tensor, whose memory it may use
     :param in_numpy: of an array, written to ``out``
     :param backward: gradient of the input, from the gradient of the output and the output
     :param backward_in_numpy: the same in place of the gradient; the output's memory is used
@@ -27,7 +27,7 @@ def _tanh(x: Any, out: Any) -> None:
     if x.size < _WORTH_A_CALL_OF_TORCH:
         np.tanh(x, out=out)
         return
-    np.add(x, x, out=out)  # tanh x = 2 sigmoid(2 x) - 1, accurate to 1e-7, in half the time of either library's tanh
+    np.add(x, x, out=out)  # tanh x = 2 sigmoid(2 x) - 1, accurate to 2e-7, in half the time of either library's tanh
     tensor = th.from_numpy(out)
     th.sigmoid(tensor, out=tensor)
     np.add(out, out, out=out)
@@ -38,6 +38,12 @@ def _tanh_backward(gradient: Any, output: Any) -> None:
     np.multiply(output, output, out=output)
     np.subtract(1, output, out=output)
     gradient *= output
+
+
+def _tanh_of_tensor(x: th.Tensor) -> th.Tensor:
+    if x.is_cuda or x.numel() < _WORTH_MORE_CALLS:
+        return th.tanh(x)
+    return x.mul_(2).sigmoid_().mul_(2).sub_(1)  # as above
 
 
 def _relu(x: Any, out: Any) -> None:
@@ -56,9 +62,10 @@ def _relu_backward(gradient: Any, output: Any) -> None:
 
 
 _WORTH_A_CALL_OF_TORCH = 2048  # numbers
+_WORTH_MORE_CALLS = 16_384
 
 ACTIVATIONS: dict[type[nn.Module], Activation] = {
-    nn.Tanh: Activation(th.tanh, _tanh, th.ops.aten.tanh_backward, _tanh_backward),
+    nn.Tanh: Activation(_tanh_of_tensor, _tanh, th.ops.aten.tanh_backward, _tanh_backward),
     nn.ReLU: Activation(
         th.relu,
         _relu,
