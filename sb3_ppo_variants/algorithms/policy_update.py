@@ -243,6 +243,11 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         masks.warn_of_empty_masks(rollout_buffer, self.action_space)
         return collected
 
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: Any = None) -> None:
+        super()._update_info_buffer(infos, dones)
+        if self._acceleration is not None:  # the host is about to ask for the values of episodes that were cut off
+            self._acceleration.foresee_values(infos, dones)
+
     def _current_acceleration(self) -> Acceleration:
         if self._acceleration is None or not self._acceleration.fits(self):
             self._acceleration = Acceleration(self)

@@ -19,6 +19,7 @@ from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.interception import same_fingerprint
+from sb3_ppo_variants.fast_path.lean_bootstrap import LeanBootstrap, bootstrap_obstacle, lean_bootstrap
 from sb3_ppo_variants.fast_path.lean_buffer import lean_buffer
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, lean_forward
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
@@ -68,6 +69,7 @@ class Acceleration:
         self._in_numpy: NumpyTrunk | None = None
         self._forward: LeanForward | None = None
         self._compiled: CompiledStep | None = None
+        self._bootstrap: LeanBootstrap | None = None
         self._choose()
 
     def __str__(self) -> str:
@@ -137,9 +139,21 @@ class Acceleration:
             if self.algorithm.acceleration != "off":
                 stack.enter_context(lean_steps(env))
                 stack.enter_context(lean_buffer(self.algorithm.rollout_buffer, plain=forward is not None))
+                if bootstrap_obstacle(self.policy) is None:
+                    self._bootstrap = stack.enter_context(lean_bootstrap(self.policy))
+                    stack.callback(setattr, self, "_bootstrap", None)
             if forward is not None:
                 stack.enter_context(lean_forward(forward))
             yield
+
+    def foresee_values(self, infos: list[dict[str, Any]], dones: Any) -> None:
+        """Compute the values of a step's cut-off episodes together.
+
+        :param infos: one for each environment
+        :param dones: whether each environment's episode is over, shape (n_envs,)
+        """
+        if self._bootstrap is not None:
+            self._bootstrap.foresee(infos, dones)
 
     def _choose(self) -> None:
         """Find what each piece has against it: it is switched off, was refused, lacks another piece, or the model."""

@@ -4,6 +4,7 @@ The fast path leaves out calls that hooks and patches wait for: each is an obsta
 What the fast path was made for may be edited between two updates: the fingerprint shows that.
 """
 
+import types
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,34 @@ _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_
 _PATCHABLE = ("forward", "evaluate_actions", "extract_features", "predict_values", "_get_action_dist_from_latent")
 
 
+class StandIn:
+    """What takes the place of a policy's method for a while.
+
+    A copy or pickle of the policy made meanwhile, by a callback say, gets the ordinary method back.
+
+    :param policy: of SB3 or contrib
+    :param method: name of the method
+    """
+
+    def __init__(self, policy: Any, method: str):
+        self.policy = policy
+        self.method = method
+
+    def ordinary(self) -> Any:
+        """Return the method whose place this takes."""
+        return _method_of(self.policy, self.method)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return _method_of(memo[id(self.policy)], self.method)
+
+    def __reduce__(self) -> Any:
+        return getattr, (self.policy, self.method)
+
+
+def _method_of(policy: Any, method: str) -> Any:
+    return types.MethodType(getattr(type(policy), method), policy)
+
+
 def module_obstacle(policy: nn.Module) -> str | None:
     """Say what on a policy's modules waits for calls that the fast path does not make; None for nothing.
 
@@ -28,7 +57,7 @@ def module_obstacle(policy: nn.Module) -> str | None:
         where = name or "the policy"
         if any(getattr(module, hooks) for hooks in _MODULE_HOOKS):
             return f"there is a hook on {where}"
-        patched = [method for method in _PATCHABLE if method in vars(module)]
+        patched = _patched(module)
         if patched:
             return f"{patched[0]}() of {where} is replaced"
     return None
@@ -66,11 +95,11 @@ def fingerprint(policy: Any) -> list[Any]:
     found: list[Any] = [optimizer, type(optimizer), "step" in vars(optimizer), _counts(optimizer, _OPTIMIZER_HOOKS)]
     for group in optimizer.param_groups:
         found += [len(group["params"]), *((k, v) for k, v in group.items() if k not in ("params", "lr", "initial_lr"))]
-    found.append([name for name in _PATCHABLE if name in vars(policy)])
+    found.append(_patched(policy))
     for module in policy.modules():
         own = vars(module)
         hooks = [len(own[name]) for name in _MODULE_HOOKS]
-        found += [module, type(module), "forward" in own, hooks]
+        found += [module, type(module), "forward" in _patched(module), hooks]
     for parameter in policy.parameters():
         found += [parameter, parameter.requires_grad, parameter.dtype, _counts(parameter, _PARAMETER_HOOKS)]
     found.append([len(getattr(nn.modules.module, name)) for name in _GLOBAL_HOOKS])
@@ -86,6 +115,12 @@ def same_fingerprint(a: list[Any], b: list[Any]) -> bool:
     return len(a) == len(b) and all(x is y or _equal(x, y) for x, y in zip(a, b))
 
 
+def _patched(module: nn.Module) -> list[str]:
+    """List the methods that somebody has replaced on a module: not what the fast path itself puts there for a while."""
+    own = vars(module)
+    return [method for method in _PATCHABLE if method in own and not isinstance(own[method], StandIn)]
+
+
 def _equal(x: Any, y: Any) -> bool:
     return not isinstance(x, (th.Tensor, nn.Module)) and type(x) is type(y) and bool(x == y)
 
@@ -94,4 +129,4 @@ def _counts(owner: object, names: Iterable[str]) -> tuple[int, ...]:
     return tuple(len(getattr(owner, name, None) or ()) for name in names)
 
 
-__all__ = ["fingerprint", "module_obstacle", "optimizer_obstacle", "parameter_obstacle", "same_fingerprint"]
+__all__ = ["StandIn", "fingerprint", "module_obstacle", "optimizer_obstacle", "parameter_obstacle", "same_fingerprint"]

@@ -4,7 +4,6 @@ At batch size 1 nearly all of SB3's forward pass is call overhead. SB3's own ``c
 the policy's forward is replaced while it does, and what the buffer does (``lean_buffer.py``).
 """
 
-import types
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -17,6 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from sb3_ppo_variants.fast_path.blas_threads import OneBlasThread
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
+from sb3_ppo_variants.fast_path.interception import StandIn
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
 from sb3_ppo_variants.update.distributions import Context
@@ -26,16 +26,14 @@ _FEW_PRODUCTS = 8192  # for these no BLAS starts a second thread
 _MOST_WEIGHTS = 300_000  # numpy's lead is call overhead; above this the matrix products decide
 
 
-class LeanForward:
+class LeanForward(StandIn):
     """Stands in for ``policy.forward`` while a rollout is collected.
-
-    A copy or pickle of the policy made by a callback meanwhile gets the ordinary ``forward`` back.
 
     :param policy: one for which :func:`lean_forward_obstacle` finds nothing
     """
 
     def __init__(self, policy: Any):
-        self.policy = policy
+        super().__init__(policy, "forward")
         self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net])
         self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net])
         self._products = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
@@ -55,7 +53,7 @@ class LeanForward:
         :return: actions, values of shape (n_envs, 1), log-probabilities of shape (n_envs,)
         """
         if deterministic:
-            ordinary: tuple[th.Tensor, th.Tensor, th.Tensor] = ordinary_forward(self.policy)(obs, True, **masks)
+            ordinary: tuple[th.Tensor, th.Tensor, th.Tensor] = self.ordinary()(obs, True, **masks)
             return ordinary
         flat = as_vectors(self.policy.observation_space, obs.numpy())
         with OneBlasThread() if len(flat) * self._products > _FEW_PRODUCTS else nullcontext():
@@ -67,20 +65,6 @@ class LeanForward:
         if actions.shape[1:] != self.action_shape:
             actions = actions.reshape((-1, *self.action_shape))
         return th.from_numpy(actions), th.from_numpy(values.copy()), th.from_numpy(log_prob)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return ordinary_forward(memo[id(self.policy)])
-
-    def __reduce__(self) -> Any:
-        return ordinary_forward, (self.policy,)
-
-
-def ordinary_forward(policy: ActorCriticPolicy) -> Any:
-    """Return the forward method of a policy's class, bound to it.
-
-    :param policy: any policy
-    """
-    return types.MethodType(type(policy).forward, policy)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from sb3_ppo_variants.arguments.checks import require
-from sb3_ppo_variants.vec_env.vector_infos import Info, LazyInfos, as_array, info_of, row_of
+from sb3_ppo_variants.vec_env.vector_infos import Info, LazyInfos, as_array, info_of, on_host, row_of
 
 
 class GymnasiumVecEnv(VecEnv):
@@ -78,7 +78,8 @@ class GymnasiumVecEnv(VecEnv):
         special = self._idle_infos
         self._idle_infos = {}
         if ended.any():
-            last = {int(i): self._last_info(int(i), observations, infos) for i in np.flatnonzero(ended)}
+            final = on_host(self._final_observations(observations, infos))
+            last = {int(i): self._last_info(int(i), final, infos) for i in np.flatnonzero(ended)}
             for i, info in last.items():
                 info["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
             self._returns[ended], self._lengths[ended] = 0.0, 0
@@ -100,12 +101,13 @@ class GymnasiumVecEnv(VecEnv):
         self._returns, self._lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=np.int64)
         self._idle, self._idle_infos = np.zeros(n_envs, dtype=np.bool_), {}
 
-    def _last_info(self, index: int, observations: Any, infos: Mapping[str, Any]) -> Info:
+    def _final_observations(self, observations: Any, infos: Mapping[str, Any]) -> Any:
+        """Find where episodes ended; None if the simulator does not tell."""
+        return infos.get("final_obs", infos.get("final_observation")) if self._same_step else observations
+
+    def _last_info(self, index: int, final: Any, infos: Mapping[str, Any]) -> Info:
         """Tell of the last step of an episode in SB3's words."""
-        source, final = infos, observations
-        if self._same_step:
-            final = infos.get("final_obs", infos.get("final_observation"))
-            source = infos.get("final_info", infos)
+        source = infos.get("final_info", infos) if self._same_step else infos
         info = info_of(source, index, self.num_envs)
         if final is not None:  # or a simulator does not tell: then nothing is bootstrapped from it
             info["terminal_observation"] = row_of(final, index)

@@ -17,9 +17,17 @@ def as_array(values: Any, dtype: Any = None) -> Any:
     """
     if isinstance(values, Mapping):
         return {key: as_array(value, dtype) for key, value in values.items()}
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    return np.array(values, dtype=dtype)
+    return np.array(on_host(values), dtype=dtype)
+
+
+def on_host(values: Any) -> Any:
+    """Bring tensors to where numpy reads them, once for all rows; no copy of what is there.
+
+    :param values: array of any library, or dictionary of arrays
+    """
+    if isinstance(values, Mapping):
+        return {key: on_host(value) for key, value in values.items()}
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
 
 
 def row_of(values: Any, index: int) -> Any:
@@ -92,4 +100,4 @@ class LazyInfos(list[Info]):
         return (self[place] for place in range(len(self)))
 
 
-__all__ = ["LazyInfos", "as_array", "info_of", "row_of"]
+__all__ = ["LazyInfos", "as_array", "info_of", "on_host", "row_of"]

@@ -1,0 +1,111 @@
+"""The values at which time limits cut episodes off, of all environments at once.
+
+SB3's ``collect_rollouts`` asks for them one environment after the other. With thousands of environments some episodes
+end at every step, and these single forward passes then take longer than that of all actions.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from sb3_ppo_variants.fast_path.interception import StandIn, module_obstacle
+
+_METHODS = ("obs_to_tensor", "predict_values")
+_OF_SB3 = {
+    base: {name: getattr(base, name) for name in _METHODS} for base in (ActorCriticPolicy, MaskableActorCriticPolicy)
+}
+
+
+class _Foreseen(NamedTuple):
+    """Takes the place of an observation whose value is known, shape (1, 1)."""
+
+    value: th.Tensor
+
+
+class LeanBootstrap:
+    """Computes the values of a step's cut-off episodes together, and gives SB3 each of them when it asks.
+
+    :param policy: one for which :func:`bootstrap_obstacle` finds nothing
+    """
+
+    def __init__(self, policy: Any):
+        self.policy = policy
+        self.foreseen: dict[int, tuple[Any, _Foreseen]] = {}  # by the observation's id, with the observation
+
+    def foresee(self, infos: Any, dones: Any) -> None:
+        """Compute what SB3 is about to ask for, unless it is a single value.
+
+        :param infos: one for each environment
+        :param dones: whether each environment's episode is over, shape (n_envs,)
+        """
+        self.foreseen = {}
+        if np.count_nonzero(dones) < 2:
+            return
+        ended = [infos[i] for i in np.flatnonzero(dones)]
+        cut = [info["terminal_observation"] for info in ended if _is_cut_off(info)]
+        if len(cut) < 2:
+            return
+        parts = (
+            {key: np.stack([one[key] for one in cut]) for key in cut[0]} if isinstance(cut[0], dict) else np.stack(cut)
+        )
+        to_tensor, values_of = (StandIn(self.policy, name).ordinary() for name in _METHODS)
+        with th.no_grad():
+            values = values_of(to_tensor(parts)[0]).cpu()
+        self.foreseen = {id(one): (one, _Foreseen(values[i : i + 1])) for i, one in enumerate(cut)}
+
+
+class _ObsToTensor(StandIn):
+    def __init__(self, bootstrap: LeanBootstrap):
+        super().__init__(bootstrap.policy, "obs_to_tensor")
+        self.bootstrap = bootstrap
+
+    def __call__(self, observation: Any) -> Any:
+        _, foreseen = self.bootstrap.foreseen.pop(id(observation), (None, None))
+        return self.ordinary()(observation) if foreseen is None else (foreseen, False)
+
+
+class _PredictValues(StandIn):
+    def __init__(self, policy: Any):
+        super().__init__(policy, "predict_values")
+
+    def __call__(self, obs: Any) -> Any:
+        return obs.value if isinstance(obs, _Foreseen) else self.ordinary()(obs)
+
+
+@contextmanager
+def lean_bootstrap(policy: Any) -> Iterator[LeanBootstrap]:
+    """Let a policy give what was foreseen while SB3 collects a rollout.
+
+    :param policy: one for which :func:`bootstrap_obstacle` finds nothing
+    """
+    bootstrap = LeanBootstrap(policy)
+    policy.obs_to_tensor, policy.predict_values = _ObsToTensor(bootstrap), _PredictValues(policy)
+    try:
+        yield bootstrap
+    finally:
+        del policy.obs_to_tensor, policy.predict_values
+
+
+def bootstrap_obstacle(policy: Any) -> str | None:
+    """Say why a policy's values cannot be computed together.
+
+    :param policy: any policy
+    :return: the reason, or None if they can
+    """
+    base = next((base for base in _OF_SB3 if isinstance(policy, base)), None)
+    if base is None:
+        return "the policy is none of SB3's and contrib's actor-critic ones"
+    own = [n for n, method in _OF_SB3[base].items() if getattr(type(policy), n) is not method or n in vars(policy)]
+    return f"the policy overrides {own[0]}()" if own else module_obstacle(policy)
+
+
+def _is_cut_off(info: dict[str, Any]) -> bool:
+    return info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False)
+
+
+__all__ = ["LeanBootstrap", "bootstrap_obstacle", "lean_bootstrap"]
