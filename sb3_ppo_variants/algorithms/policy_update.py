@@ -219,7 +219,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
     def acceleration_report(self) -> dict[str, str]:
         """Tell which pieces of the fast path are active, and for the others why not.
 
-        :return: for minibatches, evaluation, optimizer, backward, arithmetic, graph and rollout
+        :return: for minibatches, evaluation, optimizer, backward, arithmetic, graph, sampling and rollout
         """
         return dict(self._current_acceleration().report)
 

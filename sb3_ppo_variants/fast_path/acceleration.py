@@ -21,7 +21,7 @@ from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.interception import same_fingerprint
 from sb3_ppo_variants.fast_path.lean_bootstrap import LeanBootstrap, bootstrap_obstacle, lean_bootstrap
 from sb3_ppo_variants.fast_path.lean_buffer import lean_buffer
-from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, lean_forward
+from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward, lean_forward
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
@@ -135,10 +135,10 @@ class Acceleration:
         """
         self.adopt()
         with ExitStack() as stack:
-            forward = self._checked_forward() if self.uses("rollout") else None
+            forward = self._checked_forward() if self.uses("sampling") else None
             if self.algorithm.acceleration != "off":
                 stack.enter_context(lean_steps(env))
-                stack.enter_context(lean_buffer(self.algorithm.rollout_buffer, plain=forward is not None))
+                stack.enter_context(lean_buffer(self.algorithm.rollout_buffer))
                 if bootstrap_obstacle(self.policy) is None:
                     self._bootstrap = stack.enter_context(lean_bootstrap(self.policy))
                     stack.callback(setattr, self, "_bootstrap", None)
@@ -206,17 +206,21 @@ class Acceleration:
         return False
 
     def _checked_forward(self) -> LeanForward | None:
-        if self._forward is None or self._adam is None:  # only flat parameters stay where they are
-            self._forward = LeanForward(self.policy)
-        forward = self._forward
-        last_obs = self.algorithm._last_obs
-        if "rollout" not in self._checked and last_obs is not None:
-            self._checked.add("rollout")
-            self.policy.set_training_mode(False)  # as the host is about to
-            observations = obs_as_tensor(last_obs, self.policy.device)
-            if self._refuse("rollout", self_check.forward_difference(self.policy, forward, observations)):
-                return None
-        return forward
+        """Return the leanest forward pass that does what the policy's does."""
+        for name, kind in (("rollout", NumpyForward), ("sampling", LeanForward)):
+            if not self.uses(name):
+                continue
+            if type(self._forward) is not kind or self._adam is None:  # only flat parameters stay where they are
+                self._forward = kind(self.policy)
+            last_obs = self.algorithm._last_obs
+            if name not in self._checked and last_obs is not None:
+                self._checked.add(name)
+                self.policy.set_training_mode(False)  # as the host is about to
+                observations = obs_as_tensor(last_obs, self.policy.device)
+                if self._refuse(name, self_check.forward_difference(self.policy, self._forward, observations)):
+                    continue
+            return self._forward
+        return None
 
     def _refuse(self, name: str, difference: str | None) -> bool:
         if not self.algorithm.ranks.any(difference is not None):  # all ranks take the same path

@@ -57,9 +57,18 @@ def evaluate_closed_form(policy: Any, form: ActionDistribution, minibatch: Any) 
     :param minibatch: of the host's NamedTuple
     :return: the evaluation
     """
-    features = policy.extract_features(minibatch.observations)
-    pi_features, vf_features = (features, features) if policy.share_features_extractor else features
+    pi_features, vf_features = both_features(policy, minibatch.observations)
     return evaluate_features(policy, form, pi_features, vf_features, minibatch)
+
+
+def both_features(policy: Any, observations: Any) -> tuple[Any, Any]:
+    """Extract the features for the actor and for the critic, shape (n_batch, n_features) each.
+
+    :param policy: one that :func:`closed_form_of` accepts
+    :param observations: as the buffer has them
+    """
+    features = policy.extract_features(observations)
+    return (features, features) if policy.share_features_extractor else features
 
 
 def evaluate_features(

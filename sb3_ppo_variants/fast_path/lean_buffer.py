@@ -15,13 +15,12 @@ _OF_SB3 = {name: getattr(RolloutBuffer, name) for name in ("add", "compute_retur
 
 
 @contextmanager
-def lean_buffer(buffer: RolloutBuffer, *, plain: bool) -> Iterator[None]:
+def lean_buffer(buffer: RolloutBuffer) -> Iterator[None]:
     """Let a buffer work lean while SB3 fills it, where its class leaves SB3's own methods as they are.
 
     :param buffer: to be filled
-    :param plain: whether observations are vectors, and values and log-probabilities on the CPU
     """
-    lean: dict[str, Any] = {"compute_returns_and_advantage": lean_advantages, **({"add": lean_add} if plain else {})}
+    lean: dict[str, Any] = {"compute_returns_and_advantage": lean_advantages, "add": lean_add}
     replaced = [name for name in lean if getattr(type(buffer), name) is _OF_SB3[name] and name not in vars(buffer)]
     for name in replaced:
         setattr(buffer, name, partial(lean[name], buffer))
@@ -41,14 +40,14 @@ def lean_add(
     value: th.Tensor,
     log_prob: th.Tensor,
 ) -> None:
-    """Do what ``RolloutBuffer.add`` does for vector observations, without its intermediate copies.
+    """Do what ``RolloutBuffer.add`` does without its intermediate copies.
 
     :param buffer: one that does not override it
     :param obs: shape (n_envs, *observation shape)
     :param action: shape (n_envs, *action shape)
     :param reward: shape (n_envs,)
     :param episode_start: shape (n_envs,)
-    :param value: shape (n_envs, 1)
+    :param value: shape (n_envs, 1), on any device, as the next
     :param log_prob: shape (n_envs,)
     """
     position = buffer.pos
@@ -56,8 +55,8 @@ def lean_add(
     buffer.actions[position] = action.reshape(buffer.n_envs, buffer.action_dim)
     buffer.rewards[position] = reward
     buffer.episode_starts[position] = episode_start
-    buffer.values[position] = value.numpy()[:, 0]
-    buffer.log_probs[position] = log_prob.numpy()
+    buffer.values[position] = value.detach().cpu().numpy().reshape(-1)
+    buffer.log_probs[position] = log_prob.detach().cpu().numpy().reshape(-1)
     buffer.pos = position + 1
     buffer.full = buffer.pos == buffer.buffer_size
 

@@ -1,4 +1,4 @@
-"""A leaner ``policy.forward`` for collecting rollouts with small networks on the CPU: numpy on the parameters' memory.
+"""A leaner ``policy.forward`` for collecting rollouts: in numpy for small networks on the CPU, else in closed form.
 
 At batch size 1 nearly all of SB3's forward pass is call overhead. SB3's own ``collect_rollouts`` keeps running; only
 the policy's forward is replaced while it does, and what the buffer does (``lean_buffer.py``).
@@ -14,56 +14,86 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_ppo_variants.fast_path.blas_threads import OneBlasThread
-from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
+from sb3_ppo_variants.fast_path.closed_forms import both_features, closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.interception import StandIn
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
-from sb3_ppo_variants.update.distributions import Context
+from sb3_ppo_variants.update.distributions import ActionDistribution, Context
 
 _FORWARDS = (ActorCriticPolicy.forward, MaskableActorCriticPolicy.forward)
 _FEW_PRODUCTS = 8192  # for these no BLAS starts a second thread
 _MOST_WEIGHTS = 300_000  # numpy's lead is call overhead; above this the matrix products decide
 
 
-class LeanForward(StandIn):
-    """Stands in for ``policy.forward`` while a rollout is collected.
+Collected = tuple[th.Tensor, th.Tensor, th.Tensor]
+"""Actions, values of shape (n_envs, 1), log-probabilities of shape (n_envs,)."""
 
-    :param policy: one for which :func:`lean_forward_obstacle` finds nothing
+
+class LeanForward(StandIn):
+    """Stands in for ``policy.forward`` while a rollout is collected: the policy's networks, a closed form after them.
+
+    SB3 makes distribution objects, checks what it gave them, and on a GPU waits for the answer several times.
+
+    :param policy: one for which :func:`sampling_obstacle` finds nothing
     """
 
     def __init__(self, policy: Any):
         super().__init__(policy, "forward")
-        self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net])
-        self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net])
-        self._products = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
         self.action_shape: tuple[int, ...] = policy.action_space.shape or ()
         form = closed_form_of(policy)
         assert form is not None  # or there is an obstacle
         self.form = form
 
-    def __call__(
-        self, obs: th.Tensor, deterministic: bool = False, **masks: Any
-    ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+    def __call__(self, obs: Any, deterministic: bool = False, **masks: Any) -> Collected:
         """Sample actions as ``ActorCriticPolicy.forward`` does.
 
-        :param obs: shape (n_envs, *observation shape)
+        :param obs: shape (n_envs, *observation shape), or a dictionary
         :param deterministic: handled by the ordinary forward
         :param masks: ``action_masks`` of a maskable policy, shape (n_envs, number of choices); None for none
-        :return: actions, values of shape (n_envs, 1), log-probabilities of shape (n_envs,)
         """
         if deterministic:
-            ordinary: tuple[th.Tensor, th.Tensor, th.Tensor] = self.ordinary()(obs, True, **masks)
+            ordinary: Collected = self.ordinary()(obs, True, **masks)
             return ordinary
+        actions, values, log_prob = self.sample(obs, masks.get("action_masks"))
+        if actions.shape[1:] != self.action_shape:
+            actions = actions.reshape((-1, *self.action_shape))
+        return actions, values, log_prob
+
+    def sample(self, obs: Any, masks: Any) -> Collected:
+        """Sample; actions have shape (n_envs, n)."""
+        policy = self.policy
+        pi_features, vf_features = both_features(policy, obs)
+        latent = policy.mlp_extractor.forward_actor(pi_features)
+        values = policy.value_net(policy.mlp_extractor.forward_critic(vf_features))
+        output = policy.action_net(latent)
+        if masks is not None:
+            masks = th.as_tensor(masks, device=output.device).reshape(output.shape)
+        context = Context(latent, masks)
+        parameters = self.form.from_output(policy, output, context)
+        actions = self.form.draw(policy, parameters, context)
+        return actions, values, self.form.log_prob(parameters, actions)
+
+
+class NumpyForward(LeanForward):
+    """The same in numpy, the networks too, on the parameters' memory.
+
+    :param policy: one for which :func:`numpy_forward_obstacle` finds nothing, either
+    """
+
+    def __init__(self, policy: Any):
+        super().__init__(policy)
+        self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net])
+        self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net])
+        self._products = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
+
+    def sample(self, obs: th.Tensor, masks: Any) -> Collected:
         flat = as_vectors(self.policy.observation_space, obs.numpy())
         with OneBlasThread() if len(flat) * self._products > _FEW_PRODUCTS else nullcontext():
             output, values = self.actor.forward(flat), self.critic.forward(flat)
-        valid = masks.get("action_masks")
-        if valid is not None:
-            valid = np.asarray(valid, dtype=bool).reshape(output.shape)
-        actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.activations[-2], valid))
-        if actions.shape[1:] != self.action_shape:
-            actions = actions.reshape((-1, *self.action_shape))
+        if masks is not None:
+            masks = np.asarray(masks, dtype=bool).reshape(output.shape)
+        actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.activations[-2], masks))
         return th.from_numpy(actions), th.from_numpy(values.copy()), th.from_numpy(log_prob)
 
 
@@ -81,17 +111,31 @@ def lean_forward(forward: LeanForward) -> Iterator[None]:
         del policy.forward
 
 
-def lean_forward_obstacle(policy: Any) -> str | None:
-    """Say why a policy's forward pass cannot be done in numpy.
+def sampling_obstacle(policy: Any) -> str | None:
+    """Say why actions cannot be drawn by a closed form.
 
     :param policy: any policy
-    :return: the reason, or None if it can
+    :return: the reason, or None if they can
     """
     obstacle = evaluation_obstacle(policy)
     if obstacle is not None:
         return obstacle
     if type(policy).forward not in _FORWARDS:
         return "the policy overrides its forward pass"
+    draw = getattr(type(closed_form_of(policy)), "draw", ActionDistribution.draw)
+    return (
+        None
+        if draw is not ActionDistribution.draw
+        else f"{type(policy.action_dist).__name__} has no closed form to draw by"
+    )
+
+
+def numpy_forward_obstacle(policy: Any) -> str | None:
+    """Say why a policy's networks are not run in numpy.
+
+    :param policy: one whose actions are drawn by a closed form
+    :return: the reason, or None if they are
+    """
     if policy.device.type != "cpu":
         return "the policy is not on the CPU"
     obstacle = plain_mlp_obstacle(policy)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sb3_ppo_variants.fast_path.closed_forms import evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_parameters import flat_adam_obstacle
 from sb3_ppo_variants.fast_path.interception import fingerprint, parameter_obstacle
-from sb3_ppo_variants.fast_path.lean_rollout import lean_forward_obstacle
+from sb3_ppo_variants.fast_path.lean_rollout import numpy_forward_obstacle, sampling_obstacle
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_update import numpy_obstacle
 from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences_obstacle
@@ -84,12 +84,13 @@ PIECES = (
     Piece("backward", "written out", "autograd", ("evaluation", "optimizer"), _backward_obstacle),
     Piece("arithmetic", "numpy", "torch", ("backward",), numpy_obstacle),
     Piece("graph", "torch.compile", "eager", ("evaluation", "optimizer"), _graph_obstacle),
+    Piece("sampling", "closed form", "policy.forward()", (), lambda algorithm: sampling_obstacle(algorithm.policy)),
     Piece(
         "rollout",
         "numpy forward pass",
-        "policy.forward()",
-        (),
-        lambda algorithm: lean_forward_obstacle(algorithm.policy),
+        "the policy's networks",
+        ("sampling",),
+        lambda algorithm: numpy_forward_obstacle(algorithm.policy),
     ),
 )
 

@@ -10,6 +10,7 @@ import pytest
 import torch as th
 from environments import TinyEnv, make_vec_env
 from gymnasium import spaces
+from hosts import VARIANTS, build
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -21,7 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import MaskablePPOClip, MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.extend import KLPenaltyMixin, Penalty
-from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
+from sb3_ppo_variants.fast_path.lean_rollout import NumpyForward
 
 ACTIONS = ["discrete", "box", "multi_discrete", "multi_binary"]
 ALGORITHMS: list[Any] = [
@@ -148,7 +149,7 @@ def test_numpy_forward_samples_from_the_policy(action: str) -> None:
     with th.no_grad():
         for parameter in model.policy.parameters():
             parameter.add_(0.3 * th.randn_like(parameter))
-    forward = LeanForward(model.policy)
+    forward = NumpyForward(model.policy)
     observation = th.randn(1, 4).repeat(4000, 1)
     np.random.seed(0)
     with th.no_grad():
@@ -614,3 +615,38 @@ def test_activations_in_numpy_are_torch_s(activation: Any, width: int) -> None:
     reference, fast = (updated(PPOClip, how, 2, **kwargs) for how in ("off", "eager"))
     assert fast.acceleration_report()["arithmetic"] == "numpy"
     assert relative_difference(reference, fast) < 1e-6
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("observation", ["vector", "image", "dict"])
+@pytest.mark.parametrize("prefix", ["", "Maskable"])
+def test_closed_form_sampling_takes_stock_s_draws(prefix: str, observation: str, action: str) -> None:
+    """With networks that numpy does not run: wide ones, images, dictionaries."""
+    if prefix and action == "box":
+        pytest.skip("contrib masks choices")
+    cls = VARIANTS[f"{prefix}PPOClip"]
+    rollouts = []
+    for acceleration in ("off", "eager"):
+        kwargs = {"net_arch": [512, 512]}
+        model = build(cls, action, observation, acceleration=acceleration, policy_kwargs=kwargs)
+        _, callback = model._setup_learn(50)
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=25)
+        rollouts.append(model.rollout_buffer)
+        report = model.acceleration_report()
+    assert report["sampling"] == "closed form"
+    assert report["rollout"].startswith("the policy's networks (")
+    stock, ours = rollouts
+    for name in ("actions", "values", "log_probs", "rewards"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(stock, name), rtol=1e-4, atol=1e-5)
+
+
+def test_state_dependent_noise_is_drawn_in_closed_form() -> None:
+    rollouts = []
+    for acceleration in ("off", "eager"):
+        kwargs = {"net_arch": [512, 512]}
+        model = build(PPOClip, "box", acceleration=acceleration, policy_kwargs=kwargs, use_sde=True, sde_sample_freq=4)
+        _, callback = model._setup_learn(50)
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=25)
+        rollouts.append(model.rollout_buffer)
+    assert model.acceleration_report()["sampling"] == "closed form"
+    np.testing.assert_allclose(rollouts[1].actions, rollouts[0].actions, rtol=1e-4, atol=1e-5)

@@ -107,12 +107,21 @@ class ActionDistribution:
         raise NotImplementedError
 
     def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
-        """Draw actions as SB3 does, with the same numbers from torch's generator.
+        """Draw actions as SB3 does, with the same numbers from torch's generator, in numpy.
 
         :param policy: whose distribution it is, on the CPU
         :param output: of its ``action_net``, shape (n_envs, n_outputs)
         :param context: arrays
         :return: actions of shape (n_envs, n), log-probabilities of shape (n_envs,)
+        """
+        raise NotImplementedError
+
+    def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
+        """Draw actions as SB3 does, with the same numbers from the device's generator; shape (n_envs, n).
+
+        :param policy: whose distribution it is
+        :param parameters: of each environment's distribution
+        :param context: that they were computed in
         """
         raise NotImplementedError
 

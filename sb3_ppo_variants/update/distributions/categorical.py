@@ -106,6 +106,11 @@ class Categorical(ActionDistribution):
             log_prob += part[rows, chosen] - (top + np.log(total))
         return actions, log_prob
 
+    def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
+        # As above, without the checks of torch.multinomial, for which a GPU would be waited for.
+        races = [log_p.exp() / th.empty_like(log_p).exponential_() for log_p in parameters]
+        return th.stack([race.argmax(dim=1) for race in races], dim=1)
+
 
 class MaskedCategorical(Categorical):
     """Categorical variables of which some choices are not valid: contrib's maskable distributions, MultiBinary too."""
@@ -187,6 +192,9 @@ class Bernoulli(ActionDistribution):
         ones = th.bernoulli(th.sigmoid(th.from_numpy(output))).numpy()
         log_prob = -np.logaddexp(np.float32(0), np.where(ones, -output, output)).sum(axis=1)
         return ones, log_prob.astype(np.float32, copy=False)
+
+    def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
+        return th.bernoulli(th.sigmoid(parameters[0]))
 
 
 def _kl_gradient(p: Array, log_p: Array, log_old: Array, direction: KLDirection) -> Array:

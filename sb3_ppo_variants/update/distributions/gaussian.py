@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch as th
 from stable_baselines3.common.distributions import Distribution
 
 from sb3_ppo_variants.update import arrays
@@ -99,6 +100,11 @@ class DiagonalGaussian(Gaussian):
         constant = np.add.reduce(log_std) + np.float32(_HALF_LOG_2PI * len(log_std))
         return output + noise * np.exp(log_std), -0.5 * arrays.row_sums(noise * noise) - constant
 
+    def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
+        mean, log_std = parameters
+        actions: th.Tensor = mean + th.empty_like(mean).normal_() * log_std.exp()
+        return actions
+
 
 class StateDependentGaussian(DiagonalGaussian):
     """The Gaussian of gSDE (arXiv:2005.05719): its variance is ``latent^2 @ exp(log_std)^2``, of each state its own."""
@@ -132,3 +138,7 @@ class StateDependentGaussian(DiagonalGaussian):
             noise = (latent[:, None, :] @ matrices.detach().numpy())[:, 0]
         actions = output + noise
         return actions, self.log_prob(self.from_output(policy, output, context), actions)
+
+    def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
+        actions: th.Tensor = parameters[0] + policy.action_dist.get_noise(context.latent)
+        return actions
