@@ -132,7 +132,10 @@ def main() -> None:
     arguments = parser.parse_args()
     th.set_num_threads(1)
     warnings.filterwarnings("ignore", category=UserWarning)
-    report: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "torch": th.__version__}
+    processor = platform.processor() or platform.machine()
+    on_cpu = arguments.device == "cpu"
+    machine = processor if on_cpu else f"{th.cuda.get_device_name(arguments.device)}, {processor}"
+    report: dict[str, Any] = {"machine": machine, "torch": th.__version__}
     for n in arguments.envs:
         speeds = measure(n, arguments)
         base = statistics.median(speeds["stock, GymnasiumVecEnv"])
