@@ -126,7 +126,12 @@ def shared_memory(rank: int, size: int, gather: Callable[[Any], list[Any]]) -> S
     opened = None
     if path is not None and fits:
         with suppress(OSError):
-            opened = SharedMemory(os.open(path, os.O_RDWR), rank, size)
+            file = os.open(path, os.O_RDWR)
+            try:
+                opened = SharedMemory(file, rank, size)
+            except OSError:
+                os.close(file)
+                raise
     together = all(gather(opened is not None))  # all have opened it, or all go without
     if rank == 0 and path is not None:
         os.unlink(path)  # the memory lasts as long as somebody uses it
