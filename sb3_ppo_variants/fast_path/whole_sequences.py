@@ -18,15 +18,34 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
+from sb3_ppo_variants.fast_path.interception import module_obstacle
+from sb3_ppo_variants.update.distributions import ActionDistribution, action_distribution
+from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.reference_update import ReferenceUpdate
 
 _BUFFERS = (RecurrentRolloutBuffer, RecurrentDictRolloutBuffer)
 _STEPPED = RecurrentActorCriticPolicy._process_sequence
+_OF_CONTRIB = {
+    name: getattr(RecurrentActorCriticPolicy, name)
+    for name in ("get_distribution", "evaluate_actions", "extract_features", "_get_action_dist_from_latent")
+}
 
 
 class SequenceUpdate(ReferenceUpdate):
-    """One policy update on a recurrent buffer's own minibatches, in whole sequences."""
+    """One policy update on a recurrent buffer's own minibatches, in whole sequences.
+
+    Where only the action distribution is asked for, the critic and its LSTM do not run.
+    """
+
+    def measured(self, policy: Any, minibatch: Any) -> tuple[ActionDistribution, Parameters]:
+        own = any(getattr(type(policy), name) is not step for name, step in _OF_CONTRIB.items())
+        if own or module_obstacle(self.policy) is not None:
+            return super().measured(policy, minibatch)
+        states, starts = minibatch.lstm_states.pi, minibatch.episode_starts
+        distribution, _ = policy.get_distribution(minibatch.observations, states, starts)
+        form = action_distribution(distribution)
+        return form, form.parameters(distribution)
 
     def step(self, minibatch: Any, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
         with whole_sequences([self.policy, self.old_policy]):

@@ -7,6 +7,7 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
+from sb3_ppo_variants.update.distributions import ActionDistribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import (
@@ -138,10 +139,8 @@ class ReferenceUpdate:
         self.policy.set_training_mode(False)
         with th.no_grad():
             for minibatch in measurement_batches(algorithm.rollout_buffer, int(algorithm.batch_size)):
-                new = evaluate_minibatch(self.policy, minibatch)
-                kl = new.distribution.directed_kl(
-                    self._old_parameters(minibatch), new.parameters, algorithm.kl_direction
-                )
+                form, new = self.measured(self.policy, minibatch)
+                kl = form.directed_kl(self._old_parameters(minibatch), new, algorithm.kl_direction)
                 mask = valid_steps(minibatch)
                 kl = kl if mask is None else kl[mask]
                 total += kl.double().sum().item()
@@ -149,6 +148,15 @@ class ReferenceUpdate:
         self.policy.set_training_mode(True)
         return total / count
 
+    def measured(self, policy: Any, minibatch: Any) -> tuple[ActionDistribution, Parameters]:
+        """Evaluate the action distribution only, with its parameters.
+
+        :param policy: as it is now, or as it was before the update
+        :param minibatch: from :meth:`minibatches`
+        """
+        evaluation = evaluate_minibatch(policy, minibatch)
+        return evaluation.distribution, evaluation.parameters
+
     def _old_parameters(self, minibatch: Any) -> Parameters:
         with th.no_grad():
-            return evaluate_minibatch(self.old_policy, minibatch).parameters
+            return self.measured(self.old_policy, minibatch)[1]

@@ -88,3 +88,29 @@ def test_the_optimiser_s_state_is_kept_for_other_code(optimizer: type[th.optim.O
     states = model.policy.optimizer.state_dict()["state"]
     assert {int(state["step"]) for state in states.values()} == {12}
     assert len(states) == len(list(model.policy.parameters()))
+
+
+def test_measurements_do_without_the_critic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old policy's distribution, and the KL of the update, are the actor's business."""
+    run, kls = th.nn.LSTM.forward, []
+    for acceleration in ("off", "eager"):
+        model = build(VARIANTS["RecurrentPPOPenalty"], "box", acceleration=acceleration)
+        _, callback = model._setup_learn(100)
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=25)
+        model.policy.lstm_critic.is_critic = True
+        calls = {"actor": 0, "critic": 0}
+
+        def counted(self: Any, *args: Any, calls: dict[str, int] = calls) -> Any:
+            calls["critic" if hasattr(self, "is_critic") else "actor"] += 1
+            return run(self, *args)
+
+        np.random.seed(0)
+        model.train()  # the checks on the first data are done
+        with monkeypatch.context() as patch:
+            patch.setattr(th.nn.LSTM, "forward", counted)
+            model.train()
+        kls.append(model.last_update.kl_divergence)
+    steps = len(model.last_update.minibatches)
+    assert calls["critic"] == steps
+    assert calls["actor"] > 2 * steps
+    assert kls[1] == pytest.approx(kls[0], rel=1e-4)
