@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
+from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_ppo_variants.fast_path.interception import StandIn, module_obstacle
@@ -19,6 +21,9 @@ _METHODS = ("obs_to_tensor", "predict_values")
 _OF_SB3 = {
     base: {name: getattr(base, name) for name in _METHODS} for base in (ActorCriticPolicy, MaskableActorCriticPolicy)
 }
+
+_LOOPS = (OnPolicyAlgorithm.collect_rollouts, MaskablePPO.collect_rollouts)
+_OURS = f"{__name__.partition('.')[0]}."
 
 
 class _Foreseen(NamedTuple):
@@ -30,7 +35,7 @@ class _Foreseen(NamedTuple):
 class LeanBootstrap:
     """Computes the values of a step's cut-off episodes together, and gives SB3 each of them when it asks.
 
-    :param policy: one for which :func:`bootstrap_obstacle` finds nothing
+    :param policy: of a model for which :func:`bootstrap_obstacle` finds nothing
     """
 
     def __init__(self, policy: Any):
@@ -81,7 +86,7 @@ class _PredictValues(StandIn):
 def lean_bootstrap(policy: Any) -> Iterator[LeanBootstrap]:
     """Let a policy give what was foreseen while SB3 collects a rollout.
 
-    :param policy: one for which :func:`bootstrap_obstacle` finds nothing
+    :param policy: of a model for which :func:`bootstrap_obstacle` finds nothing
     """
     bootstrap = LeanBootstrap(policy)
     policy.obs_to_tensor, policy.predict_values = _ObsToTensor(bootstrap), _PredictValues(policy)
@@ -91,17 +96,24 @@ def lean_bootstrap(policy: Any) -> Iterator[LeanBootstrap]:
         del policy.obs_to_tensor, policy.predict_values
 
 
-def bootstrap_obstacle(policy: Any) -> str | None:
-    """Say why a policy's values cannot be computed together.
+def bootstrap_obstacle(algorithm: Any) -> str | None:
+    """Say why values are not computed together: somebody else than SB3's loop could be given what was foreseen.
 
-    :param policy: any policy
-    :return: the reason, or None if they can
+    :param algorithm: the model
+    :return: the reason, or None if they are
     """
+    policy = algorithm.policy
     base = next((base for base in _OF_SB3 if isinstance(policy, base)), None)
     if base is None:
         return "the policy is none of SB3's and contrib's actor-critic ones"
     own = [n for n, method in _OF_SB3[base].items() if getattr(type(policy), n) is not method or n in vars(policy)]
-    return f"the policy overrides {own[0]}()" if own else module_obstacle(policy)
+    if own:
+        return f"the policy overrides {own[0]}()"
+    loops = [vars(cls)["collect_rollouts"] for cls in type(algorithm).__mro__ if "collect_rollouts" in vars(cls)]
+    own_loop = any(loop not in _LOOPS and not loop.__module__.startswith(_OURS) for loop in loops)
+    if own_loop or "collect_rollouts" in vars(algorithm):
+        return "the algorithm collects rollouts in its own way"
+    return module_obstacle(policy)
 
 
 def _is_cut_off(info: dict[str, Any]) -> bool:

@@ -51,7 +51,7 @@ def test_rewards_are_sb3_s(cls: type[Any], observation: str, monkeypatch: pytest
         return predict_values(self, obs)
 
     model = build(cls, observation=observation, env=make_env(observation), n_steps=12)
-    assert bootstrap_obstacle(model.policy) is None
+    assert bootstrap_obstacle(model) is None
     for base in type(model.policy).__mro__:
         if "predict_values" in vars(base):
             monkeypatch.setattr(base, "predict_values", watched)
@@ -82,7 +82,16 @@ def test_policies_with_a_way_of_their_own_are_asked_one_by_one() -> None:
     patched = build(PPOClip)
     patched.policy.predict_values = patched.policy.predict_values
     models = [PPOClip(Own, make_env("vector"), device="cpu"), build(RecurrentPPOClip, "box"), patched]
-    assert {bootstrap_obstacle(model.policy) for model in models} == {"the policy overrides predict_values()"}
+    assert {bootstrap_obstacle(model) for model in models} == {"the policy overrides predict_values()"}
+
+
+def test_a_loop_of_its_own_is_given_observations() -> None:
+    class OwnLoop(PPOClip):
+        def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
+            return super().collect_rollouts(*args, **kwargs)
+
+    assert bootstrap_obstacle(build(OwnLoop)) == "the algorithm collects rollouts in its own way"
+    assert bootstrap_obstacle(build(MaskablePPOClip)) is None
 
 
 class Curious(BaseCallback):
