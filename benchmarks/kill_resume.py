@@ -82,11 +82,13 @@ class Attempt(NamedTuple):
 
     :param began: step at which its training began; None if it did not
     :param saved: step of its last completed save; None without one
+    :param until_save: seconds from the beginning of its training to its first completed save, if that was awaited
     :param status: exit status; None if it was killed
     """
 
     began: int | None
     saved: int | None
+    until_save: float | None
     status: int | None
 
 
@@ -122,14 +124,18 @@ def attempt(folder: Path, total: int, acceleration: str, kill: Kill | None) -> A
         os._exit(status)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        awaited = [pipe.readline() for _ in range(2 if kill is not None and kill.after_save else 1)]
+        awaited, until_save = [pipe.readline()], None
+        begun = time.perf_counter()
+        if kill is not None and kill.after_save:
+            awaited.append(pipe.readline())
+            until_save = time.perf_counter() - begun
         if kill is not None:
             time.sleep(kill.seconds)
             os.kill(child, signal.SIGKILL)
         steps = [int(line) for line in [*awaited, *pipe] if line]
     _, status = os.waitpid(child, 0)
     exit_status = None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-    return Attempt(steps[0] if steps else None, steps[-1] if len(steps) > 1 else None, exit_status)
+    return Attempt(steps[0] if steps else None, steps[-1] if len(steps) > 1 else None, until_save, exit_status)
 
 
 def parameters(folder: Path) -> list[th.Tensor]:
@@ -153,7 +159,7 @@ def killed_run(
     while not finished:
         done = attempt(folder, total, acceleration, next(moments) if count["kills"] < kills else None)
         finished = done.status is not None
-        count["failed"] += done.status not in (0, None) or done.began is None
+        count["failed"] += done.status not in (0, None) or (done.began is None and last_save < total)
         count["resumed"] += last_save > 0 and done.began is not None
         count["older_than_last_save"] += done.began is not None and done.began < last_save
         count["kills"] += not finished
@@ -195,15 +201,13 @@ def measure(kills: int, updates: int, acceleration: str, seed: int) -> dict[str,
 def undisturbed(scratch: Path, total: int, acceleration: str, updates: int) -> tuple[float, float]:
     """Train once without a kill, in the folder ``whole``.
 
-    :return: seconds until the first save of an attempt, and per update from then on
+    :return: seconds from the beginning of training to the first save, and per update from then on
     """
-    starts = []
     for name in ("first", "second"):  # whatever is made once per machine, as a compiler's cache, is made in the first
-        starts.append(time.perf_counter())
-        attempt(scratch / name, total, acceleration, Kill(True, 0.0))
+        until_save = attempt(scratch / name, total, acceleration, Kill(True, 0.0)).until_save
+    assert until_save is not None
     begun = time.perf_counter()
     assert attempt(scratch / "whole", total, acceleration, None).status == 0
-    until_save = begun - starts[1]
     return until_save, max(0.001, (time.perf_counter() - begun - until_save) / (updates - 1))
 
 

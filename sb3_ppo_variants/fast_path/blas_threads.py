@@ -5,32 +5,34 @@ other more than they compute, and they wait by spinning: beside torch's threads,
 a minibatch took up to forty times as long.
 """
 
+from contextlib import AbstractContextManager
 from functools import cache
-from types import TracebackType
+from typing import Any
 
-from threadpoolctl import LibController, ThreadpoolController
+from threadpoolctl import ThreadpoolController
+
+_MOST_OF_A_VECTOR, _MOST_OF_A_MATRIX = 8_192, 200_000  # products for which OpenBLAS starts no second thread
 
 
-class OneBlasThread:
-    """Context in which BLAS uses one thread; after it, as many as before. About 4 microseconds."""
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Return a context in which BLAS uses one thread; after it, as many as before. About 20 microseconds."""
+    limit: AbstractContextManager[Any] = _blas().limit(limits=1)
+    return limit
 
-    def __enter__(self) -> None:
-        libraries = _libraries()
-        self._before = [library.num_threads for library in libraries]
-        for library in libraries:
-            library.set_num_threads(1)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        for library, number in zip(_libraries(), self._before):
-            library.set_num_threads(number)
+def may_use_threads(n_rows: int, weights: int) -> bool:
+    """Tell whether a product with a layer's weights is large enough for BLAS to use several threads.
+
+    :param n_rows: of the layer's input
+    :param weights: how many the layer has
+    """
+    return n_rows * weights > (_MOST_OF_A_VECTOR if n_rows == 1 else _MOST_OF_A_MATRIX)
 
 
 @cache
-def _libraries() -> list[LibController]:
+def _blas() -> ThreadpoolController:
     """Find the BLAS libraries of this process; numpy has loaded its own long since."""
-    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+    return ThreadpoolController().select(user_api="blas")
 
 
-__all__ = ["OneBlasThread"]
+__all__ = ["may_use_threads", "one_blas_thread"]

@@ -44,6 +44,8 @@ def evaluation_obstacle(policy: Any) -> str | None:
     own = [name for name, step in _STEPS[base].items() if getattr(type(policy), name) is not step]
     if own:
         return f"the policy overrides its evaluation: {own[0]}()"
+    if not all(hasattr(policy.mlp_extractor, name) for name in ("forward_actor", "forward_critic")):
+        return "the network has no forward_actor() and forward_critic()"
     if closed_form(policy.action_dist) is None:
         return f"{type(policy.action_dist).__name__}, with the options it has, has no closed form"
     return module_obstacle(policy)

@@ -4,6 +4,7 @@ The fast path leaves out calls that hooks and patches wait for: each is an obsta
 What the fast path was made for may be edited between two updates: the fingerprint shows that.
 """
 
+import copy
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -36,7 +37,7 @@ class StandIn:
         return _method_of(self.policy, self.method)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return _method_of(memo[id(self.policy)], self.method)
+        return _method_of(copy.deepcopy(self.policy, memo), self.method)
 
     def __reduce__(self) -> Any:
         return getattr, (self.policy, self.method)
@@ -44,6 +45,30 @@ class StandIn:
 
 def _method_of(policy: Any, method: str) -> Any:
     return types.MethodType(getattr(type(policy), method), policy)
+
+
+def is_replaced(module: nn.Module, method: str) -> bool:
+    """Tell whether somebody has put another method onto a module.
+
+    Not so what the fast path puts there for a while, and what a copy made meanwhile has: its class's own method.
+
+    :param module: a policy, or a part of one
+    :param method: its name
+    """
+    own = vars(module).get(method)
+    if own is None or isinstance(own, StandIn):
+        return False
+    return getattr(own, "__self__", None) is not module or own.__func__ is not getattr(type(module), method)
+
+
+def take_back(policy: Any, stand_in: StandIn) -> None:
+    """Remove a stand-in, unless somebody has put something else there meanwhile.
+
+    :param policy: that it was put on
+    :param stand_in: of one of its methods
+    """
+    if vars(policy).get(stand_in.method) is stand_in:
+        delattr(policy, stand_in.method)
 
 
 def module_obstacle(policy: nn.Module) -> str | None:
@@ -116,9 +141,7 @@ def same_fingerprint(a: list[Any], b: list[Any]) -> bool:
 
 
 def _patched(module: nn.Module) -> list[str]:
-    """List the methods that somebody has replaced on a module: not what the fast path itself puts there for a while."""
-    own = vars(module)
-    return [method for method in _PATCHABLE if method in own and not isinstance(own[method], StandIn)]
+    return [method for method in _PATCHABLE if is_replaced(module, method)]
 
 
 def _equal(x: Any, y: Any) -> bool:
@@ -129,4 +152,13 @@ def _counts(owner: object, names: Iterable[str]) -> tuple[int, ...]:
     return tuple(len(getattr(owner, name, None) or ()) for name in names)
 
 
-__all__ = ["StandIn", "fingerprint", "module_obstacle", "optimizer_obstacle", "parameter_obstacle", "same_fingerprint"]
+__all__ = [
+    "StandIn",
+    "fingerprint",
+    "is_replaced",
+    "module_obstacle",
+    "optimizer_obstacle",
+    "parameter_obstacle",
+    "same_fingerprint",
+    "take_back",
+]

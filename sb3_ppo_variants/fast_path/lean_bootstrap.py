@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from sb3_ppo_variants.fast_path.interception import StandIn, module_obstacle
+from sb3_ppo_variants.fast_path.interception import StandIn, is_replaced, module_obstacle, take_back
 
 _METHODS = ("obs_to_tensor", "predict_values")
 _OF_SB3 = {
@@ -24,6 +25,7 @@ _OF_SB3 = {
 
 _LOOPS = (OnPolicyAlgorithm.collect_rollouts, MaskablePPO.collect_rollouts)
 _OURS = f"{__name__.partition('.')[0]}."
+_STATELESS = {"torch", "stable_baselines3", "sb3_contrib", _OURS[:-1]}  # whose modules evaluation leaves as they are
 
 
 class _Foreseen(NamedTuple):
@@ -49,11 +51,12 @@ class LeanBootstrap:
         :param dones: whether each environment's episode is over, shape (n_envs,)
         """
         self.foreseen = {}
-        if np.count_nonzero(dones) < 2:
+        both = all(isinstance(vars(self.policy).get(name), StandIn) for name in _METHODS)  # a callback may replace one
+        if not both or np.count_nonzero(dones) < 2:
             return
         ended = [infos[i] for i in np.flatnonzero(dones)]
         cut = [info["terminal_observation"] for info in ended if _is_cut_off(info)]
-        if len(cut) < 2:
+        if len(cut) < 2 or not all(_has_shape_of(self.policy.observation_space, one) for one in cut):
             return
         parts = (
             {key: np.stack([one[key] for one in cut]) for key in cut[0]} if isinstance(cut[0], dict) else np.stack(cut)
@@ -89,11 +92,14 @@ def lean_bootstrap(policy: Any) -> Iterator[LeanBootstrap]:
     :param policy: of a model for which :func:`bootstrap_obstacle` finds nothing
     """
     bootstrap = LeanBootstrap(policy)
-    policy.obs_to_tensor, policy.predict_values = _ObsToTensor(bootstrap), _PredictValues(policy)
+    stand_ins = _ObsToTensor(bootstrap), _PredictValues(policy)
+    for stand_in in stand_ins:
+        setattr(policy, stand_in.method, stand_in)
     try:
         yield bootstrap
     finally:
-        del policy.obs_to_tensor, policy.predict_values
+        for stand_in in stand_ins:
+            take_back(policy, stand_in)
 
 
 def bootstrap_obstacle(algorithm: Any) -> str | None:
@@ -106,14 +112,25 @@ def bootstrap_obstacle(algorithm: Any) -> str | None:
     base = next((base for base in _OF_SB3 if isinstance(policy, base)), None)
     if base is None:
         return "the policy is none of SB3's and contrib's actor-critic ones"
-    own = [n for n, method in _OF_SB3[base].items() if getattr(type(policy), n) is not method or n in vars(policy)]
+    own = [n for n, method in _OF_SB3[base].items() if getattr(type(policy), n) is not method or is_replaced(policy, n)]
     if own:
         return f"the policy overrides {own[0]}()"
     loops = [vars(cls)["collect_rollouts"] for cls in type(algorithm).__mro__ if "collect_rollouts" in vars(cls)]
     own_loop = any(loop not in _LOOPS and not loop.__module__.startswith(_OURS) for loop in loops)
     if own_loop or "collect_rollouts" in vars(algorithm):
         return "the algorithm collects rollouts in its own way"
+    for module in policy.modules():
+        if type(module).__module__.partition(".")[0] not in _STATELESS:
+            return f"{type(module).__name__} may remember what it was asked"
     return module_obstacle(policy)
+
+
+def _has_shape_of(space: spaces.Space[Any], observation: Any) -> bool:
+    """Tell whether an observation can be stacked with others: environments may give more or fewer axes."""
+    if isinstance(space, spaces.Dict):
+        known = isinstance(observation, dict) and observation.keys() == space.spaces.keys()
+        return known and all(_has_shape_of(part, observation[key]) for key, part in space.spaces.items())
+    return bool(np.shape(observation) == space.shape)
 
 
 def _is_cut_off(info: dict[str, Any]) -> bool:

@@ -13,16 +13,15 @@ import torch as th
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from sb3_ppo_variants.fast_path.blas_threads import OneBlasThread
+from sb3_ppo_variants.fast_path.blas_threads import may_use_threads, one_blas_thread
 from sb3_ppo_variants.fast_path.closed_forms import both_features, closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
-from sb3_ppo_variants.fast_path.interception import StandIn
+from sb3_ppo_variants.fast_path.interception import StandIn, take_back
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
 from sb3_ppo_variants.update.distributions import ActionDistribution, Context
 
 _FORWARDS = (ActorCriticPolicy.forward, MaskableActorCriticPolicy.forward)
-_FEW_PRODUCTS = 8192  # for these no BLAS starts a second thread
 _MOST_WEIGHTS = 300_000  # numpy's lead is call overhead; above this the matrix products decide
 
 
@@ -45,17 +44,18 @@ class LeanForward(StandIn):
         assert form is not None  # or there is an obstacle
         self.form = form
 
-    def __call__(self, obs: Any, deterministic: bool = False, **masks: Any) -> Collected:
+    def __call__(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> Collected:
         """Sample actions as ``ActorCriticPolicy.forward`` does.
 
         :param obs: shape (n_envs, *observation shape), or a dictionary
         :param deterministic: handled by the ordinary forward
-        :param masks: ``action_masks`` of a maskable policy, shape (n_envs, number of choices); None for none
+        :param action_masks: of a maskable policy, shape (n_envs, number of choices); None for none
         """
         if deterministic:
-            ordinary: Collected = self.ordinary()(obs, True, **masks)
+            masks = () if action_masks is None else (action_masks,)
+            ordinary: Collected = self.ordinary()(obs, True, *masks)
             return ordinary
-        actions, values, log_prob = self.sample(obs, masks.get("action_masks"))
+        actions, values, log_prob = self.sample(obs, action_masks)
         if actions.shape[1:] != self.action_shape:
             actions = actions.reshape((-1, *self.action_shape))
         return actions, values, log_prob
@@ -68,7 +68,7 @@ class LeanForward(StandIn):
         values = policy.value_net(policy.mlp_extractor.forward_critic(vf_features))
         output = policy.action_net(latent)
         if masks is not None:
-            masks = th.as_tensor(masks, device=output.device).reshape(output.shape)
+            masks = th.as_tensor(masks, dtype=th.bool, device=output.device).reshape(output.shape)
         context = Context(latent, masks)
         parameters = self.form.from_output(policy, output, context)
         actions = self.form.draw(policy, parameters, context)
@@ -85,11 +85,11 @@ class NumpyForward(LeanForward):
         super().__init__(policy)
         self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net])
         self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net])
-        self._products = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
+        self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
 
     def sample(self, obs: th.Tensor, masks: Any) -> Collected:
         flat = as_vectors(self.policy.observation_space, obs.numpy())
-        with OneBlasThread() if len(flat) * self._products > _FEW_PRODUCTS else nullcontext():
+        with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
             output, values = self.actor.forward(flat), self.critic.forward(flat)
         if masks is not None:
             masks = np.asarray(masks, dtype=bool).reshape(output.shape)
@@ -108,7 +108,7 @@ def lean_forward(forward: LeanForward) -> Iterator[None]:
     try:
         yield
     finally:
-        del policy.forward
+        take_back(policy, forward)
 
 
 def sampling_obstacle(policy: Any) -> str | None:
@@ -120,6 +120,8 @@ def sampling_obstacle(policy: Any) -> str | None:
     obstacle = evaluation_obstacle(policy)
     if obstacle is not None:
         return obstacle
+    if policy.device.type not in ("cpu", "cuda"):  # of others the check on the first data cannot repeat the draws
+        return f"the policy is on {policy.device.type}"
     if type(policy).forward not in _FORWARDS:
         return "the policy overrides its forward pass"
     draw = getattr(type(closed_form_of(policy)), "draw", ActionDistribution.draw)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_ppo_variants.fast_path.blas_threads import OneBlasThread
+from sb3_ppo_variants.fast_path.blas_threads import one_blas_thread
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
@@ -65,19 +65,20 @@ class NumpyUpdate(StagedUpdate):
         rows, size = self.rows_of_epoch().numpy(), self.batch_size
         rollout = self._rollout._replace(advantages=self.rollout.rollout.advantages.numpy())
         together = max(1, _ROWS_AT_ONCE // size) * size
-        for start in range(0, len(rows), together):
-            some = rows[start : start + together]
-            observations, *others = [field[some] for field in rollout]
-            fields = [as_vectors(self.policy.observation_space, observations), *others]
-            old = [p[some] for p in self._old]
-            for first in range(0, len(some), size):
-                part = slice(first, first + size)
-                minibatch = type(self._rollout)(*[field[part] for field in fields])
-                yield minibatch, tuple([p[part] for p in old]) or None
+        with one_blas_thread():  # for the steps, too, which are taken while this waits
+            for start in range(0, len(rows), together):
+                some = rows[start : start + together]
+                observations, *others = [field[some] for field in rollout]
+                fields = [as_vectors(self.policy.observation_space, observations), *others]
+                old = [p[some] for p in self._old]
+                for first in range(0, len(some), size):
+                    part = slice(first, first + size)
+                    minibatch = type(self._rollout)(*[field[part] for field in fields])
+                    yield minibatch, tuple([p[part] for p in old]) or None
 
     def step(self, minibatch: _Minibatch, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:  # type: ignore[override]  # as above
         samples, old = minibatch
-        with OneBlasThread(), np.errstate(all="ignore"):  # NaN and infinity are looked for where all paths do
+        with np.errstate(all="ignore"):  # NaN and infinity are looked for where all paths do
             metrics = self.written_step(samples, old, coefficients, self.in_numpy)
             return self.finish(metrics)
 

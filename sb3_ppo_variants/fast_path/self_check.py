@@ -12,7 +12,7 @@ import torch as th
 
 from sb3_ppo_variants.fast_path.closed_forms import masks_of
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
-from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
+from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences
@@ -28,12 +28,17 @@ _SMALLEST = 1e-3  # numbers below it are compared with it: differences of tiny o
 
 
 def forward_difference(policy: Any, forward: LeanForward, observations: Any) -> str | None:
-    """Compare the numpy forward pass of a rollout with ``policy.forward``, with the same draws.
+    """Compare the forward pass of a rollout with ``policy.forward``, with the same draws.
+
+    Networks that may keep statistics are asked as copies.
 
     :param policy: in evaluation mode
     :param forward: its stand-in
     :param observations: shape (n_envs, *observation shape)
     """
+    if not isinstance(forward, NumpyForward):
+        policy, copied = (snapshot_policy(policy) for _ in range(2))
+        forward = LeanForward(copied)
     with th.no_grad(), _same_draws() as again:
         expected = policy.forward(observations)
         again()

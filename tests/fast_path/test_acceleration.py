@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import MaskablePPOClip, MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.extend import KLPenaltyMixin, Penalty
-from sb3_ppo_variants.fast_path.lean_rollout import NumpyForward
+from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
 
 ACTIONS = ["discrete", "box", "multi_discrete", "multi_binary"]
 ALGORITHMS: list[Any] = [
@@ -650,3 +650,12 @@ def test_state_dependent_noise_is_drawn_in_closed_form() -> None:
         rollouts.append(model.rollout_buffer)
     assert model.acceleration_report()["sampling"] == "closed form"
     np.testing.assert_allclose(rollouts[1].actions, rollouts[0].actions, rtol=1e-4, atol=1e-5)
+
+
+def test_masks_may_be_given_by_place_and_in_any_type() -> None:
+    model = build(MaskablePPOClip, policy_kwargs={"net_arch": [600, 600]})
+    observation, _ = model.policy.obs_to_tensor(model.env.reset())
+    forward = LeanForward(model.policy)
+    for deterministic in (False, True):
+        actions, _, _ = forward(observation, deterministic, np.array([[0, 0, 1]] * 2, dtype=np.uint16))
+        assert actions.tolist() == [2, 2]

@@ -1,6 +1,7 @@
 """numpy's matrix products run on one thread, and whoever else uses numpy keeps the threads it had."""
 
 from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from environments import make_vec_env
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from sb3_ppo_variants import PPOPenalty
-from sb3_ppo_variants.fast_path.blas_threads import OneBlasThread
+from sb3_ppo_variants.fast_path.blas_threads import one_blas_thread
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
 
 
@@ -21,7 +22,7 @@ def blas_threads() -> set[int]:
 
 def test_threads_are_given_back_after_an_error_too() -> None:
     with threadpool_limits(2, user_api="blas"):
-        with suppress(ZeroDivisionError), OneBlasThread():
+        with suppress(ZeroDivisionError), one_blas_thread():
             assert blas_threads() == {1}
             raise ZeroDivisionError
         assert blas_threads() == {2}
@@ -36,8 +37,8 @@ def test_rollout_and_update_use_one_thread_and_the_environments_keep_theirs(monk
         return forward(self, inputs)
 
     monkeypatch.setattr(NumpyMlp, "forward", watched)
-    kwargs: dict[str, Any] = {"n_steps": 8, "batch_size": 16, "n_epochs": 1, "device": "cpu"}
-    model = PPOPenalty("MlpPolicy", make_vec_env(), policy_kwargs={"net_arch": [128, 128]}, **kwargs)
+    kwargs: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "device": "cpu"}
+    model = PPOPenalty("MlpPolicy", make_vec_env(n_envs=1), policy_kwargs={"net_arch": [128, 128]}, **kwargs)
     step = model.env.step_wait  # type: ignore[union-attr]  # it has one
 
     def step_wait() -> Any:
@@ -49,5 +50,22 @@ def test_rollout_and_update_use_one_thread_and_the_environments_keep_theirs(monk
         model.learn(16)
     assert model.acceleration_report()["arithmetic"] == "numpy"
     assert set(map(frozenset, in_environments)) == {frozenset({2})}
-    checks = 4  # of rollout and update on the first data, which are no part of training
+    checks = 4  # of the update on the first data, which are no part of training
     assert in_products.count({2}) <= checks < in_products.count({1})
+
+
+def test_two_trainings_in_two_threads_leave_the_threads_as_they_were() -> None:
+    kwargs: dict[str, Any] = {"n_steps": 32, "batch_size": 64, "n_epochs": 4, "device": "cpu"}
+    models = [
+        PPOPenalty("MlpPolicy", make_vec_env(), policy_kwargs={"net_arch": [128, 128]}, **kwargs) for _ in range(2)
+    ]
+    with threadpool_limits(2, user_api="blas"):
+        for _ in range(4):
+            threads = [Thread(target=model.learn, args=(256,)) for model in models]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert blas_threads() == {2}
+        with threadpool_limits(1, user_api="blas"):
+            assert blas_threads() == {1}

@@ -11,9 +11,11 @@ from environments import OBSERVATION_SPACES, TinyEnv
 from hosts import build
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ppo_variants import MaskablePPOClip, PPOClip, PPOPenalty, RecurrentPPOClip
+from sb3_ppo_variants.fast_path.interception import module_obstacle
 from sb3_ppo_variants.fast_path.lean_bootstrap import _OF_SB3, bootstrap_obstacle
 
 
@@ -80,7 +82,7 @@ def test_policies_with_a_way_of_their_own_are_asked_one_by_one() -> None:
             return super().predict_values(obs) + 1
 
     patched = build(PPOClip)
-    patched.policy.predict_values = patched.policy.predict_values
+    patched.policy.predict_values = lambda obs: th.zeros(len(obs), 1)
     models = [PPOClip(Own, make_env("vector"), device="cpu"), build(RecurrentPPOClip, "box"), patched]
     assert {bootstrap_obstacle(model) for model in models} == {"the policy overrides predict_values()"}
 
@@ -94,6 +96,51 @@ def test_a_loop_of_its_own_is_given_observations() -> None:
     assert bootstrap_obstacle(build(MaskablePPOClip)) is None
 
 
+class WithAnAxisMore(CutOff):
+    """Gives observations of shape (1, n), which SB3 accepts."""
+
+    def reset(self, **kwargs: Any) -> Any:
+        observation, info = super().reset(**kwargs)
+        return observation[None], info
+
+    def step(self, action: Any) -> Any:
+        observation, *others = super().step(action)
+        return observation[None], *others
+
+
+def test_observations_of_another_shape_are_left_to_sb3() -> None:
+    envs = [DummyVecEnv([WithAnAxisMore] * 3) for _ in range(2)]
+    rewards = [
+        collected(PPOClip, acceleration, "vector", env).rollout_buffer.rewards
+        for acceleration, env in zip(("off", "eager"), envs)
+    ]
+    np.testing.assert_allclose(*rewards, rtol=1e-5)
+
+
+class Counting(FlattenExtractor):
+    """Keeps statistics of what it is asked in a rollout, as some networks do to normalise."""
+
+    def __init__(self, observation_space: Any):
+        super().__init__(observation_space)
+        self.asked = 0
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        self.asked += 0 if self.training else 1
+        return super().forward(observations)
+
+
+def test_a_network_that_remembers_is_asked_as_often_as_by_sb3() -> None:
+    asked = []
+    for acceleration in ("off", "eager"):
+        kwargs = {"features_extractor_class": Counting}
+        model = build(PPOClip, env=make_env("vector"), acceleration=acceleration, n_steps=12, policy_kwargs=kwargs)
+        _, callback = model._setup_learn(48)
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=12)
+        asked.append(model.policy.features_extractor.asked)
+    assert model.acceleration_report()["sampling"] == "closed form"
+    assert asked[0] == asked[1]
+
+
 class Curious(BaseCallback):
     """Does during a rollout what callbacks do: copies, pickles, asks."""
 
@@ -105,8 +152,29 @@ class Curious(BaseCallback):
             tensor, _ = one.obs_to_tensor(observation)
             assert isinstance(tensor, th.Tensor)
             assert one.predict_values(tensor).shape == (4, 1)
+            assert module_obstacle(one) is None
+        assert copy.deepcopy(self.model.policy.obs_to_tensor)(observation)[0].shape[0] == 4
         self.report = self.model.acceleration_report()
         return True
+
+
+class Spy(BaseCallback):
+    """Puts a method of its own onto the policy while a rollout is collected."""
+
+    def _on_rollout_start(self) -> None:
+        self.model.policy.predict_values = self.spy
+
+    def _on_step(self) -> bool:
+        return True
+
+    def spy(self, obs: Any) -> Any:
+        return type(self.model.policy).predict_values(self.model.policy, obs)
+
+
+def test_what_a_callback_puts_onto_the_policy_stays_there() -> None:
+    spy = Spy()
+    model = build(PPOPenalty, env=make_env("vector"), n_steps=12).learn(48, callback=spy)
+    assert model.policy.predict_values == spy.spy
 
 
 def test_callbacks_find_the_model_as_it_is() -> None:
