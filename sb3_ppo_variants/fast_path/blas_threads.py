@@ -5,19 +5,39 @@ other more than they compute, and they wait by spinning: beside torch's threads,
 a minibatch took up to forty times as long.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from threading import Lock
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController
 
 _MOST_OF_A_VECTOR, _MOST_OF_A_MATRIX = 8_192, 200_000  # products for which OpenBLAS starts no second thread
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Return a context in which BLAS uses one thread; after it, as many as before. About 20 microseconds."""
-    limit: AbstractContextManager[Any] = _blas().limit(limits=1)
-    return limit
+class _Users:
+    """Of the one thread: models may be trained in several of Python's threads, and the number is the process's."""
+
+    lock = Lock()
+    count = 0
+    before: tuple[int, ...] = ()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let BLAS use one thread; after the last user, as many as before. Some tens of microseconds."""
+    with _Users.lock:
+        if _Users.count == 0:
+            _Users.before = tuple(library.num_threads for library in _libraries())
+            _set((1,) * len(_Users.before))
+        _Users.count += 1
+    try:
+        yield
+    finally:
+        with _Users.lock:
+            _Users.count -= 1
+            if _Users.count == 0:
+                _set(_Users.before)
 
 
 def may_use_threads(n_rows: int, weights: int) -> bool:
@@ -29,10 +49,17 @@ def may_use_threads(n_rows: int, weights: int) -> bool:
     return n_rows * weights > (_MOST_OF_A_VECTOR if n_rows == 1 else _MOST_OF_A_MATRIX)
 
 
+def _set(numbers: tuple[int, ...]) -> None:
+    for library, number in zip(_libraries(), numbers):
+        library.set_num_threads(number)
+        # Since 3.8 the thread that has set the number owns it; the last user may be another one.
+        getattr(library, "clear_controlling_thread", lambda: None)()
+
+
 @cache
-def _blas() -> ThreadpoolController:
+def _libraries() -> list[LibController]:
     """Find the BLAS libraries of this process; numpy has loaded its own long since."""
-    return ThreadpoolController().select(user_api="blas")
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
 __all__ = ["may_use_threads", "one_blas_thread"]

@@ -1,7 +1,7 @@
 """numpy's matrix products run on one thread, and whoever else uses numpy keeps the threads it had."""
 
 from contextlib import suppress
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from environments import make_vec_env
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from sb3_ppo_variants import PPOPenalty
-from sb3_ppo_variants.fast_path.blas_threads import one_blas_thread
+from sb3_ppo_variants.fast_path.blas_threads import _libraries, _set, one_blas_thread
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
 
 
@@ -56,18 +56,34 @@ def test_rollout_and_update_use_one_thread_and_the_environments_keep_theirs(monk
     assert in_products.count({2}) <= checks < in_products.count({1})
 
 
-def test_two_trainings_in_two_threads_leave_the_threads_as_they_were() -> None:
-    kwargs: dict[str, Any] = {"n_steps": 32, "batch_size": 64, "n_epochs": 4, "device": "cpu"}
-    models = [
-        PPOPenalty("MlpPolicy", make_vec_env(), policy_kwargs={"net_arch": [128, 128]}, **kwargs) for _ in range(2)
-    ]
-    with threadpool_limits(2, user_api="blas"):
-        for _ in range(4):
-            threads = [Thread(target=model.learn, args=(256,)) for model in models]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert blas_threads() == {2}
-        with threadpool_limits(1, user_api="blas"):
+def test_users_in_several_threads_leave_the_threads_as_they_were() -> None:
+    """The second begins within the first, and ends when the first one's thread is gone."""
+    first_is_in, second_is_in, seen = Event(), Event(), []
+
+    def use_first() -> None:
+        with one_blas_thread():
+            first_is_in.set()
+            second_is_in.wait()
+
+    def use_second(first: Thread) -> None:
+        first_is_in.wait()
+        with one_blas_thread():
+            second_is_in.set()
+            first.join()
+            seen.append(blas_threads())
+
+    # threadpool_limits would own the number while it lasts: what other threads then want is ignored.
+    before = tuple(library.num_threads for library in _libraries())
+    _set((2,) * len(before))
+    try:
+        first = Thread(target=use_first)
+        second = Thread(target=use_second, args=(first,))
+        for thread in (first, second):
+            thread.start()
+        second.join()
+        assert seen == [{1}]
+        assert blas_threads() == {2}
+        with threadpool_limits(1, user_api="blas"):  # nobody owns it any more
             assert blas_threads() == {1}
+    finally:
+        _set(before)
