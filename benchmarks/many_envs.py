@@ -13,7 +13,6 @@ simulator and matrix products alone would reach. With ``--device cuda`` the simu
 import argparse
 import importlib.util
 import json
-import platform
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import Any
 
 import torch as th
 from simulators import TorchPendulum, VectorPendulum, rsl_rl_pendulum
+from speed import machine
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -132,10 +132,7 @@ def main() -> None:
     arguments = parser.parse_args()
     th.set_num_threads(1)
     warnings.filterwarnings("ignore", category=UserWarning)
-    processor = platform.processor() or platform.machine()
-    on_cpu = arguments.device == "cpu"
-    machine = processor if on_cpu else f"{th.cuda.get_device_name(arguments.device)}, {processor}"
-    report: dict[str, Any] = {"machine": machine, "torch": th.__version__}
+    report: dict[str, Any] = {"machine": machine(arguments.device), "torch": th.__version__}
     for n in arguments.envs:
         speeds = measure(n, arguments)
         base = statistics.median(speeds["stock, GymnasiumVecEnv"])
