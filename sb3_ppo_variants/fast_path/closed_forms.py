@@ -5,19 +5,16 @@ from typing import Any
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
-from sb3_ppo_variants.fast_path.interception import module_obstacle
+from sb3_ppo_variants.fast_path.interception import LibraryMethods, module_obstacle
 from sb3_ppo_variants.update.arrays import Array
 from sb3_ppo_variants.update.distributions import ActionDistribution, Context, closed_form
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.policy_evaluation import Evaluation
 
-# As they are when this module is imported: a class patched later is not the library's any more.
-_STEPS = {
-    base: {
-        name: getattr(base, name) for name in ("evaluate_actions", "extract_features", "_get_action_dist_from_latent")
-    }
-    for base in (ActorCriticPolicy, MaskableActorCriticPolicy)
-}
+_STEPS = LibraryMethods(
+    ("evaluate_actions", "extract_features", "_get_action_dist_from_latent"),
+    *(ActorCriticPolicy, MaskableActorCriticPolicy),
+)
 
 
 def closed_form_of(policy: Any) -> ActionDistribution | None:
@@ -38,10 +35,9 @@ def evaluation_obstacle(policy: Any) -> str | None:
     :param policy: any policy
     :return: the reason, or None if it could not
     """
-    base = next((base for base in _STEPS if isinstance(policy, base)), None)
-    if base is None:
+    if not _STEPS.knows(policy):
         return "the policy is none of SB3's and contrib's actor-critic ones"
-    own = [name for name, step in _STEPS[base].items() if getattr(type(policy), name) is not step]
+    own = _STEPS.overridden(policy)
     if own:
         return f"the policy overrides its evaluation: {own[0]}()"
     if not all(hasattr(policy.mlp_extractor, name) for name in ("forward_actor", "forward_critic")):

@@ -19,6 +19,26 @@ _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_
 _PATCHABLE = ("forward", "evaluate_actions", "extract_features", "predict_values", "_get_action_dist_from_latent")
 
 
+class LibraryMethods:
+    """Methods of library classes as they are now: a class that is patched later is not the library's any more.
+
+    :param names: of the methods
+    :param bases: classes that have them
+    """
+
+    def __init__(self, names: Iterable[str], *bases: type[Any]):
+        self.of = {base: {name: getattr(base, name) for name in names} for base in bases}
+
+    def knows(self, policy: Any) -> bool:
+        """Tell whether a policy is of one of the classes."""
+        return isinstance(policy, tuple(self.of))
+
+    def overridden(self, policy: Any) -> list[str]:
+        """List the methods that the class of a known policy has of its own."""
+        base = next(base for base in self.of if isinstance(policy, base))
+        return [name for name, method in self.of[base].items() if getattr(type(policy), name) is not method]
+
+
 class StandIn:
     """What takes the place of a policy's method for a while.
 
@@ -124,7 +144,7 @@ def fingerprint(policy: Any) -> list[Any]:
     for module in policy.modules():
         own = vars(module)
         hooks = [len(own[name]) for name in _MODULE_HOOKS]
-        found += [module, type(module), "forward" in _patched(module), hooks]
+        found += [module, type(module), is_replaced(module, "forward"), hooks]
     for parameter in policy.parameters():
         found += [parameter, parameter.requires_grad, parameter.dtype, _counts(parameter, _PARAMETER_HOOKS)]
     found.append([len(getattr(nn.modules.module, name)) for name in _GLOBAL_HOOKS])
@@ -153,6 +173,7 @@ def _counts(owner: object, names: Iterable[str]) -> tuple[int, ...]:
 
 
 __all__ = [
+    "LibraryMethods",
     "StandIn",
     "fingerprint",
     "is_replaced",

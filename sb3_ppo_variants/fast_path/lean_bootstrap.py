@@ -16,16 +16,13 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from sb3_ppo_variants.fast_path.interception import StandIn, is_replaced, module_obstacle, take_back
+from sb3_ppo_variants.fast_path.interception import LibraryMethods, StandIn, is_replaced, module_obstacle, take_back
 
 _METHODS = ("obs_to_tensor", "predict_values")
-_OF_SB3 = {
-    base: {name: getattr(base, name) for name in _METHODS} for base in (ActorCriticPolicy, MaskableActorCriticPolicy)
-}
-
+_OF_SB3 = LibraryMethods(_METHODS, ActorCriticPolicy, MaskableActorCriticPolicy)
 _LOOPS = (OnPolicyAlgorithm.collect_rollouts, MaskablePPO.collect_rollouts)
-_OURS = f"{__name__.partition('.')[0]}."
-_STATELESS = {"torch", "stable_baselines3", "sb3_contrib", _OURS[:-1]}  # whose modules evaluation leaves as they are
+_OURS = __name__.partition(".")[0]
+_STATELESS = {"torch", "stable_baselines3", "sb3_contrib", _OURS}  # whose modules evaluation leaves as they are
 
 
 class _Foreseen(NamedTuple):
@@ -61,9 +58,10 @@ class LeanBootstrap:
         parts = (
             {key: np.stack([one[key] for one in cut]) for key in cut[0]} if isinstance(cut[0], dict) else np.stack(cut)
         )
-        to_tensor, values_of = (StandIn(self.policy, name).ordinary() for name in _METHODS)
+        cls = type(self.policy)
         with th.no_grad():
-            values = values_of(to_tensor(parts)[0]).cpu()
+            observations, _ = cls.obs_to_tensor(self.policy, parts)
+            values = cls.predict_values(self.policy, observations).cpu()
         self.foreseen = {id(one): (one, _Foreseen(values[i : i + 1])) for i, one in enumerate(cut)}
 
 
@@ -109,20 +107,24 @@ def bootstrap_obstacle(algorithm: Any) -> str | None:
     :return: the reason, or None if they are
     """
     policy = algorithm.policy
-    base = next((base for base in _OF_SB3 if isinstance(policy, base)), None)
-    if base is None:
+    if not _OF_SB3.knows(policy):
         return "the policy is none of SB3's and contrib's actor-critic ones"
-    own = [n for n, method in _OF_SB3[base].items() if getattr(type(policy), n) is not method or is_replaced(policy, n)]
+    own = [*_OF_SB3.overridden(policy), *(name for name in _METHODS if is_replaced(policy, name))]
     if own:
         return f"the policy overrides {own[0]}()"
     loops = [vars(cls)["collect_rollouts"] for cls in type(algorithm).__mro__ if "collect_rollouts" in vars(cls)]
-    own_loop = any(loop not in _LOOPS and not loop.__module__.startswith(_OURS) for loop in loops)
+    own_loop = any(loop not in _LOOPS and _package_of(loop) != _OURS for loop in loops)
     if own_loop or "collect_rollouts" in vars(algorithm):
         return "the algorithm collects rollouts in its own way"
     for module in policy.modules():
-        if type(module).__module__.partition(".")[0] not in _STATELESS:
+        if _package_of(type(module)) not in _STATELESS:
             return f"{type(module).__name__} may remember what it was asked"
     return module_obstacle(policy)
+
+
+def _package_of(defined: Any) -> str:
+    """Return the name of the package in which a class or function is defined."""
+    return str(defined.__module__).partition(".")[0]
 
 
 def _has_shape_of(space: spaces.Space[Any], observation: Any) -> bool:

@@ -19,7 +19,7 @@ from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.interception import StandIn, take_back
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
-from sb3_ppo_variants.update.distributions import ActionDistribution, Context
+from sb3_ppo_variants.update.distributions import ActionDistribution, Context, closed_form
 
 _FORWARDS = (ActorCriticPolicy.forward, MaskableActorCriticPolicy.forward)
 _MOST_WEIGHTS = 300_000  # numpy's lead is call overhead; above this the matrix products decide
@@ -124,12 +124,9 @@ def sampling_obstacle(policy: Any) -> str | None:
         return f"the policy is on {policy.device.type}"
     if type(policy).forward not in _FORWARDS:
         return "the policy overrides its forward pass"
-    draw = getattr(type(closed_form_of(policy)), "draw", ActionDistribution.draw)
-    return (
-        None
-        if draw is not ActionDistribution.draw
-        else f"{type(policy.action_dist).__name__} has no closed form to draw by"
-    )
+    if type(closed_form(policy.action_dist)).draw is ActionDistribution.draw:  # type: ignore[union-attr]  # there is one
+        return f"{type(policy.action_dist).__name__} has no closed form to draw by"
+    return None
 
 
 def numpy_forward_obstacle(policy: Any) -> str | None:

@@ -18,18 +18,19 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from sb3_ppo_variants.fast_path.interception import module_obstacle
+from sb3_ppo_variants.fast_path.interception import LibraryMethods, module_obstacle
+from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.distributions import ActionDistribution, action_distribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
-from sb3_ppo_variants.update.reference_update import ReferenceUpdate
+from sb3_ppo_variants.update.reference_update import ReferenceUpdate, Stepper
 
 _BUFFERS = (RecurrentRolloutBuffer, RecurrentDictRolloutBuffer)
 _STEPPED = RecurrentActorCriticPolicy._process_sequence
-_OF_CONTRIB = {
-    name: getattr(RecurrentActorCriticPolicy, name)
-    for name in ("get_distribution", "evaluate_actions", "extract_features", "_get_action_dist_from_latent")
-}
+_OF_CONTRIB = LibraryMethods(
+    ("get_distribution", "evaluate_actions", "extract_features", "_get_action_dist_from_latent"),
+    RecurrentActorCriticPolicy,
+)
 
 
 class SequenceUpdate(ReferenceUpdate):
@@ -38,9 +39,12 @@ class SequenceUpdate(ReferenceUpdate):
     Where only the action distribution is asked for, the critic and its LSTM do not run.
     """
 
+    def __init__(self, algorithm: UpdatedAlgorithm, stepper: Stepper):
+        super().__init__(algorithm, stepper)
+        self._actor_alone = not _OF_CONTRIB.overridden(self.policy) and module_obstacle(self.policy) is None
+
     def measured(self, policy: Any, minibatch: Any) -> tuple[ActionDistribution, Parameters]:
-        own = any(getattr(type(policy), name) is not step for name, step in _OF_CONTRIB.items())
-        if own or module_obstacle(self.policy) is not None:
+        if not self._actor_alone:
             return super().measured(policy, minibatch)
         states, starts = minibatch.lstm_states.pi, minibatch.episode_starts
         distribution, _ = policy.get_distribution(minibatch.observations, states, starts)

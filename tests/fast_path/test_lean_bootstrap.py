@@ -57,7 +57,7 @@ def test_rewards_are_sb3_s(cls: type[Any], observation: str, monkeypatch: pytest
     for base in type(model.policy).__mro__:
         if "predict_values" in vars(base):
             monkeypatch.setattr(base, "predict_values", watched)
-            monkeypatch.setitem(_OF_SB3[base], "predict_values", watched)
+            monkeypatch.setitem(_OF_SB3.of[base], "predict_values", watched)
     _, callback = model._setup_learn(48)
     model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=12)
     assert asked == [4] * 5  # at the ends of four episodes of all, and after the last step
