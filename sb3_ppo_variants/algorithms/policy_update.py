@@ -130,7 +130,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         line = None if limit is None else acceleration.policy_line(update)
         self._trace = trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch(), self.extra_metric_names)
         try:
-            with nonfinite.explained(self, "updating the policy"):
+            with nonfinite.explained(self, "updating the policy"), update.running():
                 coefficients = self._run_epochs(update, rules, trace)
         finally:
             update.stepper.hand_back()

@@ -139,7 +139,7 @@ class Acceleration:
             if self.algorithm.acceleration != "off":
                 stack.enter_context(lean_steps(env))
                 stack.enter_context(lean_buffer(self.algorithm.rollout_buffer))
-                if bootstrap_obstacle(self.algorithm) is None:
+                if env.num_envs > 1 and bootstrap_obstacle(self.algorithm) is None:
                     self._bootstrap = stack.enter_context(lean_bootstrap(self.policy))
                     stack.callback(setattr, self, "_bootstrap", None)
             if forward is not None:

@@ -5,6 +5,7 @@ networks are ``numpy_trunk.py``'s, and the step is the flat Adam's.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -60,21 +61,24 @@ class NumpyUpdate(StagedUpdate):
         vectors = as_vectors(self.policy.observation_space, arrays.observations)
         return arrays._replace(observations=vectors), old and tuple(p.detach().numpy() for p in old)
 
+    def running(self) -> AbstractContextManager[None]:
+        """Return what the epochs run in: numpy's products on one thread."""
+        return one_blas_thread()
+
     def minibatches(self) -> Iterator[_Minibatch]:  # type: ignore[override]  # opaque to the update loop
         """Yield the minibatches of one epoch, in the order stock PPO would draw, with the old distributions there."""
         rows, size = self.rows_of_epoch().numpy(), self.batch_size
         rollout = self._rollout._replace(advantages=self.rollout.rollout.advantages.numpy())
         together = max(1, _ROWS_AT_ONCE // size) * size
-        with one_blas_thread():  # for the steps, too, which are taken while this waits
-            for start in range(0, len(rows), together):
-                some = rows[start : start + together]
-                observations, *others = [field[some] for field in rollout]
-                fields = [as_vectors(self.policy.observation_space, observations), *others]
-                old = [p[some] for p in self._old]
-                for first in range(0, len(some), size):
-                    part = slice(first, first + size)
-                    minibatch = type(self._rollout)(*[field[part] for field in fields])
-                    yield minibatch, tuple([p[part] for p in old]) or None
+        for start in range(0, len(rows), together):
+            some = rows[start : start + together]
+            observations, *others = [field[some] for field in rollout]
+            fields = [as_vectors(self.policy.observation_space, observations), *others]
+            old = [p[some] for p in self._old]
+            for first in range(0, len(some), size):
+                part = slice(first, first + size)
+                minibatch = type(self._rollout)(*[field[part] for field in fields])
+                yield minibatch, tuple([p[part] for p in old]) or None
 
     def step(self, minibatch: _Minibatch, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:  # type: ignore[override]  # as above
         samples, old = minibatch

@@ -5,6 +5,7 @@ so that results agree to rounding. What an algorithm or policy does not support 
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch as th
@@ -66,6 +67,10 @@ class StagedUpdate:
         self.measured_rows = self.rollout.size if self.rules.measures_everything else self.rollout.sample_size
         self.distribution, old = self._measure()
         self.old = tuple(p.clone() for p in old)  # a Gaussian's log_std is a view of the live parameter
+
+    def running(self) -> AbstractContextManager[None]:
+        """Return what the epochs run in."""
+        return nullcontext()
 
     def minibatches(self) -> Iterator[th.Tensor]:
         """Yield the rows of each minibatch of one epoch, in the order stock PPO would draw."""

@@ -1,6 +1,7 @@
 """The reference path (``acceleration="off"``): stock order and arithmetic, bit-identical to the host's own train()."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch as th
@@ -97,6 +98,10 @@ class ReferenceUpdate:
         self.rules = algorithm.update_rules()
         self.stepper = stepper
         stepper.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
+
+    def running(self) -> AbstractContextManager[None]:
+        """Return what the epochs run in."""
+        return nullcontext()
 
     def minibatches(self) -> Iterator[Any]:
         """Yield the minibatches of one epoch in the order stock PPO would draw."""

@@ -11,6 +11,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 from sb3_ppo_variants import PPOPenalty
 from sb3_ppo_variants.fast_path.blas_threads import _libraries, _set, one_blas_thread
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
+from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
 
 
 def blas_threads() -> set[int]:
@@ -54,6 +55,22 @@ def test_rollout_and_update_use_one_thread_and_the_environments_keep_theirs(monk
     assert set(map(frozenset, in_environments)) == {frozenset({2})}
     checks = 4  # of the update on the first data, which are no part of training
     assert in_products.count({2}) <= checks < in_products.count({1})
+
+
+def test_an_update_that_fails_gives_the_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its exception is kept, the generator of its minibatches lives on."""
+    model = PPOPenalty("MlpPolicy", make_vec_env(n_envs=1), n_steps=16, batch_size=16, device="cpu")
+    model.learn(16)
+
+    def fail(*args: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(NumpyUpdate, "step", fail)
+    with threadpool_limits(2, user_api="blas"):
+        with pytest.raises(ZeroDivisionError) as kept:
+            model.train()
+        assert kept.value is not None
+        assert blas_threads() == {2}
 
 
 def test_users_in_several_threads_leave_the_threads_as_they_were() -> None:
