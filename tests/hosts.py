@@ -83,3 +83,12 @@ def build(
     kwargs = {"net_arch": [8], **host.policy_kwargs, **EXTRACTORS[observation], **arguments.pop("policy_kwargs", {})}
     env = env or make_vec_env(action, observation, n_envs)
     return cls(host.policies[observation], env, policy_kwargs=kwargs, **{**settings, **arguments})
+
+
+def collect_rollout(model: Any) -> None:
+    """Fill a model's rollout buffer as ``learn`` would, and leave the update to the test.
+
+    :param model: of a variant or of stock
+    """
+    _, callback = model._setup_learn(10_000)
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_vec_env
-from hosts import HOSTS, build, host_of
+from hosts import HOSTS, build, collect_rollout, host_of
 
 from sb3_ppo_variants import PPOClip
 from sb3_ppo_variants.update.losses import clipped_surrogate
@@ -63,8 +63,7 @@ def updated(make: Any, cls: Any, accelerations: list[str], **arguments: Any) -> 
     """Collect one rollout on the reference path, then update a model per acceleration from it."""
     models = [make(cls, acceleration=how, **arguments) for how in accelerations]
     first = make(cls, acceleration="off", **arguments)
-    _, callback = first._setup_learn(50)
-    first.collect_rollouts(first.env, callback, first.rollout_buffer, first.n_steps)
+    collect_rollout(first)
     for model in models:
         model._setup_learn(50)
         model.rollout_buffer = copy.deepcopy(first.rollout_buffer)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_env, make_vec_env
-from hosts import HOSTS, VARIANTS, all_classes, build, host_of
+from hosts import HOSTS, VARIANTS, all_classes, build, collect_rollout, host_of
 from stable_baselines3.common.callbacks import CallbackList, CheckpointCallback, EvalCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
@@ -88,8 +88,7 @@ def test_equal_seeds_give_equal_runs(cls: type[Any], acceleration: str) -> None:
 @all_classes
 def test_eager_equals_the_reference_path_on_the_same_rollout(cls: type[Any]) -> None:
     reference, eager = (build(cls, "multi_discrete", acceleration=how, max_kl=None) for how in ("off", "eager"))
-    _, callback = reference._setup_learn(ROLLOUT)
-    reference.collect_rollouts(reference.env, callback, reference.rollout_buffer, reference.n_steps)
+    collect_rollout(reference)
     eager._setup_learn(ROLLOUT)
     eager.rollout_buffer = copy.deepcopy(reference.rollout_buffer)
     for model in (reference, eager):

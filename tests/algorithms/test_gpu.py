@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_vec_env
-from hosts import all_classes, build, host_of
+from hosts import all_classes, build, collect_rollout, host_of
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
@@ -29,8 +29,7 @@ def flat(model: Any) -> th.Tensor:
 def collected(cls: type[Any], **arguments: Any) -> Any:
     """Return a model with a rollout of the ordinary forward pass, the same at every call."""
     model = build(cls, device=DEVICE, **{**arguments, "acceleration": "off"})
-    _, callback = model._setup_learn(1000)
-    model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=model.n_steps)
+    collect_rollout(model)
     model.acceleration = arguments.get("acceleration", "eager")
     return model
 

@@ -10,7 +10,7 @@ import pytest
 import torch as th
 from environments import TinyEnv, make_vec_env
 from gymnasium import spaces
-from hosts import VARIANTS, build
+from hosts import VARIANTS, build, collect_rollout
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -337,8 +337,7 @@ def test_large_network_at_many_environments_trains() -> None:
 def test_time_limit_is_bootstrapped_as_in_stock_ppo() -> None:
     """Returns of a rollout are computed by SB3's own loop: the same actions give the same returns."""
     model = make_model(PPOClip, "discrete", acceleration="eager", gamma=0.9)
-    _, callback = model._setup_learn(64)
-    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+    collect_rollout(model)
     buffer = model.rollout_buffer
     observations = th.as_tensor(buffer.observations.reshape(-1, 4))
     with th.no_grad():
@@ -432,8 +431,7 @@ def test_state_dependent_noise_is_drawn_as_in_stock_ppo(n_envs: int) -> None:
     actions = []
     for cls in (PPO, PPOClip):
         model = cls("MlpPolicy", make_vec_env("box", n_envs=n_envs), n_steps=32, use_sde=True, seed=0, device="cpu")
-        _, callback = model._setup_learn(64)
-        model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
+        collect_rollout(model)
         actions.append([model.rollout_buffer.actions, model.rollout_buffer.log_probs, model.rollout_buffer.values])
     assert model.acceleration_report()["rollout"] == "numpy forward pass"
     for ours, stock in zip(*actions):
@@ -499,8 +497,7 @@ def test_masked_choices_are_drawn_as_in_stock_ppo(action: str) -> None:
     found = []
     for cls in (MaskablePPO, MaskablePPOClip):
         model = make_model(cls, action)
-        _, callback = model._setup_learn(64)
-        model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
+        collect_rollout(model)
         buffer = model.rollout_buffer
         found.append([buffer.actions, buffer.action_masks, buffer.log_probs, buffer.values])
     assert model.acceleration_report()["rollout"] == "numpy forward pass"
@@ -514,8 +511,7 @@ def test_states_without_a_valid_choice_equal_the_reference() -> None:
     models = []
     for how in ("off", "eager"):
         model = make_model(MaskablePPOClip, acceleration="off", ent_coef=0.1)
-        _, callback = model._setup_learn(64)
-        model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
+        collect_rollout(model)
         model.rollout_buffer.action_masks[5:9] = 0
         model.acceleration = how
         np.random.seed(0)
@@ -629,8 +625,7 @@ def test_closed_form_sampling_takes_stock_s_draws(prefix: str, observation: str,
     for acceleration in ("off", "eager"):
         kwargs = {"net_arch": [512, 512]}
         model = build(cls, action, observation, acceleration=acceleration, policy_kwargs=kwargs)
-        _, callback = model._setup_learn(50)
-        model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=25)
+        collect_rollout(model)
         rollouts.append(model.rollout_buffer)
         report = model.acceleration_report()
     assert report["sampling"] == "closed form"
@@ -645,8 +640,7 @@ def test_state_dependent_noise_is_drawn_in_closed_form() -> None:
     for acceleration in ("off", "eager"):
         kwargs = {"net_arch": [512, 512]}
         model = build(PPOClip, "box", acceleration=acceleration, policy_kwargs=kwargs, use_sde=True, sde_sample_freq=4)
-        _, callback = model._setup_learn(50)
-        model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=25)
+        collect_rollout(model)
         rollouts.append(model.rollout_buffer)
     assert model.acceleration_report()["sampling"] == "closed form"
     np.testing.assert_allclose(rollouts[1].actions, rollouts[0].actions, rtol=1e-4, atol=1e-5)

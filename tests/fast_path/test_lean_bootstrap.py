@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import OBSERVATION_SPACES, TinyEnv
-from hosts import build
+from hosts import build, collect_rollout
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
@@ -36,8 +36,7 @@ def make_env(observation: str, n_envs: int = 4) -> DummyVecEnv:
 
 def collected(cls: type[Any], acceleration: str, observation: str, env: Any = None) -> Any:
     model = build(cls, observation=observation, env=env or make_env(observation), acceleration=acceleration, n_steps=12)
-    _, callback = model._setup_learn(48)
-    model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=12)
+    collect_rollout(model)
     return model
 
 
@@ -58,8 +57,7 @@ def test_rewards_are_sb3_s(cls: type[Any], observation: str, monkeypatch: pytest
         if "predict_values" in vars(base):
             monkeypatch.setattr(base, "predict_values", watched)
             monkeypatch.setitem(_OF_SB3.of[base], "predict_values", watched)
-    _, callback = model._setup_learn(48)
-    model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=12)
+    collect_rollout(model)
     assert asked == [4] * 5  # at the ends of four episodes of all, and after the last step
     ours, stock = model.rollout_buffer, reference.rollout_buffer
     np.testing.assert_array_equal(ours.actions, stock.actions)
@@ -134,8 +132,7 @@ def test_a_network_that_remembers_is_asked_as_often_as_by_sb3() -> None:
     for acceleration in ("off", "eager"):
         kwargs = {"features_extractor_class": Counting}
         model = build(PPOClip, env=make_env("vector"), acceleration=acceleration, n_steps=12, policy_kwargs=kwargs)
-        _, callback = model._setup_learn(48)
-        model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=12)
+        collect_rollout(model)
         asked.append(model.policy.features_extractor.asked)
     assert model.acceleration_report()["sampling"] == "closed form"
     assert asked[0] == asked[1]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from hosts import VARIANTS, build
+from hosts import VARIANTS, build, collect_rollout
 from sb3_contrib.common.recurrent.buffers import RecurrentRolloutBuffer
 from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
 
@@ -95,8 +95,7 @@ def test_measurements_do_without_the_critic(monkeypatch: pytest.MonkeyPatch) -> 
     run, kls = th.nn.LSTM.forward, []
     for acceleration in ("off", "eager"):
         model = build(VARIANTS["RecurrentPPOPenalty"], "box", acceleration=acceleration)
-        _, callback = model._setup_learn(100)
-        model.collect_rollouts(model.env, callback, model.rollout_buffer, n_rollout_steps=25)
+        collect_rollout(model)
         model.policy.lstm_critic.is_critic = True
         calls = {"actor": 0, "critic": 0}
 

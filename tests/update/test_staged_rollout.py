@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_vec_env
+from hosts import collect_rollout
 
 from sb3_ppo_variants import PPOClip
 from sb3_ppo_variants.update.minibatches import StagedRollout
@@ -21,8 +22,7 @@ def fields(minibatch: Any) -> list[th.Tensor]:
 def test_minibatches_are_the_buffers_own(observation: str) -> None:
     policy = {"vector": "MlpPolicy", "image": "CnnPolicy", "dict": "MultiInputPolicy"}[observation]
     model = PPOClip(policy, make_vec_env("box", observation), n_steps=16, batch_size=10, seed=0, device="cpu")
-    _, callback = model._setup_learn(32)
-    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+    collect_rollout(model)
     own = copy.deepcopy(model.rollout_buffer)
     staged = StagedRollout(model.rollout_buffer, model.action_space, 10)
     np.random.seed(3)
