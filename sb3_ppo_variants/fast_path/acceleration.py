@@ -7,7 +7,7 @@ update gives the reference path's result to rounding, and a rollout takes the sa
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch as th
@@ -37,6 +37,8 @@ from sb3_ppo_variants.vec_env.lean_vec_env import lean_steps
 
 class Update(Protocol):
     """What the update loop needs of a path: reference, staged or compiled."""
+
+    def running(self) -> AbstractContextManager[None]: ...
 
     def minibatches(self) -> Iterator[Any]: ...
 
