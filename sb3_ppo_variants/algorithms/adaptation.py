@@ -4,7 +4,9 @@ import math
 import warnings
 from typing import Any, ClassVar, Literal
 
+import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import update_learning_rate
 
 from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 from sb3_ppo_variants.arguments import checks
@@ -122,6 +124,14 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
     def record_state(self) -> None:
         super().record_state()
         self.logger.record("train/target_kl", self.current_target_kl())
+
+    def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
+        super()._update_learning_rate(optimizers)
+        rate = self.lr_schedule(self._current_progress_remaining)
+        if rate < 0 and self.adapts():  # beyond total_timesteps; stock goes on, and would maximise a penalty
+            self.logger.record("train/learning_rate", 0.0)
+            for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+                update_learning_rate(optimizer, 0.0)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self.steered_from_outside = False

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import TinyEnv, make_env, make_vec_env
+from hosts import build
 from stable_baselines3 import PPO
 from stable_baselines3.common import utils
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -826,3 +827,26 @@ def test_a_penalty_that_holds_the_policy_back_is_loosened() -> None:
     model = make(PPOPenalty, initial_beta=100.0, adapt_after="epoch", learning_rate=1e-3, target_kl=0.05, n_epochs=4)
     model.learn(10 * ROLLOUT)
     assert model.beta < 50
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@pytest.mark.parametrize("cls", [PPOPenalty, PPOAdaptiveClip])
+def test_a_learning_rate_below_0_counts_as_0_where_the_kl_is_held(cls: type[Any], acceleration: str) -> None:
+    """A smoke run: ten steps in all, rollouts of fifty, and rl-zoo3's linear schedule, which is at -4 x 0.05 then."""
+    model = build(cls, learning_rate=lambda progress: 0.05 * progress, acceleration=acceleration)
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.learn(10)
+    assert model._current_progress_remaining == -4
+    assert model.logger.name_to_value["train/learning_rate"] == 0
+    for name, value in model.policy.state_dict().items():
+        assert th.equal(value, before[name])
+
+
+def test_without_adaptation_a_learning_rate_below_0_is_as_in_stock_ppo() -> None:
+    schedule = {"learning_rate": lambda progress: 0.001 * progress}
+    neutral = {"adaptive_beta": False, "initial_beta": 0.0, "max_kl": None, "clip_range": 0.2, "acceleration": "off"}
+    models = [build(PPOPenalty, **schedule, **neutral).learn(10), build(PPO, **schedule).learn(10)]
+    ours, stock = (model.policy.state_dict() for model in models)
+    assert models[0].logger.name_to_value["train/learning_rate"] < 0
+    for name, value in stock.items():
+        assert th.equal(value, ours[name])
