@@ -71,6 +71,7 @@ ARMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "penalty_gate_t02": (GatedPenalty, {**T02, "max_kl": None}),
     "penalty_value_t02": (ValueEpochs, T02),
     "penalty_beta_0.1_t02": (PPOPenalty, {**T02, "initial_beta": 0.1}),
+    "penalty_clip_t02": (PPOPenalty, {**T02, "clip_range": 0.2}),
     "penalty_clip_project": (PPOPenalty, {**T01, "clip_range": 0.2, **PROJECT}),
     "adaptive_stop": (PPOAdaptiveClip, {**T01, **STOP}),
     "adaptive_none": (PPOAdaptiveClip, {**T01, "max_kl": None}),
