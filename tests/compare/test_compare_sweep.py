@@ -42,14 +42,14 @@ def arguments(*texts: str) -> Any:
     return build_parser().parse_args([*texts, "--out", "out"])
 
 
-def swept_comparison(n_seeds: int = 6, without: tuple[str, ...] = ()) -> Comparison:
+def swept_comparison(n_seeds: int = 6, without: tuple[str, ...] = (), at_random: float = 0.0) -> Comparison:
     labels = {f"{arm}@learning_rate={rate}": SweptArm(arm, {"learning_rate": rate}) for arm, rate in MEANS}
     algos = {label: {"ppo": "ppo", "mine": "ppo_penalty"}[point.arm] for label, point in labels.items()}
     plan = make_plan(algos, ENVS, n_seeds, swept=labels)
     results = {}
     for cell in plan.cells():
         if cell.arm == RANDOM_POLICY:
-            results[cell] = make_result(plan, cell, [0.0])
+            results[cell] = make_result(plan, cell, [at_random])
         elif cell.arm not in without:
             point = labels[cell.arm]
             mean = MEANS[point.arm, point.values["learning_rate"]][ENVS.index(cell.env)]
@@ -157,6 +157,13 @@ def test_few_seeds_and_missing_points_make_no_claims() -> None:
     assert "cells have no result" in str(make_report(part).sections[0].blocks)
     with pytest.raises(ValueError, match="no results of the baseline"):
         make_report(swept_comparison(without=("ppo@learning_rate=0.001", "ppo@learning_rate=0.01")))
+
+
+def test_a_report_is_written_where_nobody_is_better_than_random() -> None:
+    """No score can be normalised then."""
+    comparison = swept_comparison(at_random=1000.0)
+    assert SweepScores(comparison).sensitivities("final") == {}
+    assert make_report(comparison).sections
 
 
 def test_an_algorithm_without_the_hyperparameter_is_the_same_everywhere() -> None:

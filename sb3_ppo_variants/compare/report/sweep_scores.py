@@ -105,7 +105,8 @@ class SweepScores:
             [scores.references[env].normalise(table.loc[seeds, env].to_numpy(float)) for env in envs]
             for table in tables
         ]
-        cube: Matrix = np.array(normal, dtype=float).transpose(2, 0, 1)
+        by_point = np.array(normal, dtype=float).reshape(len(tables), len(envs), len(seeds))
+        cube: Matrix = by_point.transpose(2, 0, 1)
         return cube
 
     def best_setting(self, kind: str, arm: str) -> str:
