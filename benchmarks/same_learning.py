@@ -1,7 +1,7 @@
 """Does the fast path learn as the reference path does? Returns of whole runs with the same random draws, in pairs.
 
-    python benchmarks/same_learning.py --jobs 2 --out docs/results/same_learning.jsonl
-    python benchmarks/same_learning.py --table --out docs/results/same_learning.jsonl      # of the runs there
+    python benchmarks/same_learning.py --jobs 2 --out same_learning.jsonl
+    python benchmarks/same_learning.py --table --out same_learning.jsonl      # of the runs there
 
 PPOClip with the zoo's hyperparameters, seeds 0 to n - 1. With one seed "eager" and "compile" draw what "off" draws,
 and "off" is stock PPO to the last bit: a pair of runs is the same training until rounding separates them. Two
