@@ -14,7 +14,6 @@ update, in which JAX and torch.compile compile, is in a column of its own. JAX t
 import argparse
 import json
 import logging
-import statistics
 import time
 import warnings
 from collections.abc import Callable
@@ -30,15 +29,13 @@ from skrl.envs.wrappers.torch import wrap_env
 from skrl.memories.torch import RandomMemory
 from skrl.models.torch import CategoricalMixin, DeterministicMixin, GaussianMixin, Model
 from skrl.trainers.torch import StepTrainer
-from speed import machine
-from speed_settings import SETTINGS, Setting, make_model
+from speed import Train, machine, ours, take_turns
+from speed_settings import SETTINGS, Setting
 from stable_baselines3.common.env_util import make_vec_env
 from torch import nn
 
 OURS = ["PPOClip eager", "PPOClip compile", "PPOPenalty eager"]
 PACKAGES = ["stable_baselines3", "sbx-rl", "jax", "skrl", "torch", "gymnasium"]
-Train = Callable[[int], Any]
-"""Trains for so many updates."""
 
 
 class Network(Model):  # type: ignore[misc]  # skrl has no types
@@ -82,15 +79,22 @@ class Value(DeterministicMixin, Network):  # type: ignore[misc]
         DeterministicMixin.__init__(self)
 
 
-def of_sb3(model: Any, setting: Setting) -> Train:
-    steps = setting.n_steps * setting.n_envs
-    return lambda updates: model.learn(updates * steps, reset_num_timesteps=False)
+def timed(train: Callable[[int], Any]) -> Train:
+    """Measure the seconds of a training."""
+
+    def measured(updates: int) -> float:
+        start = time.perf_counter()
+        train(updates)
+        return time.perf_counter() - start
+
+    return measured
 
 
 def of_sbx(setting: Setting, seed: int) -> Train:
     env = make_vec_env(setting.env, setting.n_envs, seed=seed)
     sizes = {"n_steps": setting.n_steps, "batch_size": setting.batch_size, "n_epochs": setting.n_epochs}
-    return of_sb3(SBXPPO(setting.policy, env, seed=seed, **sizes), setting)
+    model, steps = SBXPPO(setting.policy, env, seed=seed, **sizes), setting.n_steps * setting.n_envs
+    return timed(lambda updates: model.learn(updates * steps, reset_num_timesteps=False))
 
 
 def of_skrl(setting: Setting) -> Train:
@@ -119,31 +123,7 @@ def of_skrl(setting: Setting) -> Train:
         for _ in range(updates * setting.n_steps):
             trainer.train()
 
-    return train
-
-
-def measure(setting: Setting, repeats: int, seed: int) -> dict[str, dict[str, float]]:
-    """Let the contenders take turns; see speed.py for the numbers."""
-    contenders = {name: of_sb3(make_model(name, setting, "cpu", seed), setting) for name in ["stock", *OURS]}
-    contenders |= {"SBX": of_sbx(setting, seed), "skrl": of_skrl(setting)}
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(repeats + 1):
-        for name, train in contenders.items():
-            start = time.perf_counter()
-            train(setting.updates if turn else 1)
-            seconds[name].append(time.perf_counter() - start)
-    steps = setting.updates * setting.n_steps * setting.n_envs
-    result = {}
-    for name, (first, *times) in seconds.items():
-        ratios = [stock / own for stock, own in zip(seconds["stock"][1:], times)]
-        result[name] = {
-            "steps_per_second": steps / statistics.median(times),
-            "ratio": statistics.median(ratios),
-            "ratio_lowest": min(ratios),
-            "ratio_highest": max(ratios),
-            "first_update_seconds": first,
-        }
-    return result
+    return timed(train)
 
 
 def table(report: dict[str, Any]) -> str:
@@ -175,7 +155,10 @@ def main() -> None:
     report: dict[str, Any] = {"machine": machine("cpu"), "versions": versions, "threads": 1, "seed": arguments.seed}
     report |= {"repeats": arguments.repeats, "settings": {}}
     for key in arguments.settings:
-        report["settings"][key] = measure(SETTINGS[key], arguments.repeats, arguments.seed)
+        setting = SETTINGS[key]
+        contenders = ours(OURS, setting, "cpu", arguments.seed)
+        contenders |= {"SBX": of_sbx(setting, arguments.seed), "skrl": of_skrl(setting)}
+        report["settings"][key] = take_turns(contenders, setting, arguments.repeats)
         print(f"{table({'settings': {key: report['settings'][key]}})}\n", flush=True)
         if arguments.out is not None:
             arguments.out.write_text(json.dumps(report, indent=2) + "\n")

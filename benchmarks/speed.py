@@ -17,6 +17,7 @@ import platform
 import statistics
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ from speed_limit import limit
 from speed_settings import GPU_SETTINGS, SETTINGS, VARIANTS, Setting, make_model
 
 ALL_SETTINGS = SETTINGS | GPU_SETTINGS
+
+
+Train = Callable[[int], float]
+"""Trains for so many updates, the environment included, and returns the seconds it took."""
 
 
 class Contender:
@@ -45,18 +50,20 @@ class Contender:
         return time.perf_counter() - start
 
 
-def measure(setting: Setting, names: list[str], repeats: int, device: str, seed: int) -> dict[str, dict[str, float]]:
-    """Let the contenders take turns.
+def take_turns(contenders: dict[str, Train], setting: Setting, repeats: int) -> dict[str, dict[str, float]]:
+    """Let contenders take turns.
 
+    :param contenders: by name, ``"stock"`` among them
+    :param setting: that all train on
+    :param repeats: turns after the first update
     :return: per contender: steps per second (median), ratio to stock PPO of the same turn (median, lowest, highest),
         seconds of the first update
     """
-    contenders = {name: Contender(name, setting, device, seed) for name in ["stock", *names]}
-    first = {name: contender.train(1) for name, contender in contenders.items()}
+    first = {name: train(1) for name, train in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
-        for name, contender in contenders.items():
-            seconds[name].append(contender.train(setting.updates))
+        for name, train in contenders.items():
+            seconds[name].append(train(setting.updates))
     steps = setting.updates * setting.n_steps * setting.n_envs
     result = {}
     for name, times in seconds.items():
@@ -69,6 +76,11 @@ def measure(setting: Setting, names: list[str], repeats: int, device: str, seed:
             "first_update_seconds": first[name],
         }
     return result
+
+
+def ours(names: list[str], setting: Setting, device: str, seed: int) -> dict[str, Train]:
+    """Make stock PPO and contenders of this package."""
+    return {name: Contender(name, setting, device, seed).train for name in ["stock", *names]}
 
 
 def machine(device: str) -> str:
@@ -121,12 +133,13 @@ def main() -> None:
         "limits": {},
     }
     for key in args.settings:
-        result = measure(ALL_SETTINGS[key], names, args.repeats, args.device, args.seed)
+        setting = ALL_SETTINGS[key]
+        result = take_turns(ours(names, setting, args.device, args.seed), setting, args.repeats)
         report["settings"][key] = result
-        parts = limit(ALL_SETTINGS[key], args.device, args.seed)
+        parts = limit(setting, args.device, args.seed)
         shortest = sum(parts.values())
         report["limits"][key] = {**parts, "ratio": 1 / (result["stock"]["steps_per_second"] * shortest)}
-        print(f"\n{key} {ALL_SETTINGS[key]}")
+        print(f"\n{key} {setting}")
         microseconds = ", ".join(f"{part} {1e6 * seconds:.1f}" for part, seconds in parts.items())
         print(f"limit: {report['limits'][key]['ratio']:.1f} times stock ({microseconds} us/step)")
         print(f"{'':26}{'steps/s':>9}{'ratio':>8}{'lowest':>8}{'highest':>9}{'first update (s)':>18}")
