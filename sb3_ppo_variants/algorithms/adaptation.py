@@ -129,9 +129,12 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         super()._update_learning_rate(optimizers)
         rate = self.lr_schedule(self._current_progress_remaining)
         if rate < 0 and self.adapts():  # beyond total_timesteps; stock goes on, and would maximise a penalty
-            self.logger.record("train/learning_rate", 0.0)
-            for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
-                update_learning_rate(optimizer, 0.0)
+            self._set_learning_rate(optimizers, 0.0)
+
+    def _set_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer, rate: float) -> None:
+        self.logger.record("train/learning_rate", rate)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            update_learning_rate(optimizer, rate)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self.steered_from_outside = False

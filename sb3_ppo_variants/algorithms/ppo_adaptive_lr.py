@@ -5,7 +5,6 @@ from typing import Any, ClassVar, Literal
 import torch as th
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
-from stable_baselines3.common.utils import update_learning_rate
 
 from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
 from sb3_ppo_variants.arguments import checks
@@ -80,9 +79,7 @@ class AdaptiveLearningRateMixin(AdaptiveUpdateMixin):
     def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
         super()._update_learning_rate(optimizers)
         rate = within(self.lr_schedule(self._current_progress_remaining) * self.lr_scale, self.learning_rate_bounds)
-        self.logger.record("train/learning_rate", rate)
-        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
-            update_learning_rate(optimizer, rate)
+        self._set_learning_rate(optimizers, rate)
 
 
 class PPOAdaptiveLR(AdaptiveLearningRateMixin, PPO):

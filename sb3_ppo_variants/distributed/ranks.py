@@ -238,7 +238,7 @@ def ranks_of(model: Any) -> Ranks:
 
 
 def _is_launched() -> bool:
-    named = all(map(os.environ.__contains__, ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")))
+    named = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
     return named and int(os.environ["WORLD_SIZE"]) > 1
 
 
