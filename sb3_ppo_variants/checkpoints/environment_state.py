@@ -13,9 +13,10 @@ import cloudpickle
 import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
+from sb3_ppo_variants.vec_env.gymnasium_vec_env import GymnasiumVecEnv
 from sb3_ppo_variants.vec_env.lean_vec_env import LeanVecEnv
 
-_OF_THE_PROCESS = {"env", "venv", "class_attributes", "results_writer"}
+_OF_THE_PROCESS = {"venv", "class_attributes", "results_writer"}
 _OF_A_VEC_ENV = ("reset_infos", "_seeds", "_options")
 
 
@@ -125,8 +126,10 @@ def _state_of(layer: Any) -> Any:
     if isinstance(layer, VecEnv) and not isinstance(layer, VecEnvWrapper):
         state = {name: getattr(layer, name) for name in _OF_A_VEC_ENV}
         if not isinstance(layer, DummyVecEnv):
-            if not layer.has_attr("state_dict"):
-                raise TypeError(f"the environments of a {type(layer).__name__} are out of reach; see CheckpointableEnv")
+            # gymnasium's own processes would end at a question that they cannot answer
+            if isinstance(layer, GymnasiumVecEnv) or not layer.has_attr("state_dict"):
+                way_out = "put each into a CheckpointableEnv, and these into a SubprocVecEnv"
+                raise TypeError(f"the environments of a {type(layer).__name__} are out of reach; {way_out}")
             state["envs"] = layer.env_method("state_dict")
         return state
     state = {name: value for name, value in vars(layer).items() if name not in _OF_THE_PROCESS}

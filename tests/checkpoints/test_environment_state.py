@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from sb3_ppo_variants.checkpoints.environment_state import CheckpointableEnv, put_state, take_state
+from sb3_ppo_variants.vec_env import GymnasiumVecEnv
 
 
 def actions_of(venv: VecEnv, seed: int, steps: int) -> list[Any]:
@@ -104,6 +105,32 @@ def test_other_environments_in_processes_of_their_own_have_to_be_reset() -> None
     assert "CheckpointableEnv" in str(state.obstacle)
     assert put_state(state, venv) == state.obstacle
     venv.close()
+
+
+def test_gymnasium_s_own_processes_survive_a_checkpoint() -> None:
+    venv = GymnasiumVecEnv(gym.make_vec("Pendulum-v1", num_envs=2, vectorization_mode="async"))
+    venv.reset()
+    assert "SubprocVecEnv" in str(take_state(venv).obstacle)
+    venv.step(np.zeros((2, 1)))
+    venv.close()
+
+
+def test_an_environment_that_is_made_of_another_goes_on() -> None:
+    class Composed(TinyEnv):
+        def __init__(self) -> None:
+            super().__init__()
+            self.env = gym.make("CartPole-v1")
+
+        def reset(self, **kwargs: Any) -> Any:
+            self.env.reset(seed=3)
+            return super().reset(**kwargs)
+
+        def step(self, action: Any) -> Any:
+            observation, _, *rest = super().step(action)
+            position = self.env.step(0)[0][0]
+            return observation, float(position), *rest
+
+    assert_goes_on_alike(lambda: DummyVecEnv([lambda: Monitor(Composed())] * 2))
 
 
 def test_an_environment_may_speak_for_itself() -> None:
