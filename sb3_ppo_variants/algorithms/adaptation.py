@@ -93,15 +93,11 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         return self.kl_tolerance < math.inf and not self.steered_from_outside
 
     def update_rules(self) -> UpdateRules:
-        adapts, moment = self.adapts(), self.adapt_after
-        return (
-            super()
-            .update_rules()
-            ._replace(
-                kl_every_check=adapts and moment == "minibatch",
-                kl_every_epoch=adapts and moment == "epoch",
-                kl_decides=adapts and moment != "minibatch",
-            )
+        rules, adapts, moment = super().update_rules(), self.adapts(), self.adapt_after
+        return rules._replace(
+            kl_every_check=adapts and moment == "minibatch",
+            kl_every_epoch=adapts and moment == "epoch",
+            kl_decides=adapts and moment != "minibatch",
         )
 
     def kl_limit(self) -> float | None:

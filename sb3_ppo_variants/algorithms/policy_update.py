@@ -171,7 +171,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
             nonfinite.check_steps(self, trace, update.stepper.count_skipped())
             if trace.finished:
                 break
-            if rules.watches_kl and trace.last_kl is not None:
+            if rules.watches_kl and trace.last_kl is not None and trace.steps > 1:  # as above
                 self.after_epoch(trace.last_kl, trace.progress)
         return coefficients
 

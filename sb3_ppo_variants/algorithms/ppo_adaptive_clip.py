@@ -43,13 +43,7 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
         super().check_arguments()
         checks.check_bounds(self, "clip_range_bounds")
         checks.check_positive(self, "clip_range", "0.2 is usual")
-        low, high = self.clip_range_bounds
-        checks.require(
-            callable(self.clip_range) or low <= self.clip_range <= high,
-            f"`clip_range` must lie within clip_range_bounds = {self.clip_range_bounds}",
-            self.clip_range,
-            "widen the bounds",
-        )
+        checks.check_within(self, "clip_range", "clip_range_bounds")
 
     def update_coefficients(self) -> dict[str, Number]:
         coefficients = super().update_coefficients()

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 import torch as th
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
 from sb3_ppo_variants.arguments import checks
@@ -49,14 +50,12 @@ class AdaptiveLearningRateMixin(AdaptiveUpdateMixin):
     def check_arguments(self) -> None:
         super().check_arguments()
         checks.check_bounds(self, "learning_rate_bounds")
+        if self.learning_rate != 0:  # with 0 rl-zoo3's enjoy loads what shall not learn any more
+            checks.check_within(self, "learning_rate", "learning_rate_bounds")
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         checks.check_positive(self, "learning_rate", "3e-4 is usual")
-        low, high = self.learning_rate_bounds
-        checks.require(
-            callable(self.learning_rate) or low <= self.learning_rate <= high,
-            f"`learning_rate` must lie within learning_rate_bounds = {self.learning_rate_bounds}",
-            self.learning_rate,
-            "widen the bounds",
-        )
+        return super()._setup_learn(*args, **kwargs)
 
     def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment:
         base = self.lr_schedule(self._current_progress_remaining)

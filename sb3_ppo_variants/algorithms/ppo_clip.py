@@ -1,6 +1,5 @@
 """PPO with the clipped surrogate and the options that stock PPO lacks."""
 
-import math
 from typing import Any
 
 from sb3_contrib import MaskablePPO, RecurrentPPO
@@ -37,13 +36,8 @@ class ClipMixin(PolicyUpdateMixin):
         super().check_arguments()
         checks.check_positive(self, "clip_range_upper", "pass None for a symmetric range", optional=True)
         checks.check_positive(self, "target_kl", "pass None to run all epochs", optional=True)
-        dual = self.dual_clip
-        checks.require(
-            dual is None or (checks.is_number(dual) and 1 < dual < math.inf),
-            "`dual_clip` must be > 1 and finite",
-            dual,
-            "pass None for no bound",
-        )
+        if self.dual_clip is not None:
+            checks.check_above_one("dual_clip", self.dual_clip, "pass None for no bound")
 
     def update_coefficients(self) -> dict[str, Number]:
         coefficients = super().update_coefficients()

@@ -58,21 +58,13 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     def check_arguments(self) -> None:
         super().check_arguments()
         checks.check_bounds(self, "beta_bounds")
-        beta, hinge, (low, high) = self.initial_beta, self.hinge_coef, self.beta_bounds
-        fixed_ok = checks.is_number(beta) and 0 <= beta < math.inf
-        checks.require(fixed_ok, "`initial_beta` must be a finite number >= 0", beta, "1.0 is the default")
-        checks.require(
-            not self.adaptive_beta or low <= beta <= high,
-            f"`initial_beta` must lie within beta_bounds = {self.beta_bounds}",
-            beta,
-            "widen the bounds, or pass adaptive_beta=False for a fixed beta",
-        )
-        checks.require(
-            checks.is_number(hinge) and 0 <= hinge < math.inf,
-            "`hinge_coef` must be finite and >= 0",
-            hinge,
-            "pass 0 for no hinge",
-        )
+        for name, way_out in (("initial_beta", "1.0 is the default"), ("hinge_coef", "pass 0 for no hinge")):
+            value = getattr(self, name)
+            ok = checks.is_number(value) and 0 <= value < math.inf
+            checks.require(ok, f"`{name}` must be a finite number >= 0", value, way_out)
+        if self.adaptive_beta:
+            way_out = "widen the bounds, or pass adaptive_beta=False for a fixed beta"
+            checks.check_within(self, "initial_beta", "beta_bounds", way_out)
 
     def update_coefficients(self) -> dict[str, Number]:
         return {**super().update_coefficients(), "beta": self.beta}

@@ -16,7 +16,6 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "acceleration": ("off", "eager", "compile"),
     "on_nonfinite": ("raise", "skip"),
     "on_max_kl": ("project", "stop"),
-    "adapt_after": ("minibatch", "epoch", "update"),
     "kl_direction": ("forward", "reverse"),
 }
 
@@ -92,6 +91,31 @@ def check_bounds(model: object, name: str) -> None:
     require(ok, f"`{name}` must be (low, high) with 0 < low <= high, both finite", value, "swap or fix them")
 
 
+def check_within(model: object, name: str, bounds: str, way_out: str = "widen the bounds") -> None:
+    """Refuse a number outside other arguments; schedules are kept within them when they are used.
+
+    :param model: whose attributes are checked
+    :param name: of the argument
+    :param bounds: name of the argument that holds the smallest and the largest value
+    :param way_out: what to do instead
+    :raises ValueError: if it is a number outside
+    """
+    value, limits = getattr(model, name), getattr(model, bounds)
+    ok = callable(value) or limits[0] <= value <= limits[1]
+    require(ok, f"`{name}` must lie within {bounds} = {limits}", value, way_out)
+
+
+def check_above_one(name: str, value: Any, way_out: str) -> None:
+    """Refuse what is not a finite number > 1.
+
+    :param name: of the argument
+    :param value: given
+    :param way_out: what to do instead
+    :raises ValueError: naming the argument
+    """
+    require(is_number(value) and 1 < value < math.inf, f"`{name}` must be > 1 and finite", value, way_out)
+
+
 def check_controller(model: Any) -> None:
     """Check the arguments that all adaptive variants share.
 
@@ -99,26 +123,12 @@ def check_controller(model: Any) -> None:
     :raises ValueError: for a value outside its range
     """
     check_positive(model, "target_kl", "it is the KL divergence per update to aim for; 0.02 is usual")
-    factor, tolerance = model.adaptation_factor, model.kl_tolerance
-    require(
-        is_number(tolerance) and tolerance > 1,
-        "`kl_tolerance` must be > 1",
-        tolerance,
-        "math.inf switches adaptation off",
-    )
-    moments = model.adaptation_moments
-    require(
-        model.adapt_after in moments,
-        f"`adapt_after` must be one of {moments}",
-        model.adapt_after,
-        "the coefficient is set once per epoch",
-    )
-    require(
-        is_number(factor) and 1 < factor < math.inf,
-        "`adaptation_factor` must be > 1 and finite",
-        factor,
-        "1.3 is the default, 2 the PPO paper's",
-    )
+    tolerance, moments, chosen = model.kl_tolerance, model.adaptation_moments, model.adapt_after
+    ok = is_number(tolerance) and tolerance > 1
+    require(ok, "`kl_tolerance` must be > 1", tolerance, "math.inf switches adaptation off")
+    rule = f"`adapt_after` must be one of {moments}"
+    require(chosen in moments, rule, chosen, "the coefficient is set once per epoch")
+    check_above_one("adaptation_factor", model.adaptation_factor, "1.3 is the default, 2 the PPO paper's")
 
 
 def check_shared(model: Any) -> None:

@@ -68,12 +68,10 @@ class ClipRangeFromClipFraction(UpdateCallback):
         verbose: int = 0,
     ):
         super().__init__(verbose)
-        is_number, require = checks.is_number, checks.require
-        require(is_number(target) and 0 < target < 1, "`target` must be in (0, 1)", target, "0.1 to 0.4 is usual")
-        ok = is_number(tolerance) and 1 < tolerance < math.inf
-        require(ok, "`tolerance` must be > 1 and finite", tolerance, "1.5 is the default")
-        ok = is_number(factor) and 1 < factor < math.inf
-        require(ok, "`factor` must be > 1 and finite", factor, "1.5 is the default")
+        ok = checks.is_number(target) and 0 < target < 1
+        checks.require(ok, "`target` must be in (0, 1)", target, "0.1 to 0.4 is usual")
+        checks.check_above_one("tolerance", tolerance, "1.5 is the default")
+        checks.check_above_one("factor", factor, "1.5 is the default")
         self.clip_range_bounds = clip_range_bounds
         if clip_range_bounds is not None:
             checks.check_bounds(self, "clip_range_bounds")

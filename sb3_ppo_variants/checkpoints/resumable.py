@@ -91,6 +91,8 @@ class ResumableCheckpointCallback(BaseCallback):
         self._n_updates = self.model._n_updates
 
     def _on_training_end(self) -> None:
+        if not hasattr(self, "model"):  # rl-zoo3 calls this after any failure, one before the training too
+            return
         can_save = self._update_is_complete() and not ranks_of(self.model).failed
         if can_save and self.model.num_timesteps > self._saved_at:
             self._save(at_end=True)

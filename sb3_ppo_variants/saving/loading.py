@@ -237,7 +237,7 @@ def _rebuilt_objects(cls: type[LoadingMixin], saved: SavedModel, given: dict[str
         "pass them as custom_objects, or trusted=True if you know who made the file",
     )
     bare: Any = cls(next(iter(cls.policy_aliases)), None, _init_setup_model=False)  # type: ignore[arg-type,call-arg]
-    known = {*vars(bare), "saved_as", "observation_space", "action_space", "n_envs", "lr_schedule"}
+    known = {*vars(bare), "saved_as", "observation_space", "action_space", "n_envs", "lr_schedule", "clip_scale"}
     known -= set(bare._excluded_save_params())
     strange = sorted(saved.data.keys() - known)
     require(not strange, f"{saved.name} must hold attributes of {cls.__name__} only", strange, "do not use it")

@@ -7,7 +7,7 @@ prints one line for each; this is for scripts and tables.
 import argparse
 import importlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -20,13 +20,6 @@ from stable_baselines3.common.utils import set_random_seed
 from sb3_ppo_variants.zoo.mistakes import refuse
 
 
-class TrainedAgent(NamedTuple):
-    """Where a trained agent is: its zip file and the folder of its run."""
-
-    model_path: str
-    log_path: str
-
-
 def evaluate() -> None:
     """Run the command: parse its arguments, evaluate, print mean and standard deviation of the return."""
     arguments = _parser().parse_args()
@@ -37,12 +30,12 @@ def evaluate() -> None:
     if arguments.num_threads > 0:
         th.set_num_threads(arguments.num_threads)
     set_random_seed(arguments.seed)
-    agent = _find(arguments)
-    returns = _episode_returns(agent, arguments)
+    model_path, log_path = _find(arguments)
+    returns = _episode_returns(model_path, log_path, arguments)
     kind = "stochastic" if arguments.stochastic else "deterministic"
     print(f"Evaluation over {len(returns)} episodes ({kind}): {np.mean(returns):.2f} +/- {np.std(returns):.2f}")
-    print(f"Model: {agent.model_path}")
-    print(f"Logs: {agent.log_path}")
+    print(f"Model: {model_path}")
+    print(f"Logs: {log_path}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,18 +54,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _find(arguments: argparse.Namespace) -> TrainedAgent:
+def _find(given: argparse.Namespace) -> tuple[str, str]:
+    """Return the agent's zip file and the folder of its run."""
     try:
-        _, model_path, log_path = get_model_path(
-            arguments.exp_id, arguments.folder, arguments.algo, arguments.env, arguments.load_best
-        )
+        return get_model_path(given.exp_id, given.folder, given.algo, given.env, given.load_best)[1:]
     except (AssertionError, ValueError) as error:  # the zoo's two ways to say that there is none
         refuse(f"{error}; train one first, or name its log folder with -f")
-    return TrainedAgent(model_path, log_path)
 
 
-def _episode_returns(agent: TrainedAgent, arguments: argparse.Namespace) -> list[float]:
-    settings = Path(agent.log_path) / arguments.env
+def _episode_returns(model_path: str, log_path: str, arguments: argparse.Namespace) -> list[float]:
+    settings = Path(log_path) / arguments.env
     hyperparams, stats_path = get_saved_hyperparams(str(settings))
     env_kwargs: dict[str, Any] = hyperparams.pop("env_kwargs", {})
     arguments_file = settings / "args.yml"
@@ -87,7 +78,8 @@ def _episode_returns(agent: TrainedAgent, arguments: argparse.Namespace) -> list
         hyperparams=hyperparams,
         env_kwargs=env_kwargs,
     )
-    model = ALGOS[arguments.algo].load(agent.model_path, device=arguments.device)
+    needs_env = "HerReplayBuffer" in str(hyperparams.get("replay_buffer_class"))
+    model = ALGOS[arguments.algo].load(model_path, env=env if needs_env else None, device=arguments.device)
     returns, _ = evaluate_policy(
         model,
         env,
@@ -100,4 +92,4 @@ def _episode_returns(agent: TrainedAgent, arguments: argparse.Namespace) -> list
     return returns
 
 
-__all__ = ["TrainedAgent", "evaluate"]
+__all__ = ["evaluate"]

@@ -81,13 +81,13 @@ class VariantExperimentManager(StockExperimentManager):
     def learn(self, model: BaseAlgorithm) -> None:
         try:
             super().learn(model)
-        except (KeyboardInterrupt, EOFError, ConnectionError):  # the last two: of environments that were ended first
-            if not TERMINATION.arrives():
+        except BaseException as error:
+            # environments in processes of their own may end first when all are told to stop
+            is_interruption = isinstance(error, (KeyboardInterrupt, EOFError, ConnectionError))
+            if not (is_interruption and TERMINATION.arrives()):
+                if model.num_timesteps == 0:
+                    self._remove_folder()
                 raise
-        except Exception:
-            if model.num_timesteps == 0:
-                self._remove_folder()
-            raise
         TERMINATION.saves = True
 
     def _remove_folder(self) -> None:
@@ -99,12 +99,13 @@ class VariantExperimentManager(StockExperimentManager):
                 folder.rmdir()
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not self._is_ours:
-            return super().read_hyperparameters()
-        self._announce_source()
-        self._override_by_trial()
+        if self._is_ours:
+            self._announce_source()
+            self._override_by_trial()
         hyperparams, saved = super().read_hyperparameters()
         self.wrappers = _names_of_wrappers(hyperparams.get("env_wrapper"))
+        if not self._is_ours:
+            return hyperparams, saved
         self._drop(hyperparams, saved)
         if is_recurrent(self.algo) and "policy" in hyperparams:
             hyperparams["policy"] = saved["policy"] = recurrent_policy(self.algo, hyperparams["policy"])

@@ -76,6 +76,8 @@ class ResumingExperimentManager(VariantExperimentManager):
 
     def create_log_folder(self) -> None:
         super().create_log_folder()
+        if self.tensorboard_log is not None:  # SB3 goes on in the latest folder there, which may be another run's
+            self.tensorboard_log = str(Path(self.tensorboard_log, Path(self.save_path).name))
         if self._checkpoint is not None:
             self.monitor_kwargs["override_existing"] = False  # the episodes before the break stay
         elif self._identity is not None:
@@ -111,8 +113,8 @@ class _StoppingWriter(ResumableCheckpointCallback):
 
     def _on_rollout_start(self) -> None:
         super()._on_rollout_start()
-        TERMINATION.requested = current_ranks().any(TERMINATION.requested)
-        if TERMINATION.requested:
+        if current_ranks().any(TERMINATION.requested):
+            TERMINATION.requested = True  # another rank was told, perhaps
             if self.model.num_timesteps > self._saved_at:
                 self._save(at_end=False)
             TERMINATION.interrupt()

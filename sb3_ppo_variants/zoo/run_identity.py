@@ -1,10 +1,13 @@
 """What tells one run of ``train`` from another, kept beside its checkpoints."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from sb3_ppo_variants.saving.atomic_file import write_atomically
 
 FILE = "run.json"
 _NOT_OF_THE_RUN = ("n_timesteps",)  # a finished run may be made longer
@@ -42,8 +45,7 @@ class RunIdentity:
 
         :param folder: of the checkpoints
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_text(json.dumps(asdict(self), indent=1))
+        write_atomically(folder / FILE, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def read(cls, folder: Path) -> "RunIdentity | None":
@@ -79,7 +81,7 @@ def _named(value: Any) -> str:
     """Return a text that is the same in every process, for a value that JSON has no form for."""
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    return repr(value)
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def _shown(facts: dict[str, Any], name: str) -> str:

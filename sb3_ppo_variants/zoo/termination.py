@@ -63,7 +63,7 @@ class Termination:
         if self.saves:
             return
         if self.waits_for_update and hasattr(signal, "SIGALRM"):
-            signal.signal(signal.SIGALRM, lambda *args: self.interrupt())
+            signal.signal(signal.SIGALRM, lambda *args: self.saves or self.interrupt())
             signal.setitimer(signal.ITIMER_REAL, self.grace)
             return
         raise KeyboardInterrupt

@@ -70,3 +70,13 @@ def test_steps_per_minibatch_are_refused_where_the_coefficient_is_set_once_per_e
 def test_a_learning_rate_outside_its_bounds_is_refused() -> None:
     with pytest.raises(ValueError, match="`learning_rate` must lie within learning_rate_bounds"):
         PPOAdaptiveLR("MlpPolicy", make_vec_env(), learning_rate=0.5)
+    with pytest.raises(ValueError, match="`learning_rate` must be > 0, got 0.0"):
+        build(PPOAdaptiveLR, learning_rate=0.0).learn(50)  # rl-zoo3's enjoy makes models of it, and does not train them
+
+
+@pytest.mark.parametrize("cls", [PPOAdaptiveLR, PPOPenalty])
+def test_the_first_of_two_minibatches_moves_nothing_as_the_policy_has_not_moved(cls: type[Any]) -> None:
+    arguments: dict[str, Any] = {"adapt_after": "epoch", "n_epochs": 2, "batch_size": 50, "target_kl": 1e-9}
+    model = build(cls, max_kl=None, **arguments).learn(50)  # one minibatch an epoch, and a KL far above the target
+    factor = model.adaptation_factor
+    assert (model.beta if cls is PPOPenalty else 1 / model.lr_scale) == pytest.approx(factor)

@@ -14,7 +14,7 @@ from environments import make_vec_env
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import CheckpointCallback
 
-from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants import PPOAdaptiveClip, PPOAdaptiveLR, PPOClip, PPOPenalty
 
 SETTINGS: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "device": "cpu", "seed": 1}
 ROLLOUT = 32  # steps of one update with two environments
@@ -196,7 +196,7 @@ def test_a_beta_set_by_hand_is_saved(tmp_path: Path) -> None:
     assert first_logged(loaded, "beta") == 7.5
 
 
-@pytest.mark.parametrize("cls", [PPOClip, PPOPenalty, PPOAdaptiveClip])
+@pytest.mark.parametrize("cls", [PPOClip, PPOPenalty, PPOAdaptiveClip, PPOAdaptiveLR])
 @pytest.mark.parametrize("action", ["discrete", "box"])
 def test_a_model_loaded_as_rl_zoo3_enjoy_does_predicts_the_same(cls: type[PPO], action: str, tmp_path: Path) -> None:
     model = make(cls, action).learn(2 * ROLLOUT)

@@ -54,6 +54,13 @@ def test_mistake_in_a_hyperparameter_is_named_and_leaves_no_folder(params: str, 
     assert not Path("logs").exists()
 
 
+@pytest.mark.parametrize("algo", ["ppo", "ppo_penalty"])
+def test_envpool_with_a_wrapper_is_refused_for_stock_algorithms_too(algo: str, capsys: Capture) -> None:
+    wrapper = "env_wrapper:'rl_zoo3.wrappers.FrameSkip'"
+    message = refusal(capsys, algo, "CartPole-v1", "--vec-env", "envpool", "-params", wrapper)
+    assert message.startswith("--vec-env envpool cannot put rl_zoo3.wrappers.FrameSkip around an environment")
+
+
 @pytest.mark.parametrize("value", ["lin_0.01", "lin_1", "", "[1", "[one for one in two]"])
 def test_value_that_is_no_expression_is_refused_by_name(value: str, capsys: Capture) -> None:
     message = refusal(capsys, "ppo_penalty", "CartPole-v1", "-params", "n_epochs:2", f"target_kl:{value}")

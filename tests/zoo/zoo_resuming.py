@@ -1,9 +1,12 @@
 """Which run `train --resume` goes on with: test_zoo.py runs this file in a process of its own."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 from torch import nn
 from zoo_in_process import refusal, train
 
@@ -15,6 +18,11 @@ register()
 
 Capture = pytest.CaptureFixture[str]
 FIRST = Path("logs/ppo_penalty/CartPole-v1_1")
+
+
+class Unresettable(CartPoleEnv):
+    def reset(self, **kwargs: Any) -> Any:
+        raise RuntimeError("no simulator here")
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +70,15 @@ def test_other_settings_are_another_run(params: list[str], more: tuple[str, ...]
     assert steps_done() == {"CartPole-v1_1": 96, "CartPole-v1_2": 64}
 
 
+def test_each_run_keeps_its_tensorboard_folder() -> None:
+    for steps in (64, 96):
+        for seed in (4, 5):
+            resume(seed=seed, more=("-tb", "tb"), steps=steps)
+    folders = {file.parent: len(list(file.parent.iterdir())) for file in Path("tb").rglob("events*")}
+    run = Path("tb/CartPole-v1")
+    assert folders == {run / "CartPole-v1_1/PPO_1": 2, run / "CartPole-v1_2/PPO_1": 2}
+
+
 def test_runs_without_a_seed_go_on_with_each_other() -> None:
     resume(seed=None)
     resume(seed=None, steps=96)
@@ -93,6 +110,18 @@ def test_failure_to_resume_keeps_the_run(capsys: Capture) -> None:
     message = refusal(capsys, "ppo_penalty", "CartPole-v1", "--resume", "--seed", "4", "-params", *tiny)
     assert message.startswith("no intact checkpoint in logs/ppo_penalty/CartPole-v1_1/checkpoints")
     assert (FIRST / "CartPole-v1.zip").is_file()
+
+
+def test_an_object_without_a_text_of_its_own_is_the_same_in_every_process() -> None:
+    first, second = (RunIdentity.of("ppo", "CartPole-v1", 1, {"given": functools.partial(hash)}) for _ in range(2))
+    made = [RunIdentity.of("ppo", "CartPole-v1", 1, {"given": object()}) for _ in range(2)]
+    assert first == second and made[0] == made[1] != first
+
+
+def test_what_fails_before_training_is_said_as_it_is(capsys: Capture) -> None:
+    gym.register("Unresettable-v0", entry_point=Unresettable)
+    with pytest.raises(RuntimeError, match="no simulator here"):
+        train("ppo_penalty", "Unresettable-v0", "--resume", "--seed", "1", "-params", "n_envs:1")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,20 @@ def test_signal_while_the_run_is_wound_up_does_not_keep_it_from_saving(monkeypat
     assert saved_steps() == 160
 
 
+def test_time_that_runs_out_while_the_run_is_wound_up_does_not_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TERMINATION, "grace", 0.5)
+    save = PPOPenalty.save
+
+    def slow_save(model: PPOPenalty, *args: Any, **kwargs: Any) -> None:
+        if model.num_timesteps == 160 and TERMINATION.saves:
+            time.sleep(1.0)
+        save(model, *args, **kwargs)
+
+    monkeypatch.setattr(PPOPenalty, "save", slow_save)
+    terminated(monkeypatch, 160, "--resume", "--save-freq", "1000")
+    assert saved_steps() == 160
+
+
 def test_signal_before_training_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     terminated(monkeypatch, "made")
     assert not Path("logs").exists()
