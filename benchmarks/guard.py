@@ -16,7 +16,6 @@ import numpy as np
 import torch as th
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
-from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.update import nonfinite
 from sb3_ppo_variants.update.reference_update import OwnOptimizer
 
@@ -33,7 +32,7 @@ def nothing(*_: object) -> None:
 
 def without_guard() -> ExitStack:
     stack = ExitStack()
-    for owner, name in ((nonfinite, "check_rollout"), (nonfinite, "check_steps"), (FlatAdam, "_must_skip")):
+    for owner, name in ((nonfinite, "check_rollout"), (nonfinite, "check_steps"), (nonfinite.StepGuard, "refuses")):
         stack.enter_context(mock.patch.object(owner, name, nothing))
     stack.enter_context(mock.patch.object(OwnOptimizer, "step", step_without_guard))
     return stack

@@ -294,7 +294,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made anew for the model as it is then: compiled functions have no pickle."""
-        return {**vars(self), "_acceleration": None, "_trace": None}
+        return {**vars(self), "_acceleration": None, "_trace": None, "_ranks": None}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "last_update", "_acceleration", "_trace"]
+        return [*super()._excluded_save_params(), "last_update", "_acceleration", "_trace", "_ranks"]

@@ -32,10 +32,12 @@ _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 class DataParallelMixin(_Host):
     """What is done differently where several processes train one model."""
 
+    _ranks: Ranks | None = None  # of the training that has begun: looking for them takes longer than using them
+
     @property
     def ranks(self) -> Ranks:
         """The processes that train this model together; one, unless torchrun or the like started several."""
-        return current_ranks()
+        return current_ranks() if self._ranks is None else self._ranks
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed generators and environments so that no two of a run, on whatever rank, draw the same.
@@ -91,7 +93,7 @@ class DataParallelMixin(_Host):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        ranks = self.ranks
+        ranks = self._ranks = current_ranks()
         if ranks.size == 1:
             return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         self._check_agreement(total_timesteps)

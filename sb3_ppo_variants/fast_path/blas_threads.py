@@ -29,14 +29,15 @@ def one_blas_thread() -> Iterator[None]:
     with _Users.lock:
         if _Users.count == 0:
             _Users.before = tuple(library.num_threads for library in _libraries())
-            _set((1,) * len(_Users.before))
+            if set(_Users.before) != {1}:
+                _set((1,) * len(_Users.before))
         _Users.count += 1
     try:
         yield
     finally:
         with _Users.lock:
             _Users.count -= 1
-            if _Users.count == 0:
+            if _Users.count == 0 and set(_Users.before) != {1}:
                 _set(_Users.before)
 
 

@@ -9,12 +9,14 @@ on that, and a resumed run must not depend on where memory was free.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_ppo_variants.fast_path.interception import optimizer_obstacle
+from sb3_ppo_variants.update.arrays import Array
 from sb3_ppo_variants.update.nonfinite import StepGuard
 
 _ALIGNMENT = 16  # float32 numbers, 64 bytes
@@ -52,6 +54,8 @@ class FlatAdam:
         self.skip_count = th.zeros((), device=self.flat.device)  # steps of this update that were not taken
         self.poison = th.zeros((), device=self.flat.device)  # NaN from the first step of an update that is not finite
         self._gradients = self.views(self.gradient)
+        in_numpy: list[Any] = [None if t.is_cuda else t.numpy() for t in (self.gradient, self.step_count)]
+        self._gradient_array, self._count = in_numpy
         self._places: list[tuple[int, int]] = []  # of each parameter and its first moment in memory
         pieces = zip(self.parameters, state, *(self.views(t) for t in (self.flat, self.exp_avg, self.exp_avg_sq)))
         for parameter, moments, data, exp_avg, exp_avg_sq in pieces:
@@ -105,7 +109,7 @@ class FlatAdam:
         """Return the flat gradient, of which the next step is made."""
         return [self.gradient]
 
-    def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def step(self, max_grad_norm: float, loss: Array) -> tuple[Array, Array]:
         """Clip the norm of the flat gradient and take one Adam step in place, if loss and gradient are finite.
 
         A step that is not leaves parameters and moments alone, on a GPU without asking the device.
@@ -121,21 +125,23 @@ class FlatAdam:
             self._adam_step(found_inf=self.skipped)
             self.step_count.sub_(self.skipped)
             return norm, self.skipped
-        gradient = self.gradient.numpy()
+        gradient = self._gradient_array
         length = math.sqrt(np.dot(gradient, gradient))
-        self.norm.fill_(length)
         refused = self.guard.refuses(length + loss.item())
-        if refused or self.guard.count:
-            self.skipped.fill_(float(refused))
         if not refused:
             if length + 1e-6 > max_grad_norm:
                 gradient *= max_grad_norm / (length + 1e-6)
             self._adam_step()
-        return self.norm, self.skipped
+        if not isinstance(loss, th.Tensor):  # of a minibatch in numpy: a call of torch takes longer than the number
+            return length, float(refused)
+        return self.norm.fill_(length), self.skipped.fill_(float(refused))
 
     def _adam_step(self, found_inf: th.Tensor | None = None) -> None:
         """Call what torch.optim.Adam(fused=True) calls; its own preparations for it take three times as long."""
-        self.step_count.add_(1)
+        if self._count is None:
+            self.step_count.add_(1)
+        else:
+            self._count += 1
         th._fused_adam_(
             [self.flat],
             [self.gradient],

@@ -48,8 +48,11 @@ class LeanBootstrap:
         :param dones: whether each environment's episode is over, shape (n_envs,)
         """
         self.foreseen = {}
-        both = all(isinstance(vars(self.policy).get(name), StandIn) for name in _METHODS)  # a callback may replace one
-        if not both or np.count_nonzero(dones) < 2:
+        if np.count_nonzero(dones) < 2:
+            return
+        if not all(
+            isinstance(vars(self.policy).get(name), StandIn) for name in _METHODS
+        ):  # a callback has replaced one
             return
         ended = [infos[i] for i in np.flatnonzero(dones)]
         cut = [info["terminal_observation"] for info in ended if _is_cut_off(info)]

@@ -55,8 +55,8 @@ def lean_add(
     buffer.actions[position] = action.reshape(buffer.n_envs, buffer.action_dim)
     buffer.rewards[position] = reward
     buffer.episode_starts[position] = episode_start
-    buffer.values[position] = value.detach().cpu().numpy().reshape(-1)
-    buffer.log_probs[position] = log_prob.detach().cpu().numpy().reshape(-1)
+    buffer.values[position] = value.numpy(force=True).reshape(-1)
+    buffer.log_probs[position] = log_prob.numpy(force=True).reshape(-1)
     buffer.pos = position + 1
     buffer.full = buffer.pos == buffer.buffer_size
 

@@ -192,11 +192,10 @@ class TraceRecorder:
         :param metrics: of the step or steps just taken
         :return: True if the KL is to be checked here: up to 16 times per epoch, its end included
         """
-        rows = metrics.reshape(-1, len(self.names))
-        count = rows.shape[0]
+        count = 1 if metrics.ndim == 1 else len(metrics)
         if self._in_epoch == 0:
             self._first_row_of_epoch = len(self._rows)
-        self._rows.append(rows)
+        self._rows.append(metrics)
         self._epochs += [self._epoch] * count
         if self.stopped:  # before this step was taken
             return False
@@ -212,7 +211,7 @@ class TraceRecorder:
         """
         new = self._rows[self._rows_read :]
         self._rows_read = len(self._rows)
-        rows = (new[0] if len(new) == 1 else th.cat(new)).tolist()  # a few rows: not worth numpy's calls
+        rows = th.vstack(new).tolist()  # a few rows: not worth numpy's calls
         taken = [row[_KL] for row in rows if row[_SKIPPED] == 0]
         if not taken:
             return None
@@ -224,7 +223,7 @@ class TraceRecorder:
 
         :param name: one of ``names``
         """
-        rows = th.cat(self._rows[self._first_row_of_epoch :]).cpu().numpy()
+        rows = th.vstack(self._rows[self._first_row_of_epoch :]).cpu().numpy()
         taken = rows[rows[:, _SKIPPED] == 0]
         return float(taken[:, self.names.index(name)].mean(dtype=np.float64)) if len(taken) else math.nan
 
@@ -233,7 +232,7 @@ class TraceRecorder:
 
         :return: its minibatch within the epoch and its epoch, from 0, and its metrics, shape (n_metrics,)
         """
-        rows = th.cat(self._rows).cpu().numpy()
+        rows = th.vstack(self._rows).cpu().numpy()
         first = int(np.argmax(rows[:, _SKIPPED] > 0))
         return first - self._epochs.index(self._epochs[first]), self._epochs[first], rows[first]
 
@@ -252,7 +251,7 @@ class TraceRecorder:
         :param projection: what became of the policy after the last step
         """
         return UpdateTrace(
-            minibatches=th.cat(self._rows).cpu().numpy(),
+            minibatches=th.vstack(self._rows).cpu().numpy(),
             epoch=np.array(self._epochs),
             kl_divergence=projection.kl,
             kl_before_projection=projection.kl_before,
