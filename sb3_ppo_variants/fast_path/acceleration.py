@@ -6,6 +6,7 @@ update gives the reference path's result to rounding, and a rollout takes the sa
 """
 
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
@@ -104,13 +105,31 @@ class Acceleration:
 
     def adopt(self) -> None:
         """Take the parameters over, before anything is computed with them: their place in memory is for life."""
-        if not self.uses("optimizer") or (self._adam is not None and self._adam.intact()):
+        intact = self._adam is not None and self._adam.intact()
+        if not intact:
+            self._choose()  # what was loaded may speak against a piece
+        self._agree()
+        if intact or not self.uses("optimizer"):
             return
         self._adam = FlatAdam(self.policy)
         self._trunk = self._in_numpy = self._forward = self._compiled = None  # made for parameters in another place
         if "optimizer" not in self._checked:
             self._checked.add("optimizer")
             self._refuse("optimizer", self_check.step_difference(self._adam, float(self.algorithm.max_grad_norm)))
+
+    def _agree(self) -> None:
+        """Use, and check, the same pieces on all ranks: how often they talk to each other depends on it."""
+        ranks, mine = self.algorithm.ranks, (self.obstacles, sorted(self._checked))
+        if ranks.size == 1:
+            return
+        digests = ranks.stack(th.tensor(zlib.crc32(repr(mine).encode())))
+        if (digests == digests[0]).all():
+            return
+        for obstacles, checked in ranks.gather(mine):
+            found = {name: why for name, why in obstacles.items() if why is not None and self.uses(name)}
+            self._refused |= {name: f"not in another process: {why}" for name, why in found.items()}
+            self._checked &= set(checked)  # what one has to check all check
+        self._choose()
 
     def new_update(self) -> Update:
         """Begin an update on the fastest path that applies."""
@@ -212,7 +231,7 @@ class Acceleration:
         for name, kind in (("rollout", NumpyForward), ("sampling", LeanForward)):
             if not self.uses(name):
                 continue
-            if type(self._forward) is not kind or self._adam is None:  # only flat parameters stay where they are
+            if type(self._forward) is not kind or not self.uses("optimizer"):  # others may have moved in memory
                 self._forward = kind(self.policy)
             last_obs = self.algorithm._last_obs
             if name not in self._checked and last_obs is not None:

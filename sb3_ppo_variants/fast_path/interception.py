@@ -10,13 +10,21 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch as th
+import torch.optim.optimizer as optimizers
 from torch import nn
 
 _MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
-_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")
-_PATCHABLE = ("forward", "evaluate_actions", "extract_features", "predict_values", "_get_action_dist_from_latent")
+_GLOBAL_HOOKS = (
+    *("_global_forward_hooks", "_global_forward_pre_hooks"),
+    *("_global_backward_hooks", "_global_backward_pre_hooks"),
+)
+_GLOBAL_OPTIMIZER_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
+_PATCHABLE = (
+    *("forward", "evaluate_actions", "extract_features", "predict_values", "_get_action_dist_from_latent"),
+    *("forward_actor", "forward_critic"),
+)
 
 
 class LibraryMethods:
@@ -78,7 +86,7 @@ def is_replaced(module: nn.Module, method: str) -> bool:
     own = vars(module).get(method)
     if own is None or isinstance(own, StandIn):
         return False
-    return getattr(own, "__self__", None) is not module or own.__func__ is not getattr(type(module), method)
+    return getattr(own, "__self__", None) is not module or own.__func__ is not getattr(type(module), method, None)
 
 
 def take_back(policy: Any, stand_in: StandIn) -> None:
@@ -124,7 +132,8 @@ def optimizer_obstacle(optimizer: th.optim.Optimizer) -> str | None:
 
     :param optimizer: of a policy
     """
-    if any(getattr(optimizer, hooks, None) for hooks in _OPTIMIZER_HOOKS):
+    everywhere = any(getattr(optimizers, hooks) for hooks in _GLOBAL_OPTIMIZER_HOOKS)
+    if everywhere or any(getattr(optimizer, hooks, None) for hooks in _OPTIMIZER_HOOKS):
         return "there is a hook on the optimiser"
     return "step() of the optimiser is wrapped, as schedulers do" if "step" in vars(optimizer) else None
 
@@ -140,14 +149,14 @@ def fingerprint(policy: Any) -> list[Any]:
     found: list[Any] = [optimizer, type(optimizer), "step" in vars(optimizer), _counts(optimizer, _OPTIMIZER_HOOKS)]
     for group in optimizer.param_groups:
         found += [len(group["params"]), *((k, v) for k, v in group.items() if k not in ("params", "lr", "initial_lr"))]
-    found.append(_patched(policy))
     for module in policy.modules():
         own = vars(module)
         hooks = [len(own[name]) for name in _MODULE_HOOKS]
-        found += [module, type(module), is_replaced(module, "forward"), hooks]
+        found += [module, type(module), _patched(module), hooks]
     for parameter in policy.parameters():
         found += [parameter, parameter.requires_grad, parameter.dtype, _counts(parameter, _PARAMETER_HOOKS)]
-    found.append([len(getattr(nn.modules.module, name)) for name in _GLOBAL_HOOKS])
+    found.append(_counts(nn.modules.module, _GLOBAL_HOOKS))
+    found.append(_counts(optimizers, _GLOBAL_OPTIMIZER_HOOKS))
     return found
 
 

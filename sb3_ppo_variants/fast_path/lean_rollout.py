@@ -48,12 +48,12 @@ class LeanForward(StandIn):
         """Sample actions as ``ActorCriticPolicy.forward`` does.
 
         :param obs: shape (n_envs, *observation shape), or a dictionary
-        :param deterministic: handled by the ordinary forward
+        :param deterministic: handled by the ordinary forward, as is what gradients are wanted of
         :param action_masks: of a maskable policy, shape (n_envs, number of choices); None for none
         """
-        if deterministic:
+        if deterministic or th.is_grad_enabled():  # a callback may differentiate; SB3's loop does not
             masks = () if action_masks is None else (action_masks,)
-            ordinary: Collected = self.ordinary()(obs, True, *masks)
+            ordinary: Collected = self.ordinary()(obs, deterministic, *masks)
             return ordinary
         actions, values, log_prob = self.sample(obs, action_masks)
         if actions.shape[1:] != self.action_shape:
@@ -85,9 +85,12 @@ class NumpyForward(LeanForward):
         super().__init__(policy)
         self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net])
         self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net])
+        self._places = [(parameter, parameter.data_ptr()) for parameter in policy.parameters()]
         self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
 
     def sample(self, obs: th.Tensor, masks: Any) -> Collected:
+        if any(parameter.data_ptr() != place for parameter, place in self._places):
+            return super().sample(obs, masks)  # a callback has given a parameter other memory
         flat = as_vectors(self.policy.observation_space, obs.numpy())
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
             output, values = self.actor.forward(flat), self.critic.forward(flat)

@@ -5,7 +5,7 @@ networks are ``numpy_trunk.py``'s, and the step is the flat Adam's.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
-from sb3_ppo_variants.update.distributions import ActionDistribution
+from sb3_ppo_variants.update.distributions import ActionDistribution, closed_form
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 
@@ -61,9 +61,11 @@ class NumpyUpdate(StagedUpdate):
         vectors = as_vectors(self.policy.observation_space, arrays.observations)
         return arrays._replace(observations=vectors), old and tuple(p.detach().numpy() for p in old)
 
-    def running(self) -> AbstractContextManager[None]:
-        """Return what the epochs run in: numpy's products on one thread."""
-        return one_blas_thread()
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the epochs: numpy's products on one thread; NaN and infinity are looked for where all paths do."""
+        with one_blas_thread(), np.errstate(all="ignore"):
+            yield
 
     def minibatches(self) -> Iterator[_Minibatch]:  # type: ignore[override]  # opaque to the update loop
         """Yield the minibatches of one epoch, in the order stock PPO would draw, with the old distributions there."""
@@ -82,9 +84,7 @@ class NumpyUpdate(StagedUpdate):
 
     def step(self, minibatch: _Minibatch, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:  # type: ignore[override]  # as above
         samples, old = minibatch
-        with np.errstate(all="ignore"):  # NaN and infinity are looked for where all paths do
-            metrics = self.written_step(samples, old, coefficients, self.in_numpy)
-            return self.finish(metrics)
+        return self.finish(self.written_step(samples, old, coefficients, self.in_numpy))
 
 
 def numpy_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
@@ -96,6 +96,9 @@ def numpy_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
     policy = algorithm.policy
     if policy.device.type != "cpu":
         return "the policy is not on the CPU"
+    form = closed_form(policy.action_dist)
+    if form is None or not form.takes_arrays:
+        return f"the closed form of {type(policy.action_dist).__name__} takes tensors only"
     weights, most = sum(p.numel() for p in policy.parameters()), _MOST_PRODUCTS // th.get_num_threads()
     if weights * int(algorithm.batch_size) > most:
         return f"a minibatch has more than {most} products of weight and sample"

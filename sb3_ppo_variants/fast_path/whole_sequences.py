@@ -69,7 +69,7 @@ def whole_sequences_obstacle(policy: BasePolicy, buffer: RolloutBuffer) -> str |
     """
     if not isinstance(policy, RecurrentActorCriticPolicy):
         return "the policy has no LSTM"
-    if type(policy)._process_sequence is not _STEPPED:
+    if type(policy)._process_sequence is not _STEPPED or "_process_sequence" in vars(policy):
         return "the policy steps through sequences in its own way"
     if not any(type(buffer) is known for known in _BUFFERS):
         return "the buffer may cut sequences in its own way"

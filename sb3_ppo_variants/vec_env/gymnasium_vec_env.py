@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from sb3_ppo_variants.arguments.checks import require
-from sb3_ppo_variants.vec_env.vector_infos import Info, LazyInfos, as_array, info_of, on_host, row_of
+from sb3_ppo_variants.vec_env.vector_infos import Info, LazyInfos, as_array, has_rows, info_of, on_host, row_of
 
 
 class GymnasiumVecEnv(VecEnv):
@@ -33,6 +33,9 @@ class GymnasiumVecEnv(VecEnv):
     :raises TypeError: for anything else than a vector environment
     """
 
+    _idle: npt.NDArray[np.bool_]  # these step to reset next
+    _idle_infos: dict[int, Info]
+
     def __init__(self, env: VectorEnv[Any, Any, Any]):
         if not isinstance(env, VectorEnv):
             rule = f"`env` must be a gymnasium.vector.VectorEnv, got {type(env).__name__}"
@@ -48,8 +51,6 @@ class GymnasiumVecEnv(VecEnv):
         self._device: th.device | None = None
         self._begun = time.time()
         self._all = np.ones(env.num_envs, dtype=np.bool_)
-        self._idle: npt.NDArray[np.bool_] = np.zeros(env.num_envs, dtype=np.bool_)  # these step to reset next
-        self._idle_infos: dict[int, Info] = {}
         self._begin_episodes(env.num_envs)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
@@ -177,11 +178,8 @@ class GymnasiumVecEnv(VecEnv):
 
     def _of_all(self, values: Any, indices: VecEnvIndices) -> list[Any]:
         """Give each environment its part of an array of all, or what is the same for all."""
-        chosen = list(self._get_indices(indices))
-        is_of_all = (
-            hasattr(values, "__len__") and not isinstance(values, (str, Mapping)) and len(values) == self.num_envs
-        )
-        return [row_of(values, i) if is_of_all else values for i in chosen]
+        of_each = has_rows(values, self.num_envs)
+        return [row_of(values, i) if of_each else values for i in self._get_indices(indices)]
 
     def _require_all(self, method: str, indices: VecEnvIndices) -> None:
         chosen = list(self._get_indices(indices))

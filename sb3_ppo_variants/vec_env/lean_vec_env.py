@@ -15,6 +15,7 @@ _UNCHANGEABLE = frozenset({type(None), bool, int, float, complex, str, bytes, *n
     np.object_,
     np.void,
 }
+_OF_SB3 = {name: getattr(DummyVecEnv, name) for name in ("step_wait", "_obs_from_buf")}  # one may be patched later
 
 
 class LeanVecEnv(DummyVecEnv):
@@ -64,7 +65,7 @@ def lean_steps(env: VecEnv) -> Iterator[None]:
     :param env: it, or wrappers around it
     """
     inner = innermost(env)
-    plain = type(inner) is DummyVecEnv
+    plain = type(inner) is DummyVecEnv and all(getattr(DummyVecEnv, name) is method for name, method in _OF_SB3.items())
     if plain:
         inner.__class__ = LeanVecEnv
     try:

@@ -44,6 +44,16 @@ def row_of(values: Any, index: int) -> Any:
     return row
 
 
+def has_rows(values: Any, n_envs: int) -> bool:
+    """Tell whether there is a row, or an object, for each environment.
+
+    :param values: array of any library, list, or what is the same for all
+    :param n_envs: how many environments there are
+    """
+    is_sized = hasattr(values, "__len__") and getattr(values, "ndim", 1) > 0  # an array without axes has no length
+    return is_sized and not isinstance(values, (str, Mapping)) and len(values) == n_envs
+
+
 def info_of(infos: Mapping[str, Any], index: int, n_envs: int) -> Info:
     """Take one environment's info out of a vector environment's, where ``_key`` says which have a value of ``key``.
 
@@ -62,7 +72,7 @@ def info_of(infos: Mapping[str, Any], index: int, n_envs: int) -> Info:
             nested = info_of(values, index, n_envs)
             if nested:
                 info[key] = nested
-        elif hasattr(values, "__len__") and not isinstance(values, str) and len(values) == n_envs:
+        elif has_rows(values, n_envs):
             value = row_of(values, index)
             info[key] = value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value
     return info
@@ -99,5 +109,11 @@ class LazyInfos(list[Info]):
     def __iter__(self) -> Iterator[Info]:
         return (self[place] for place in range(len(self)))
 
+    def __reversed__(self) -> Iterator[Info]:
+        return (self[place] for place in reversed(range(len(self))))
 
-__all__ = ["LazyInfos", "as_array", "info_of", "on_host", "row_of"]
+    def copy(self) -> list[Info]:
+        return list(self)
+
+
+__all__ = ["LazyInfos", "as_array", "has_rows", "info_of", "on_host", "row_of"]

@@ -1,5 +1,6 @@
 """Programs that run on stock PPO: what they freeze, edit, patch, mask or catch has the same effect here."""
 
+import copy
 import math
 import pickle
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
@@ -151,6 +153,51 @@ def test_methods_patched_on_the_instance_are_called(method: str) -> None:
     model.learn(64)
     assert len(calls) >= (32 if method == "forward" else 8)
     assert getattr(model.policy, method) is patched
+
+
+def test_hooks_on_all_optimisers_are_called() -> None:
+    steps: list[int] = []
+    model = make(PPOClip).learn(64)
+    handle = register_optimizer_step_post_hook(lambda *_: steps.append(1))
+    try:
+        model.learn(64)
+    finally:
+        handle.remove()
+    assert len(steps) == 2 * 4
+
+
+@pytest.mark.parametrize("method", ["forward_actor", "forward_critic"])
+def test_networks_patched_between_two_trainings_count(method: str) -> None:
+    def edit(model: Any) -> None:
+        ordinary = getattr(model.policy.mlp_extractor, method)
+        setattr(model.policy.mlp_extractor, method, lambda features: 0.5 * ordinary(features))
+
+    assert_as_stock(edit)
+
+
+class ReplacesParameters(BaseCallback):
+    """Gives log_std other memory in the middle of a rollout, as programs do that lower it by hand."""
+
+    def _on_step(self) -> bool:
+        if self.n_calls == 7:
+            self.model.policy.log_std.data = th.full_like(self.model.policy.log_std, -1.0)
+        return True
+
+
+def test_parameter_replaced_during_a_rollout_is_sampled_from() -> None:
+    models = [make(cls, "box").learn(64, callback=ReplacesParameters()) for cls in (PPO, PPOClip)]
+    np.testing.assert_allclose(*(model.rollout_buffer.actions for model in models), rtol=1e-4, atol=1e-5)
+    stock, ours = map(flat, models)
+    assert (stock - ours).norm() < 1e-4 * stock.norm()
+
+
+def test_moments_loaded_of_a_run_with_frozen_weights_count() -> None:
+    frozen = make(PPO)
+    frozen.policy.action_net.weight.requires_grad_(False)
+    frozen.learn(64)
+    content = frozen.get_parameters()
+    model = assert_as_stock(lambda model: model.set_parameters(copy.deepcopy(content)))
+    assert "more steps than others" in model.acceleration_report()["optimizer"]
 
 
 def test_parameters_have_their_gradient_after_an_update() -> None:

@@ -123,6 +123,15 @@ def compiling(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return {"report": model.acceleration_report(), "updates": model._n_updates // model.n_epochs}
 
 
+def hooked(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Watch the policy of rank 0 only, as loggers do."""
+    model = build(PPOClip).learn(100)
+    if ranks.first:
+        model.policy.action_net.register_forward_hook(lambda *_: None)
+    model.learn(100, reset_num_timesteps=False)
+    return {"report": model.acceleration_report(), "parameters": model.policy.state_dict()}
+
+
 def disagreement(ranks: Ranks, folder: Path) -> dict[str, Any]:
     try:
         build(PPOClip, n_envs=2 + ranks.rank).learn(100)
@@ -189,6 +198,7 @@ SCENARIOS: dict[str, Callable[[Ranks, Path], dict[str, Any]]] = {
         files,
         episodes,
         compiling,
+        hooked,
         disagreement,
         resumed,
         fifty_updates,

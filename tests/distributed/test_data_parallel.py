@@ -124,6 +124,16 @@ def test_what_would_be_compiled_is_trained_eagerly(ranks: Any) -> None:
         assert result["report"]["backward"] == "written out"
 
 
+def test_what_stands_in_the_way_on_one_rank_does_so_on_all(ranks: Any) -> None:
+    first, second = (rank["hooked"] for rank in ranks[0])
+    assert "there is a hook on action_net" in first["report"]["evaluation"]
+    assert (
+        second["report"]["evaluation"]
+        == "policy.evaluate_actions() (not in another process: there is a hook on action_net)"
+    )
+    assert_equal(first["parameters"], second["parameters"])
+
+
 def test_processes_that_differ_in_what_must_be_equal_are_refused(ranks: Any) -> None:
     for result in (rank["disagreement"] for rank in ranks[0]):
         assert "`n_envs` must be the same in every process, got [2, 3]" in result["error"]

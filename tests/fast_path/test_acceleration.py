@@ -15,6 +15,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -23,6 +24,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_ppo_variants import MaskablePPOClip, MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.extend import KLPenaltyMixin, Penalty
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
+from sb3_ppo_variants.update import distributions
+from sb3_ppo_variants.update.distributions.gaussian import DiagonalGaussian
 
 ACTIONS = ["discrete", "box", "multi_discrete", "multi_binary"]
 ALGORITHMS: list[Any] = [
@@ -651,5 +654,38 @@ def test_masks_may_be_given_by_place_and_in_any_type() -> None:
     observation, _ = model.policy.obs_to_tensor(model.env.reset())
     forward = LeanForward(model.policy)
     for deterministic in (False, True):
-        actions, _, _ = forward(observation, deterministic, np.array([[0, 0, 1]] * 2, dtype=np.uint16))
+        with th.no_grad():
+            actions, _, _ = forward(observation, deterministic, np.array([[0, 0, 1]] * 2, dtype=np.uint16))
         assert actions.tolist() == [2, 2]
+
+
+class Differentiates(BaseCallback):
+    def _on_step(self) -> bool:
+        with th.enable_grad():
+            observations = th.ones(2, 4, requires_grad=True)
+            self.model.policy(observations)[1].sum().backward()
+        self.found = observations.grad
+        return True
+
+
+def test_callback_may_differentiate_the_policy() -> None:
+    callback = Differentiates()
+    make_model(PPOClip, "box").learn(64, callback=callback)
+    assert callback.found is not None and callback.found.abs().sum() > 0
+
+
+class ForTensorsOnly(DiagonalGaussian):
+    """A closed form that somebody has registered."""
+
+    takes_arrays = False
+
+    def entropy(self, parameters: Any) -> Any:
+        return super().entropy(tuple(p.clone() for p in parameters))
+
+
+def test_closed_form_for_tensors_only_is_given_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributions, "_known", dict(distributions._known))
+    distributions.register_distribution(DiagGaussianDistribution, ForTensorsOnly())
+    model = make_model(PPOClip, "box").learn(64)
+    assert "takes tensors only" in model.acceleration_report()["arithmetic"]
+    assert model.acceleration_report()["backward"] == "written out"

@@ -44,6 +44,7 @@ class CountingSimulator(VectorEnv[Any, Any, Any]):
         self.counts = th.zeros(num_envs, 1)
         self.episodes = th.zeros(num_envs, dtype=th.int64)
         self.difficulty = 1.0
+        self.scale = th.tensor(0.5)
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         self.seed, self.options = seed, options
@@ -55,7 +56,7 @@ class CountingSimulator(VectorEnv[Any, Any, Any]):
         self.counts += 1
         over = self.counts[:, 0] >= 3 + th.arange(self.num_envs)
         by_itself = over & (self.episodes % 2 == 0)
-        infos: dict[str, Any] = {"height": self.counts[:, 0] * 10, "log": {"shared": 1.0}}
+        infos: dict[str, Any] = {"height": self.counts[:, 0] * 10, "log": {"shared": 1.0, "mean": self.counts.mean()}}
         if self.tells:
             infos["final_obs"] = self._seen(self.counts.clone())
         self.episodes += over
@@ -198,6 +199,7 @@ def test_attributes_and_methods_of_a_simulator() -> None:
     assert env.get_attr("difficulty", indices=1) == [2.0]
     assert env.env_method("double", 4) == [8, 8, 8]
     assert [int(row) for row in env.env_method("rows")] == [0, 1, 2]
+    assert [float(value) for value in env.get_attr("scale")] == [0.5] * 3
     assert not env.has_attr("nothing")
     with pytest.raises(ValueError, match="acts on all environments"):
         env.set_attr("difficulty", 3.0, indices=[0])
@@ -227,6 +229,7 @@ def test_infos_are_made_where_somebody_reads_them() -> None:
     assert made == [3, 1, 2]
     with pytest.raises(IndexError):
         infos[4]
+    assert LazyInfos(2, make).copy() == list(reversed(LazyInfos(2, make)))[::-1] == [{"index": 0}, {"index": 1}]
 
 
 def test_learning_reads_the_infos_of_ended_episodes_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,6 +218,13 @@ def test_a_subclass_of_dummy_vec_env_is_stepped_as_it_is() -> None:
     assert callback.classes == {OwnVecEnv}
 
 
+def test_a_dummy_vec_env_whose_class_was_patched_is_stepped_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    ordinary, calls = DummyVecEnv.step_wait, []
+    monkeypatch.setattr(DummyVecEnv, "step_wait", lambda env: calls.append(1) or ordinary(env))
+    PPOClip("MlpPolicy", make_vec_env(TinyEnv, 2), n_steps=16, batch_size=16, device="cpu").learn(32)
+    assert len(calls) == 16
+
+
 @pytest.mark.parametrize("classes", [(DummyVecEnv, LeanVecEnv), (LeanVecEnv, DummyVecEnv)])
 def test_a_checkpoint_of_one_goes_on_in_the_other(classes: tuple[type[DummyVecEnv], type[DummyVecEnv]]) -> None:
     """The state that a checkpoint holds is the same: one written by an earlier version goes on."""
