@@ -8,18 +8,14 @@ the seeds.
 """
 
 import argparse
-import tempfile
-import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch as th
+from recorded_runs import one_quiet_thread, record_updates
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_ppo_variants import PPOClip
-from sb3_ppo_variants.callbacks import ClipRangeFromClipFraction, TrustRegionRecorder
-from sb3_ppo_variants.trust_region_log import read_trust_region
+from sb3_ppo_variants.callbacks import ClipRangeFromClipFraction
 
 TARGET = 0.2
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -28,19 +24,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(env: str, factor: float | None, seed: int, steps: int, folder: Path) -> list[float]:
+def run(env: str, factor: float | None, seed: int, steps: int) -> list[float]:
     """Train once.
 
     :param factor: of the callback; None for no callback
     :return: share of updates inside the band, mean clip fraction, last clip range, last return
     """
-    path = folder / "run.csv"
-    callbacks: list[Any] = [TrustRegionRecorder(path)]
-    if factor is not None:
-        callbacks.append(ClipRangeFromClipFraction(TARGET, factor=factor))
+    callbacks = [] if factor is None else [ClipRangeFromClipFraction(TARGET, factor=factor)]
     model = PPOClip("MlpPolicy", make_vec_env(env, 4, seed=seed), seed=seed, device="cpu", **SETTINGS[env])
-    model.learn(steps, callback=callbacks)
-    updates = read_trust_region(path).updates
+    updates = record_updates(model, steps, *callbacks)
     fractions = updates["clip_fraction"][len(updates["update"]) // 5 :]
     inside = np.mean((fractions >= TARGET / 1.5) & (fractions <= TARGET * 1.5))
     return [inside, fractions.mean(), updates["clip_range"][-1], updates["ep_rew_mean"][-1]]
@@ -52,16 +44,14 @@ def main() -> None:
     parser.add_argument("--timesteps", type=int, default=60_000)
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to n - 1")
     args = parser.parse_args()
-    th.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=UserWarning)
+    one_quiet_thread()
     print("| environment | factor | inside | clip fraction | last epsilon | return |\n|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        for env in SETTINGS:
-            for factor in [None, *args.factors]:
-                results = [run(env, factor, seed, args.timesteps, Path(folder)) for seed in range(args.seeds)]
-                inside, fraction, epsilon, learned = np.mean(results, axis=0)
-                name = "no callback, epsilon 0.2" if factor is None else f"{factor:g}"
-                print(f"| {env} | {name} | {inside:.2f} | {fraction:.2f} | {epsilon:.3f} | {learned:.0f} |", flush=True)
+    for env in SETTINGS:
+        for factor in [None, *args.factors]:
+            results = [run(env, factor, seed, args.timesteps) for seed in range(args.seeds)]
+            inside, fraction, epsilon, learned = np.mean(results, axis=0)
+            name = "no callback, epsilon 0.2" if factor is None else f"{factor:g}"
+            print(f"| {env} | {name} | {inside:.2f} | {fraction:.2f} | {epsilon:.3f} | {learned:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
-import torch as th
 import torch.distributed as dist
+from recorded_runs import one_quiet_thread
 from speed_settings import SETTINGS, Setting, make_model
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -51,8 +50,7 @@ def make_contender(name: str, setting: Setting, seed: int) -> Any:
 
 def work(name: str, setting: Setting, seed: int, updates: int, to: Path) -> None:
     """Train in this process, and write how many seconds the updates took."""
-    th.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=UserWarning)
+    one_quiet_thread()
     size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     if size > 1:
         dist.init_process_group("gloo")

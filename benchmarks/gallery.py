@@ -17,14 +17,12 @@ import itertools
 import json
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch as th
+from recorded_runs import Returns, one_quiet_thread, record_updates
 from scipy import stats
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_ppo_variants import PPOClip
@@ -55,27 +53,6 @@ FINE_TUNING: dict[str, dict[str, Any]] = {"free": {"reference_coef": 0.0}, "held
 Run = dict[str, Any]
 
 
-class Recorder(BaseCallback):
-    """Keeps the KL of every update and the return of every episode."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kl: list[float] = []
-        self.returns: list[float] = []
-
-    def _on_rollout_start(self) -> None:
-        update = self.model.last_update  # type: ignore[attr-defined]  # of our classes
-        if update is not None:
-            self.kl.append(update.kl_divergence)
-
-    def _on_training_end(self) -> None:
-        self._on_rollout_start()
-
-    def _on_step(self) -> bool:
-        self.returns += [info["episode"]["r"] for info in self.locals["infos"] if "episode" in info]
-        return True
-
-
 def build(cls: type[Any], env: str, seed: int, **arguments: Any) -> Any:
     settings = {**SETTINGS[env], **arguments}
     vec_env = make_vec_env(env, settings.pop("n_envs"), seed=seed)
@@ -84,27 +61,27 @@ def build(cls: type[Any], env: str, seed: int, **arguments: Any) -> Any:
 
 def run(cls: type[Any], env: str, seed: int, steps: int, **arguments: Any) -> Run:
     """Train once."""
-    recorder = Recorder()
-    build(cls, env, seed, **arguments).learn(steps, callback=recorder)
-    windows = np.convolve(recorder.returns, np.full(20, 1 / 20), "valid")
+    returns = Returns()
+    updates = record_updates(build(cls, env, seed, **arguments), steps, returns)
+    windows = np.convolve(returns.found, np.full(20, 1 / 20), "valid")
     return {
-        "score": float(np.mean(recorder.returns[-100:])),
+        "score": float(np.mean(returns.found[-100:])),
         "lowest": float(windows.min()),
-        "kl": np.round(recorder.kl, 5).tolist(),
+        "kl": np.round(updates["kl_divergence"], 5).tolist(),
     }
 
 
 def fine_tune(env: str, seed: int, steps: int, **arguments: Any) -> Run:
     """Train an actor, put a new critic beside it, and go on."""
     actor, clone = build(PPOClip, env, 100 + seed), build(PPOClip, env, 200 + seed)
-    recorder = Recorder()
-    actor.learn(steps, callback=recorder)
+    returns = Returns()
+    actor.learn(steps, callback=returns)
     kept = {key: value for key, value in actor.policy.state_dict().items() if "value" not in key}
     clone.policy.load_state_dict(kept, strict=False)
     with tempfile.TemporaryDirectory() as folder:
         clone.save(f"{folder}/clone")
         tuned = run(PPOReferenceKL, env, seed, steps // 2, reference=f"{folder}/clone", **arguments)
-    return {**tuned, "before": float(np.mean(recorder.returns[-100:]))}
+    return {**tuned, "before": float(np.mean(returns.found[-100:]))}
 
 
 def train(env: str, arm: str, seed: int, steps: int) -> Run:
@@ -140,8 +117,7 @@ def main() -> None:
     parser.add_argument("--fine-tuning", action="store_true", help="of a clone, instead")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    th.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=UserWarning)
+    one_quiet_thread()
     results: dict[str, Run] = json.loads(args.out.read_text()) if args.out.is_file() else {}
     arms = list(FINE_TUNING if args.fine_tuning else ARMS)
     for seed, env, arm in itertools.product(range(args.seeds), args.envs, arms):

@@ -7,17 +7,15 @@ page says of the runs is printed. Takes two to three minutes on one core.
 """
 
 import argparse
-import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch as th
+from recorded_runs import one_quiet_thread, record_updates
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
-from sb3_ppo_variants.callbacks import TrustRegionRecorder
 from sb3_ppo_variants.figures.figure_style import (
     BAND,
     BLUE,
@@ -31,7 +29,7 @@ from sb3_ppo_variants.figures.figure_style import (
     steps_axis,
 )
 from sb3_ppo_variants.plots import plot_trust_region
-from sb3_ppo_variants.trust_region_log import Table, read_trust_region
+from sb3_ppo_variants.trust_region_log import Table
 from sb3_ppo_variants.update.losses import clipped_surrogate
 
 TARGET = 0.02  # the default
@@ -47,12 +45,9 @@ ILL: dict[str, tuple[str, Any, dict[str, Any]]] = {
 
 def run(cls: Any, seed: int, **arguments: Any) -> Table:
     """Train once and return the table of its updates."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "run.csv"
-        env = make_vec_env("CartPole-v1", n_envs=4, seed=seed)
-        model = cls("MlpPolicy", env, n_steps=512, seed=seed, device="cpu", **arguments)
-        model.learn(STEPS, callback=TrustRegionRecorder(path))
-        return read_trust_region(path).updates
+    env = make_vec_env("CartPole-v1", n_envs=4, seed=seed)
+    model = cls("MlpPolicy", env, n_steps=512, seed=seed, device="cpu", **arguments)
+    return record_updates(model, STEPS)
 
 
 def draw_cases(out: Path) -> None:
@@ -115,11 +110,10 @@ def draw_ill(out: Path) -> None:
         figure.suptitle("Not healthy: CartPole-v1, one seed each")
         for place, (title, (name, cls, arguments)) in enumerate(ILL.items()):
             table = run(cls, 0, **arguments)
-            line: dict[str, Any] = {"color": style[name].color, "linestyle": style[name].dashes}
             for axes, column in zip(every[:, place], rows):
                 values = np.maximum(table[column], LEAST_KL) if column == "kl_divergence" else table[column]
                 if np.isfinite(values).any():
-                    axes.plot(table["timesteps"], values, **line, marker=style[name].marker, markevery=3)
+                    axes.plot(table["timesteps"], values, **style[name]._asdict(), markevery=3)
                 _say(title.replace("\n", ": "), column, table[column])
             for column in ("beta", "clip_range", "projection", "saturated"):
                 if np.isfinite(table[column]).any():
@@ -177,8 +171,7 @@ def main() -> None:
     figures = ("cases", "well", "ill", "projection")
     parser.add_argument("--only", nargs="+", choices=figures, default=figures, help="draw some of them (all)")
     args = parser.parse_args()
-    th.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=UserWarning)
+    one_quiet_thread()
     if "cases" in args.only:
         draw_cases(args.out)
     if "well" in args.only:

@@ -10,19 +10,16 @@ is printed.
 """
 
 import argparse
-import json
-import warnings
-from collections.abc import Mapping
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch as th
+from recorded_runs import Row, record_updates, run_missing
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
-from sb3_ppo_variants.callbacks import UpdateCallback
 from sb3_ppo_variants.figures.figure_style import BAND, add_legend, looks, new_figure, plain_log_axis, steps_axis
 
 TARGET = 0.01
@@ -37,35 +34,22 @@ NAMES = {"ppo": "stock PPO", "ppo_penalty": "PPOPenalty", "ppo_adaptive_clip": "
 Array = npt.NDArray[np.float64]
 
 
-class Watch(UpdateCallback):
-    """Keeps step, KL and mean return of the last 100 episodes of every update."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[int, float, float]] = []
-
-    def _on_update(self, logged: Mapping[str, Any]) -> None:
-        episodes = [episode["r"] for episode in self.model.ep_info_buffer or []]
-        self.found.append((self.num_timesteps, float(logged["train/kl_divergence"]), float(np.mean(episodes))))
-
-
-def run(algorithm: str, rate: float, seed: int, steps: int) -> dict[str, Any]:
+def run(algorithm: str, learning_rate: float, seed: int, steps: int) -> Row:
     """Train once and return what the figure shows of it."""
     cls, arguments = CLASSES[algorithm]
     env = make_vec_env("CartPole-v1", n_envs=4, seed=seed)
-    watch = Watch()
-    model = cls("MlpPolicy", env, n_steps=512, learning_rate=rate, seed=seed, device="cpu", **arguments)
-    model.learn(steps, callback=watch)
-    columns = dict(zip(("timesteps", "kl", "return"), zip(*watch.found)))
-    return {"algorithm": algorithm, "learning_rate": rate, "seed": seed, "steps": steps, **columns}
+    model = cls("MlpPolicy", env, n_steps=512, learning_rate=learning_rate, seed=seed, device="cpu", **arguments)
+    updates = record_updates(model, steps)
+    columns = {"timesteps": "timesteps", "kl": "kl_divergence", "return": "ep_rew_mean"}
+    return {name: updates[column].tolist() for name, column in columns.items()}
 
 
-def table(runs: list[dict[str, Any]], name: str) -> Array:
+def table(runs: list[Row], name: str) -> Array:
     """Return one column of several runs, shape (n_runs, n_updates)."""
     return np.array([found[name] for found in runs], dtype=np.float64)
 
 
-def draw(groups: dict[tuple[str, float], list[dict[str, Any]]], out: Path) -> None:
+def draw(groups: dict[tuple[str, float], list[Row]], out: Path) -> None:
     style = {NAMES[label]: look for label, look in looks({name: name for name in NAMES}).items()}
     with new_figure(10, 5.2, legend=list(style)) as figure:
         axes = figure.subplots(2, 2, sharex=True, sharey="row")
@@ -79,9 +63,8 @@ def draw(groups: dict[tuple[str, float], list[dict[str, Any]]], out: Path) -> No
                     look = style[NAMES[algorithm]]
                     for row, name in enumerate(("kl", "return")):
                         x, y = table(runs, "timesteps")[0], np.maximum(table(runs, name), LEAST[name])
-                        line: dict[str, Any] = {"color": look.color, "linestyle": look.dashes, "marker": look.marker}
                         axes[row, column].fill_between(x, y.min(0), y.max(0), color=look.color, alpha=0.15, linewidth=0)
-                        axes[row, column].plot(x, np.median(y, axis=0), **line, markevery=3)
+                        axes[row, column].plot(x, np.median(y, axis=0), **look._asdict(), markevery=3)
             axes[0, column].set(title=title)
             axes[1, column].set(xlabel="environment steps")
             steps_axis(axes[1, column])
@@ -99,23 +82,11 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="file of the runs, one line each")
     parser.add_argument("--out", type=Path, required=True, help="file of the figure")
     args = parser.parse_args()
-    th.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=UserWarning)
-    lines = args.runs.read_text().splitlines() if args.runs.exists() else []
-    found = {(r["algorithm"], r["learning_rate"], r["seed"], r["steps"]): r for r in map(json.loads, lines)}
-    for seed in range(args.seeds):
-        for rate in RATES:
-            for algorithm in CLASSES:
-                cell = (algorithm, rate, seed, args.steps)
-                if cell not in found:
-                    found[cell] = run(*cell)
-                    with args.runs.open("a") as file:
-                        file.write(json.dumps(found[cell]) + "\n")
-    groups = {
-        (algorithm, rate): [found[algorithm, rate, seed, args.steps] for seed in range(args.seeds)]
-        for rate in RATES
-        for algorithm in CLASSES
-    }
+    order = itertools.product(range(args.seeds), RATES, CLASSES)
+    cells = [{"algorithm": name, "learning_rate": rate, "seed": s, "steps": args.steps} for s, rate, name in order]
+    groups: dict[tuple[str, float], list[Row]] = {}
+    for row in run_missing(args.runs, cells, run):
+        groups.setdefault((row["algorithm"], row["learning_rate"]), []).append(row)
     print(f"{'':44}{'KL median':>10}{'KL largest':>11}{'return at the end: median, lowest, highest':>45}")
     for (algorithm, rate), runs in groups.items():
         kl, last = table(runs, "kl"), table(runs, "return")[:, -1]

@@ -10,13 +10,12 @@ range from the 10th to the 90th percentile.
 import argparse
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch as th
+from recorded_runs import one_quiet_thread
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -74,8 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, default=25, help="measured updates per line")
     args = parser.parse_args()
-    th.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=UserWarning)
+    one_quiet_thread()
     contenders: list[tuple[str, type[Any], dict[str, Any]]] = [
         ("PPO", PPO, {}),
         ("PPOClip eager", PPOClip, {}),

@@ -11,18 +11,15 @@ return to that of "off". One line per run; a run that is in the file already is 
 """
 
 import argparse
-import json
-import multiprocessing
+import itertools
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch as th
+from recorded_runs import Returns, Row, read_rows, run_missing
 from scipy import stats
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_ppo_variants import PPOClip
@@ -50,38 +47,22 @@ SETTINGS = {
 }
 
 
-class Returns(BaseCallback):
-    """Keeps the return of every episode."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[float] = []
-
-    def _on_step(self) -> bool:
-        self.found += [info["episode"]["r"] for info in self.locals["infos"] if "episode" in info]
-        return True
-
-
-def run(cell: tuple[str, str, int]) -> dict[str, Any]:
+def run(env: str, acceleration: str, seed: int, steps: int) -> Row:
     """Train once."""
-    env, acceleration, seed = cell
-    th.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=UserWarning)
     setting, returns = SETTINGS[env], Returns()
     vec_env = make_vec_env(env, setting.n_envs, seed=seed)
     arguments = {**setting.arguments, "seed": seed, "device": "cpu", "acceleration": acceleration}
     model = PPOClip("MlpPolicy", vec_env, **arguments)
     start = time.process_time()
-    model.learn(setting.steps, callback=returns)
+    model.learn(steps, callback=returns)
     return {
-        **{"env": env, "acceleration": acceleration, "seed": seed, "steps": setting.steps},
         "last_100_episodes": float(np.mean(returns.found[-100:])),
         "over_training": float(np.mean(returns.found)),
         "processor_seconds": round(time.process_time() - start, 1),
     }
 
 
-def table(rows: list[dict[str, Any]]) -> Iterator[str]:
+def table(rows: list[Row]) -> Iterator[str]:
     """Write the runs as a Markdown table."""
     yield "| environment | path | pairs | last 100 episodes | difference | over the training | difference |"
     yield "|---|---|---|---|---|---|---|"
@@ -99,8 +80,8 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def difference(pairs: np.ndarray, way: float) -> str:
-    """Describe the mean of paired differences in per cent of ``way``, with its interval; nothing where all are 0."""
-    if not pairs.any():
+    """Describe the mean of paired differences in per cent of ``way``, with its interval; none of one pair or zeros."""
+    if len(pairs) < 2 or not pairs.any():
         return ""
     interval = stats.bootstrap((pairs,), np.mean, rng=np.random.default_rng(0)).confidence_interval
     low, middle, high = (100 * x / way for x in (interval.low, pairs.mean(), interval.high))
@@ -115,16 +96,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="print the table of --out, train nothing")
     arguments = parser.parse_args()
-    done = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     if not arguments.table:
-        known = {(row["env"], row["acceleration"], row["seed"]) for row in done}
-        cells = [(env, how, s) for s in range(arguments.seeds) for env in arguments.envs for how in ACCELERATIONS]
-        with multiprocessing.Pool(arguments.jobs) as pool, arguments.out.open("a") as file:
-            for row in pool.imap_unordered(run, [cell for cell in cells if cell not in known]):
-                done.append(row)
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-    print("\n".join(table(done)))
+        order = itertools.product(range(arguments.seeds), arguments.envs, ACCELERATIONS)
+        cells = [{"env": env, "acceleration": how, "seed": s, "steps": SETTINGS[env].steps} for s, env, how in order]
+        run_missing(arguments.out, cells, run, arguments.jobs)
+    print("\n".join(table(read_rows(arguments.out))))
 
 
 if __name__ == "__main__":

@@ -8,18 +8,13 @@ One axis is varied at a time around: Pendulum-v1, 4 environments, 256 steps each
 import argparse
 import json
 import statistics
-import time
-import warnings
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
-import torch as th
 from matplotlib.ticker import LogLocator, ScalarFormatter
-from stable_baselines3 import PPO
-from stable_baselines3.common.env_util import make_vec_env
-
-from sb3_ppo_variants import PPOClip
+from recorded_runs import one_quiet_thread
+from speed import Contender
+from speed_settings import Setting
 
 BASE = {"n_envs": 4, "n_steps": 256, "batch_size": 64, "width": 64}
 AXES = {
@@ -30,30 +25,20 @@ AXES = {
 }
 
 
-def measure(accelerations: list[str], repeats: int, **setting: int) -> dict[str, list[float]]:
+def measure(
+    accelerations: list[str], repeats: int, n_envs: int, n_steps: int, batch_size: int, width: int
+) -> dict[str, list[float]]:
     """Return microseconds per environment step of each contender, one figure per turn."""
-    models: dict[str, Any] = {}
-    for name in ["stock", *accelerations]:
-        kwargs = {} if name == "stock" else {"acceleration": name}
-        models[name] = (PPO if name == "stock" else PPOClip)(
-            "MlpPolicy",
-            make_vec_env("Pendulum-v1", setting["n_envs"], seed=0),
-            n_steps=setting["n_steps"],
-            batch_size=setting["batch_size"],
-            n_epochs=4,
-            policy_kwargs={"net_arch": [setting["width"]] * 2},
-            seed=0,
-            device="cpu",
-            **kwargs,
-        )
-    steps = setting["n_envs"] * setting["n_steps"]
-    microseconds: dict[str, list[float]] = {name: [] for name in models}
+    arguments = {"policy_kwargs": {"net_arch": [width] * 2}}
+    setting = Setting("Pendulum-v1", "MlpPolicy", n_envs, n_steps, batch_size, 4, 1, arguments=arguments)
+    contenders = {"stock": Contender("stock", setting, "cpu", seed=0)}
+    contenders |= {name: Contender(f"PPOClip {name}", setting, "cpu", seed=0) for name in accelerations}
+    microseconds: dict[str, list[float]] = {name: [] for name in contenders}
     for repeat in range(repeats + 1):
-        for name, model in models.items():
-            start = time.perf_counter()
-            model.learn(steps, reset_num_timesteps=False)
+        for name, contender in contenders.items():
+            seconds = contender.train(1)
             if repeat > 0:  # the first turn warms up
-                microseconds[name].append(1e6 * (time.perf_counter() - start) / steps)
+                microseconds[name].append(1e6 * seconds / contender.steps_per_update)
     return microseconds
 
 
@@ -94,8 +79,7 @@ def main() -> None:
     parser.add_argument("--accelerations", nargs="+", default=["eager"], choices=["off", "eager", "compile"])
     parser.add_argument("--out", type=Path, required=True, help="path without ending")
     args = parser.parse_args()
-    th.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=UserWarning)
+    one_quiet_thread()
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
     for key, (_, values) in AXES.items():
         results[key] = {}

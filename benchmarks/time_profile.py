@@ -9,12 +9,11 @@ Timers are put around the functions of each part, so the parts add up to the who
 
 import argparse
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-import torch as th
+from recorded_runs import one_quiet_thread
 from speed import Contender
 from speed_settings import SETTINGS, VARIANTS
 
@@ -62,8 +61,7 @@ def main() -> None:
     parser.add_argument("--acceleration", choices=["off", "eager", "compile"], default="eager")
     parser.add_argument("--updates", type=int, default=5)
     args = parser.parse_args()
-    th.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=UserWarning)
+    one_quiet_thread()
     setting = SETTINGS[args.setting]
     contender = Contender(f"{args.variant} {args.acceleration}", setting, "cpu", seed=0)
     contender.train(2)

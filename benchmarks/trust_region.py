@@ -9,13 +9,11 @@ training.
 
 import argparse
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
+from recorded_runs import one_quiet_thread, record_updates
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -31,27 +29,6 @@ RULES: list[tuple[str, type[Any], dict[str, Any]]] = [
 ]
 
 
-class Recorder(BaseCallback):
-    """Keeps the KL and the number of epochs of every update."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kl: list[float] = []
-        self.epochs: list[float] = []
-
-    def _on_rollout_start(self) -> None:
-        update = self.model.last_update  # type: ignore[attr-defined]  # of our classes
-        if update is not None:
-            self.kl.append(update.kl_divergence)
-            self.epochs.append(update.epochs_done)
-
-    def _on_training_end(self) -> None:
-        self._on_rollout_start()
-
-    def _on_step(self) -> bool:
-        return True
-
-
 def run(cls: type[Any], env: str, seed: int, steps: int, **kwargs: Any) -> dict[str, float]:
     """Train once.
 
@@ -62,16 +39,15 @@ def run(cls: type[Any], env: str, seed: int, steps: int, **kwargs: Any) -> dict[
         kwargs = {"n_steps": 512, "batch_size": 64, "n_epochs": 10, **kwargs}
     else:
         vec_env = VecNormalize(make_vec_env(env, 1, seed=seed))
-    recorder = Recorder()
     model = cls("MlpPolicy", vec_env, seed=seed, device="cpu", target_kl=TARGET, **kwargs)
-    model.learn(steps, callback=recorder)
-    kl = np.array(recorder.kl)[len(recorder.kl) // 5 :]
+    updates = record_updates(model, steps)
+    kl = updates["kl_divergence"][len(updates["update"]) // 5 :]
     return {
         "inside": float(np.mean((kl >= TARGET / 1.5) & (kl <= 1.5 * TARGET))),
         "below": float(np.mean(kl < TARGET / 1.5)),
         "above": float(np.mean(kl > 1.5 * TARGET)),
         "kl_95": float(np.quantile(kl, 0.95)),
-        "epochs": float(np.mean(recorder.epochs)),
+        "epochs": float(np.mean(updates["epochs_done"])),
         "return": float(np.mean([episode["r"] for episode in model.ep_info_buffer])),
     }
 
@@ -83,8 +59,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to n - 1")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    th.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=UserWarning)
+    one_quiet_thread()
     results: dict[str, list[dict[str, float]]] = {}
     print(f"{'':40}{'inside':>8}{'below':>8}{'above':>8}{'KL 95%':>8}{'epochs':>8}{'return':>9}  inside per seed")
     for env, steps in zip(args.envs, args.timesteps, strict=True):

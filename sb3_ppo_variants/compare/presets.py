@@ -42,15 +42,11 @@ def _fixed(beta: float) -> dict[str, Any]:
     return {"initial_beta": beta, "adaptive_beta": False, "max_kl": None}
 
 
-def _adaptive(target: float) -> dict[str, Any]:
-    return {"target_kl": target, **_PAPER_RULE}
-
-
 _TABLE_1: dict[str, tuple[str, dict[str, Any], float]] = {
     "no-clipping": ("ppo_penalty", _fixed(0.0), -0.39),
     **{f"clip-{e}": ("ppo_clip", {"clip_range": e}, score) for e, score in ((0.1, 0.76), (0.2, 0.82), (0.3, 0.70))},
     **{
-        f"adaptive-kl-{target}": ("ppo_penalty", _adaptive(target), score)
+        f"adaptive-kl-{target}": ("ppo_penalty", {"target_kl": target, **_PAPER_RULE}, score)
         for target, score in ((0.003, 0.68), (0.01, 0.74), (0.03, 0.71))
     },
     **{

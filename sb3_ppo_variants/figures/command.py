@@ -28,16 +28,6 @@ def plot() -> None:
     print(f"Saved {path}")
 
 
-def _clip_objective(arguments: argparse.Namespace) -> Any:
-    return plot_clip_objective(
-        arguments.advantages,
-        arguments.clip_range,
-        arguments.clip_range_upper,
-        arguments.dual_clip,
-        arguments.beta,
-    )
-
-
 def _trust_region(arguments: argparse.Namespace) -> Any:
     if bool(arguments.runs) == bool(arguments.files) or any(len(words) < 2 for words in arguments.runs):
         raise ValueError("trust-region takes either FILE ... or, once for each label, --runs LABEL FILE ...")
@@ -64,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     defaults = {name: p.default for name, p in inspect.signature(plot_clip_objective).parameters.items()}
 
     objective = figures.add_parser("clip-objective", help="the clipped and the penalised objective against the ratio")
-    objective.set_defaults(draw=_clip_objective)
+    objective.set_defaults(draw=lambda given: plot_clip_objective(**{name: getattr(given, name) for name in defaults}))
     objective.add_argument("--advantages", nargs="+", type=float, default=defaults["advantages"], help="one line each")
     for name, what in (
         ("clip_range", "epsilon"),

@@ -35,10 +35,10 @@ ALGORITHMS = ("ppo", "trpo", "ppo_penalty", "ppo_adaptive_clip", "ppo_clip", "a2
 
 
 class Look(NamedTuple):
-    """How an algorithm is drawn; colour is never needed to tell it."""
+    """How an algorithm is drawn, in matplotlib's words; colour is never needed to tell it."""
 
     color: str
-    dashes: Any
+    linestyle: Any
     marker: str
 
 
@@ -114,10 +114,7 @@ def add_legend(figure: Figure, style: Mapping[str, Look], others: Iterable[Artis
     """
     from matplotlib.lines import Line2D
 
-    lines = [
-        Line2D([], [], color=look.color, marker=look.marker, linestyle=look.dashes, label=label)
-        for label, look in style.items()
-    ]
+    lines = [Line2D([], [], label=label, **look._asdict()) for label, look in style.items()]
     handles = [*lines, *others]
     columns = _legend_columns([str(handle.get_label()) for handle in handles], figure.get_figwidth())
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)

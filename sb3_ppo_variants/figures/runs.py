@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -149,8 +149,7 @@ def _draw(axes: Axes, panel: _Panel, groups: Groups, style: Mapping[str, Look]) 
         if len(groups[label]) > 1:
             axes.fill_between(curve.steps, curve.lowest, curve.highest, color=look.color, alpha=0.2, linewidth=0)
         every = max(1, len(curve.steps) // 25)
-        line: dict[str, Any] = {"color": look.color, "linestyle": look.dashes, "marker": look.marker}
-        axes.plot(curve.steps, curve.mean, **line, markevery=every, label=label)
+        axes.plot(curve.steps, curve.mean, **look._asdict(), markevery=every, label=label)
     if panel.log and all((curve.lowest > 0).all() for curve in curves.values()):
         plain_log_axis(axes)
     if "clip fraction" in panel.ylabel:

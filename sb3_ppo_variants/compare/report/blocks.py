@@ -103,11 +103,8 @@ class Report:
 
     def pictures(self) -> dict[str, Picture]:
         """Return all figures by file name."""
-        found: dict[str, Picture] = {}
-        for section in self.sections:
-            for block in section.blocks:
-                found |= block.pictures if isinstance(block, Figures) else {}
-        return found
+        figures = [block for section in self.sections for block in section.blocks if isinstance(block, Figures)]
+        return {name: picture for block in figures for name, picture in block.pictures.items()}
 
 
 def number(value: float) -> str:

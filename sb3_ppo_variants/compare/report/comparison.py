@@ -50,7 +50,7 @@ class Comparison:
     @property
     def arms(self) -> list[str]:
         """Return the labels of the arms that have results, the baseline first."""
-        return self.scores.arms
+        return list(self.scores.final)
 
     @property
     def style(self) -> dict[str, Look]:
@@ -94,14 +94,21 @@ class Comparison:
         scores: Matrix = table[env].dropna().to_numpy(float) if env in table else np.empty(0)
         return scores
 
+    def of(self, arm: str, env: str) -> list[dict[str, Any]]:
+        """Return the results of an arm on an environment, one per seed.
+
+        :param arm: its label
+        :param env: environment ID
+        """
+        return [result for cell, result in self.results.items() if (cell.arm, cell.env) == (arm, env)]
+
     def updates(self, arm: str, env: str) -> set[int]:
         """Return the numbers of policy updates that the runs of an arm on an environment had.
 
         :param arm: its label
         :param env: environment ID
         """
-        traces = [result["trace"] for cell, result in self.results.items() if (cell.arm, cell.env) == (arm, env)]
-        return {len(trace["timesteps"]) for trace in traces if trace}
+        return {len(result["trace"]["timesteps"]) for result in self.of(arm, env) if result["trace"]}
 
     def random_score(self, env: str) -> float | None:
         """Return the mean reward of the random policy on an environment."""

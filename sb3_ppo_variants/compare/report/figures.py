@@ -1,6 +1,6 @@
 """The figures of the report; each function takes numbers and returns a picture."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sb3_ppo_variants.compare.report.picture import WIDTH, Picture
 from sb3_ppo_variants.compare.report.scores import Matrix
 from sb3_ppo_variants.compare.report.statistics import Curve, Estimate
-from sb3_ppo_variants.compare.report.traces import KL_TOLERANCE, Trace
+from sb3_ppo_variants.compare.report.traces import KL_TOLERANCE, Read, Trace
 from sb3_ppo_variants.figures.figure_style import Look, add_legend, new_figure, plain_log_axis, steps_axis
 
 N_BINS = 40
@@ -109,7 +109,7 @@ def profiles(curves: Mapping[str, Curve], thresholds: Matrix, style: Mapping[str
     return _one_panel(curves, thresholds, style, labels, percent="y")
 
 
-Panel = tuple[str, Callable[[Trace], Matrix | None]]
+Panel = tuple[str, Read]
 """Title of a panel and what it shows of a trace."""
 
 
@@ -158,9 +158,9 @@ def _decorate(axes: Axes, name: str) -> None:
         axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.5), top=1.02)
 
 
-def _binned(runs: Sequence[Trace], read: Callable[[Trace], Matrix | None]) -> tuple[Matrix, Curve] | None:
+def _binned(runs: Sequence[Trace], read: Read) -> tuple[Matrix, Curve] | None:
     """Put the updates of all runs into bins of steps and give each bin's median, smallest and largest run."""
-    columns = [(trace.columns["timesteps"], values) for trace in runs if (values := read(trace)) is not None]
+    columns = [(trace["timesteps"], values) for trace in runs if (values := read(trace)) is not None]
     if not columns:
         return None
     edges = np.linspace(0, max(steps[-1] for steps, _ in columns), N_BINS + 1)
@@ -191,14 +191,7 @@ def _one_panel(
 
 def _line(axes: Axes, x: Matrix, curve: Curve, look: Look) -> None:
     axes.fill_between(x, curve.low, curve.high, color=look.color, alpha=0.15, linewidth=0)
-    axes.plot(
-        x,
-        curve.value,
-        color=look.color,
-        linestyle=look.dashes,
-        marker=look.marker,
-        markevery=max(len(x) // 8, 1),
-    )
+    axes.plot(x, curve.value, markevery=max(len(x) // 8, 1), **look._asdict())
 
 
 def _intervals(axes: Axes, estimates: Mapping[str, Estimate], style: Mapping[str, Look]) -> None:

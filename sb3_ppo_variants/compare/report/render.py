@@ -2,7 +2,6 @@
 
 import base64
 import re
-from importlib import resources
 
 import jinja2
 import markupsafe
@@ -16,12 +15,10 @@ def to_html(report: Report) -> str:
 
     :param report: what to write
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["data_uri"] = _data_uri
-    environment.filters["anchor"] = _anchor
-    environment.filters["stacked"] = _stacked
-    template = resources.files("sb3_ppo_variants.compare.report").joinpath("report.html.jinja").read_text()
-    return environment.from_string(template).render(report=report, kind=lambda block: type(block).__name__)
+    loader = jinja2.PackageLoader("sb3_ppo_variants.compare.report", "")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, loader=loader)
+    environment.filters |= {"data_uri": _data_uri, "anchor": _anchor, "stacked": _stacked}
+    return environment.get_template("report.html.jinja").render(report=report, kind=lambda block: type(block).__name__)
 
 
 def to_markdown(report: Report, figures: str) -> str:

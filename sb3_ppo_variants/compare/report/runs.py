@@ -1,7 +1,5 @@
 """The parts of the report about what happened within the runs: trust region, value function, time, memory."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from sb3_ppo_variants.compare.cells import Cell, file_name
@@ -11,21 +9,21 @@ from sb3_ppo_variants.compare.report.claims import joined, kl_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.picture import Picture
 from sb3_ppo_variants.compare.report.scores import Matrix
-from sb3_ppo_variants.compare.report.traces import KL_TOLERANCE, Trace
+from sb3_ppo_variants.compare.report.traces import KL_TOLERANCE, Condense, Trace
 from sb3_ppo_variants.trust_region_log import KL_MEASURES
 
 TRUST_REGION_PANELS: list[figures.Panel] = [
-    ("KL divergence, nats per state", lambda trace: found[1] if (found := trace.kl()) else None),
+    ("KL divergence, nats per state", traces.kl),
     ("exact KL divergence / target", traces.kl_over_target),
     ("clip fraction", traces.clip_fraction),
-    ("beta", lambda trace: trace.get("beta")),
-    ("epsilon (clip range)", lambda trace: trace.get("clip_range")),
+    ("beta", traces.column("beta")),
+    ("epsilon (clip range)", traces.column("clip_range")),
 ]
 VALUE_PANELS: list[figures.Panel] = [
-    ("explained variance", lambda trace: trace.get("explained_variance")),
-    ("value loss", lambda trace: trace.get("value_loss")),
+    ("explained variance", traces.column("explained_variance")),
+    ("value loss", traces.column("value_loss")),
 ]
-TRUST_REGION_COLUMNS: dict[str, Callable[[Trace], float | None]] = {
+TRUST_REGION_COLUMNS: dict[str, Condense] = {
     "median KL": traces.median_kl,
     "target": traces.last("target_kl"),
     "in the band": traces.share_in_band,
@@ -35,7 +33,7 @@ TRUST_REGION_COLUMNS: dict[str, Callable[[Trace], float | None]] = {
     "epsilon at the end": traces.last("clip_range"),
 }
 SHARES = ("in the band", "above it", "clip fraction")
-COSTS = {"train_seconds": "wall-clock time", "cpu_seconds": "processor time", "peak_memory_mib": "peak memory"}
+COSTS = ("train_seconds", "cpu_seconds", "peak_memory_mib")
 
 
 def trust_region_section(comparison: Comparison) -> Section:
@@ -68,7 +66,7 @@ def kl_sentences(comparison: Comparison) -> list[str]:
         return sentences
     for env in comparison.envs:
         for arm in comparison.arms:
-            runs = traces.read_traces(comparison.results, arm, env)
+            runs = traces.read_traces(comparison.of(arm, env))
             ratios = traces.per_run(runs, traces.median_kl_over_target)
             if len(ratios):
                 within, above = (
@@ -88,7 +86,7 @@ def value_section(comparison: Comparison) -> Section:
     rows = []
     for env in comparison.envs:
         for arm in comparison.arms:
-            runs = traces.read_traces(comparison.results, arm, env)
+            runs = traces.read_traces(comparison.of(arm, env))
             cells = [_mean_of(runs, traces.average(name)) for name in ("explained_variance", "value_loss")]
             if any(cell != "–" for cell in cells):
                 rows.append([env, arm, *cells])
@@ -117,25 +115,24 @@ def cost_section(comparison: Comparison) -> Section:
     return Section("Time and memory", [Text(note), *tables])
 
 
-def total_cost(comparison: Comparison, arm: str, name: str) -> Matrix:
-    """Add up a cost over the environments that all arms share, for each complete seed; of memory take the largest.
+def processor_time(comparison: Comparison, arm: str) -> Matrix:
+    """Add up the processor time over the environments that all arms share, for each complete seed.
 
     :param comparison: all results
     :param arm: its label
-    :param name: one of ``COSTS``
     :return: shape (n_complete_seeds,)
     """
     envs = [env for env in comparison.envs if all(len(comparison.raw("final", a, env)) for a in comparison.arms)]
     seeds = sorted({cell.seed for cell in comparison.results if cell.arm == arm})
     rows = [[comparison.results.get(Cell(arm, env, seed)) for env in envs] for seed in seeds]
-    complete = [[result["cost"][name] for result in row if result] for row in rows if row and all(row)]
-    condense = max if name == "peak_memory_mib" else sum
-    return np.array([condense(row) for row in complete], dtype=float)
+    complete = [[result["cost"]["cpu_seconds"] for result in row if result] for row in rows if row and all(row)]
+    return np.array([sum(row) for row in complete], dtype=float)
 
 
 def _cost_table(comparison: Comparison, env: str) -> Table:
     steps = comparison.plan.budgets[env].n_timesteps
-    costs = {arm: {name: traces.costs(comparison.results, arm, env, name) for name in COSTS} for arm in comparison.arms}
+    results = {arm: comparison.of(arm, env) for arm in comparison.arms}
+    costs = {arm: {name: np.array([r["cost"][name] for r in own]) for name in COSTS} for arm, own in results.items()}
     base = costs[comparison.baseline]
     rows = [
         [arm, number(float(np.mean(steps / of_arm["train_seconds"])))]
@@ -154,7 +151,7 @@ def _relative(values: Matrix, base: Matrix, arm: str, comparison: Comparison) ->
 def _trust_region_table(comparison: Comparison, env: str) -> Table | None:
     columns: dict[str, list[str]] = {name: [] for name in ("", *TRUST_REGION_COLUMNS)}
     for arm in comparison.arms:
-        runs = traces.read_traces(comparison.results, arm, env)
+        runs = traces.read_traces(comparison.of(arm, env))
         cells = [_mean_of(runs, condense, name in SHARES) for name, condense in TRUST_REGION_COLUMNS.items()]
         if any(cell != "–" for cell in cells):
             for column, cell in zip(columns.values(), [arm, *cells]):
@@ -168,13 +165,13 @@ def _measures(comparison: Comparison) -> str:
     """Say of which arms the KL divergence is known in which way."""
     measured: dict[str, list[str]] = {name: [] for name in KL_MEASURES}
     for arm in comparison.arms:
-        runs = [trace for env in comparison.envs for trace in traces.read_traces(comparison.results, arm, env)]
-        for name in {found[0] for trace in runs if (found := trace.kl())}:
+        runs = [trace for env in comparison.envs for trace in traces.read_traces(comparison.of(arm, env))]
+        for name in {found[0] for trace in runs if (found := traces.best_kl(trace))}:
             measured[name].append(arm)
     return "; ".join(f"{KL_MEASURES[name]} of {joined(arms)}" for name, arms in measured.items() if arms)
 
 
-def _mean_of(runs: list[Trace], condense: Callable[[Trace], float | None], percent: bool = False) -> str:
+def _mean_of(runs: list[Trace], condense: Condense, percent: bool = False) -> str:
     values = traces.per_run(runs, condense)
     return estimate(statistics.mean(values) if len(values) else None, percent)
 
@@ -183,11 +180,11 @@ def _update_pictures(comparison: Comparison, name: str, panels: list[figures.Pan
     style = comparison.style
     pictures = {}
     for env in comparison.envs:
-        runs = {arm: traces.read_traces(comparison.results, arm, env) for arm in comparison.arms}
+        runs = {arm: traces.read_traces(comparison.of(arm, env)) for arm in comparison.arms}
         picture = figures.update_traces(env, panels, runs, style)
         if picture is not None:
             pictures[f"{name}_{file_name(env)}"] = picture
     return pictures
 
 
-__all__ = ["COSTS", "cost_section", "kl_sentences", "total_cost", "trust_region_section", "value_section"]
+__all__ = ["COSTS", "cost_section", "kl_sentences", "processor_time", "trust_region_section", "value_section"]

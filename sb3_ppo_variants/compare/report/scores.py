@@ -66,11 +66,6 @@ class Scores:
     area: dict[str, pd.DataFrame]
     references: dict[str, Reference]
 
-    @property
-    def arms(self) -> list[str]:
-        """Return the labels of the arms that have any result."""
-        return list(self.final)
-
     def matrix(self, kind: str, arm: str, envs: Sequence[str]) -> Matrix:
         """Return normalised scores of the seeds that have all of these environments.
 
@@ -99,12 +94,12 @@ def make_scores(
     :param envs: likewise
     :param given: references in place of the measured ones
     """
-    means = episodes.groupby(COLUMNS[:4], sort=True)["reward"].mean()
-    curves: dict[str, dict[str, pd.DataFrame]] = {}
-    for arm in arms:
-        of_arm = {env: _curves(means, arm, env) for env in envs}
-        if found := {env: curve for env, curve in of_arm.items() if curve is not None}:
-            curves[arm] = found
+    tables = {
+        key: rows.pivot_table("reward", "timesteps", "seed").dropna(axis="columns")
+        for key, rows in episodes.groupby(["algo", "env"])
+    }
+    of_arms = {arm: {env: tables[arm, env] for env in envs if (arm, env) in tables} for arm in arms}
+    curves = {arm: of_envs for arm, of_envs in of_arms.items() if of_envs}
     final = {arm: pd.DataFrame({env: final_score(c) for env, c in of.items()}) for arm, of in curves.items()}
     area = {arm: pd.DataFrame({env: area_score(c) for env, c in of.items()}) for arm, of in curves.items()}
     return Scores(curves, final, area, {**_references(episodes, final, envs), **(given or {})})
@@ -126,15 +121,6 @@ def area_score(curves: pd.DataFrame) -> "pd.Series[float]":
     steps = curves.index.to_numpy(float)
     area = scipy.integrate.trapezoid(curves.to_numpy(float), steps, axis=0) / (steps[-1] - steps[0])
     return pd.Series(area, index=curves.columns)
-
-
-def _curves(means: "pd.Series[float]", arm: str, env: str) -> pd.DataFrame | None:
-    """Return the learning curves of an arm, or None if it has no run on the environment."""
-    try:
-        of_cells = means.loc[(arm, env)]
-    except KeyError:
-        return None
-    return of_cells.unstack("seed").dropna(axis="columns")
 
 
 def _references(episodes: pd.DataFrame, final: Mapping[str, pd.DataFrame], envs: Sequence[str]) -> dict[str, Reference]:

@@ -175,11 +175,7 @@ def _versions(comparison: Comparison) -> dict[str, set[str]]:
 
 def _hyperparameters(comparison: Comparison, env: str) -> Table:
     of_arms = {arm: _hyperparameters_of(comparison, arm, env) for arm in comparison.arms}
-    names = sorted({name for values in of_arms.values() for name in values})
-    rows = [[name, *(_shown(values, name) for values in of_arms.values())] for name in names]
-    return Table(
-        ["", *of_arms], rows, f"{env}: hyperparameters; what is not given has the class's default", folded=True
-    )
+    return _side_by_side(of_arms, f"{env}: hyperparameters; what is not given has the class's default")
 
 
 def _hyperparameters_of(comparison: Comparison, arm: str, env: str) -> dict[str, Any]:
@@ -192,15 +188,13 @@ def _constructor_arguments(comparison: Comparison) -> Table:
         arm: next(result["arguments"] for cell, result in comparison.results.items() if cell.arm == arm)
         for arm in comparison.arms
     }
-    names = sorted({name for values in first.values() for name in values})
-    rows = [[name, *(values.get(name, "–") for values in first.values())] for name in names]
-    return Table(
-        ["", *first], rows, "Arguments of the trust region as the model held them (first run of each)", folded=True
-    )
+    return _side_by_side(first, "Arguments of the trust region as the model held them (first run of each)")
 
 
-def _shown(values: dict[str, Any], name: str) -> str:
-    return str(values[name]) if name in values else "–"
+def _side_by_side(of_arms: dict[str, dict[str, Any]], caption: str) -> Table:
+    names = sorted({name for values in of_arms.values() for name in values})
+    rows = [[name, *(str(values.get(name, "–")) for values in of_arms.values())] for name in names]
+    return Table(["", *of_arms], rows, caption, folded=True)
 
 
 __all__ = ["protocol_section", "settings_section", "warnings"]

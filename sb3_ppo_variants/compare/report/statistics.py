@@ -52,7 +52,7 @@ def aggregate(scores: Mapping[str, Matrix]) -> dict[str, dict[str, Estimate]]:
     :return: by arm and name of the aggregate
     """
     curves = _estimate(scores, lambda x: np.array([function(x) for function in AGGREGATES.values()]))
-    return {arm: dict(zip(AGGREGATES, map(Estimate, *map(np.ndarray.tolist, curve)))) for arm, curve in curves.items()}
+    return {arm: dict(zip(AGGREGATES, _numbers(curve))) for arm, curve in curves.items()}
 
 
 def probability_of_improvement(scores: Mapping[str, Matrix], baseline: str) -> dict[str, Estimate]:
@@ -63,7 +63,7 @@ def probability_of_improvement(scores: Mapping[str, Matrix], baseline: str) -> d
     :return: by arm, without the baseline
     """
     pairs = {arm: (of_arm, scores[baseline]) for arm, of_arm in scores.items() if arm != baseline}
-    return _single(_estimate(pairs, _probability))
+    return {arm: _numbers(curve)[0] for arm, curve in _estimate(pairs, _probability).items()}
 
 
 def mean_difference(first: Matrix, second: Matrix) -> Estimate:
@@ -72,8 +72,7 @@ def mean_difference(first: Matrix, second: Matrix) -> Estimate:
     :param first: shape (n_runs,)
     :param second: shape (n_runs,), maybe of another length
     """
-    pair = {"": (first[:, None], second[:, None])}
-    return _single(_estimate(pair, lambda x, y: np.mean(x) - np.mean(y)))[""]
+    return estimates((first[:, None], second[:, None]), lambda x, y: np.mean(x) - np.mean(y))[0]
 
 
 def mean_ratio(first: Matrix, second: Matrix) -> Estimate:
@@ -82,8 +81,7 @@ def mean_ratio(first: Matrix, second: Matrix) -> Estimate:
     :param first: shape (n_runs,)
     :param second: shape (n_runs,), positive
     """
-    pair = {"": (first[:, None], second[:, None])}
-    return _single(_estimate(pair, lambda x, y: np.mean(x) / np.mean(y)))[""]
+    return estimates((first[:, None], second[:, None]), lambda x, y: np.mean(x) / np.mean(y))[0]
 
 
 def mean(values: Matrix) -> Estimate:
@@ -91,18 +89,17 @@ def mean(values: Matrix) -> Estimate:
 
     :param values: shape (n_runs,)
     """
-    return _single(_estimate({"": values[:, None]}, metrics.aggregate_mean))[""]
+    return estimates(values[:, None], metrics.aggregate_mean)[0]
 
 
-def estimates(runs: Matrix | tuple[Matrix, Matrix], function: Callable[..., Matrix]) -> list[Estimate]:
+def estimates(runs: Matrix | tuple[Matrix, Matrix], function: Callable[..., Matrix | float]) -> list[Estimate]:
     """Estimate several numbers at once, from runs of one arm or from independent runs of two.
 
-    :param runs: shape (n_runs, n_columns), or two such, maybe of different sizes; the bootstrap draws runs of each
-        column by themselves
-    :param function: of one or two such matrices, returns shape (n_numbers,)
+    :param runs: shape (n_runs, n_columns, ...), or two such, maybe of different sizes; the bootstrap draws runs of
+        each column by themselves
+    :param function: of one or two such arrays, returns a number or shape (n_numbers,)
     """
-    curve = _estimate({"": runs}, function)[""]
-    return [Estimate(*map(float, numbers)) for numbers in zip(*curve)]
+    return _numbers(_estimate({"": runs}, function)[""])
 
 
 def mean_curve(curves: Matrix) -> Curve:
@@ -147,8 +144,8 @@ def _estimate(
     return {key: Curve(np.atleast_1d(values[key]), *np.atleast_2d(intervals[key])) for key in scores}
 
 
-def _single(curves: Mapping[str, Curve]) -> dict[str, Estimate]:
-    return {key: Estimate(*(float(part[0]) for part in curve)) for key, curve in curves.items()}
+def _numbers(curve: Curve) -> list[Estimate]:
+    return [Estimate(*map(float, numbers)) for numbers in zip(*curve)]
 
 
 @contextlib.contextmanager

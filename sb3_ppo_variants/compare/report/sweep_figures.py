@@ -64,7 +64,7 @@ def _draw(axes: Axes, places: Sequence[float], line: Line, look: Look) -> None:
     if known:
         x, value, low, high = np.array(known, dtype=float).T
         axes.fill_between(x, low, high, color=look.color, alpha=0.13, linewidth=0)
-        axes.plot(x, value, color=look.color, linestyle=look.dashes, marker=look.marker)
+        axes.plot(x, value, **look._asdict())
 
 
 __all__ = ["Line", "scores_by_value"]

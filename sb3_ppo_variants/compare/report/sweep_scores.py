@@ -5,7 +5,7 @@ Reinforcement Learning" (NeurIPS 2024, arXiv:2412.07165). It is a difference of 
 score that an algorithm reaches on each, and of the score of the one setting that is best over all of them together.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -127,34 +127,21 @@ class SweepScores:
         cubes = {arm: self.cube(kind, arm) for arm in self.labels}
         if not cubes or not all(map(len, cubes.values())) or not cubes[self.baseline].shape[2]:
             return {}
-        parts = {arm: estimates(_flat(cube), _by_point(_parts, cube)) for arm, cube in cubes.items()}
         base = cubes[self.baseline]
         return {
-            arm: Sensitivity(*parts[arm], *estimates((_flat(cube), _flat(base)), _failed(cube, base)))
-            for arm, cube in cubes.items()
+            arm: Sensitivity(*estimates(cube, _parts), *estimates((cube, base), _failed)) for arm, cube in cubes.items()
         }
 
 
-def _flat(cube: Matrix) -> Matrix:
-    return cube.reshape(len(cube), -1)
-
-
-def _by_point(function: Callable[[Matrix], Matrix], cube: Matrix) -> Callable[[Matrix], Matrix]:
-    """Give a function the means over seeds, shape (n_points, n_envs), of what a bootstrap drew."""
-    return lambda flat: function(flat.mean(axis=0).reshape(cube.shape[1:]))
-
-
-def _parts(means: Matrix) -> Matrix:
+def _parts(cube: Matrix) -> Matrix:
+    means = cube.mean(axis=0)
     per_env, single = means.max(axis=0).mean(), means.mean(axis=1).max()
     return np.array([per_env, single, per_env - single, means.mean()])
 
 
-def _failed(cube: Matrix, base: Matrix) -> Callable[[Matrix, Matrix], Matrix]:
-    def share(own: Matrix, other: Matrix) -> Matrix:
-        best = other.mean(axis=0).reshape(base.shape[1:]).max(axis=0)
-        return np.array([(own.mean(axis=0).reshape(cube.shape[1:]) < FAILED_BELOW * best).mean()])
-
-    return share
+def _failed(cube: Matrix, base: Matrix) -> Matrix:
+    least = FAILED_BELOW * base.mean(axis=0).max(axis=0)
+    return np.array([(cube.mean(axis=0) < least).mean()])
 
 
 __all__ = ["FAILED_BELOW", "Sensitivity", "SweepScores"]

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from sb3_ppo_variants.compare.cells import Cell
 from sb3_ppo_variants.compare.report.blocks import Table, number
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.scores import Matrix
@@ -37,11 +36,9 @@ def spent_until(comparison: Comparison, arm: str, env: str, score: float, clock:
     :return: shape (n_runs,); infinity for a run that never reaches it, NaN where the clock was not kept
     """
     found = []
-    for seed in comparison.plan.seeds:
-        result = comparison.results.get(Cell(arm, env, seed))
-        if result is not None:
-            reached = (e.get(clock, np.nan) for e in result["evaluations"] if np.mean(e["rewards"]) >= score)
-            found.append(next(reached, np.inf))
+    for result in comparison.of(arm, env):
+        reached = (e.get(clock, np.nan) for e in result["evaluations"] if np.mean(e["rewards"]) >= score)
+        found.append(next(reached, np.inf))
     return np.array(found, dtype=np.float64)
 
 

@@ -1,47 +1,37 @@
-"""What the recorded updates say of each run: trust region, value function, time and memory."""
+"""What the recorded updates say of each run: trust region and value function."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
-from sb3_ppo_variants.compare.cells import Cell
 from sb3_ppo_variants.compare.report.scores import Matrix
 from sb3_ppo_variants.trust_region_log import KL_MEASURES
 
 KL_TOLERANCE = 1.5
 """A KL divergence within this factor of its target is in the band; PPO paper (arXiv:1707.06347), section 4."""
 
+Trace = Mapping[str, Matrix]
+"""Columns of a run's updates by name, NaN where nothing was logged; see ``sb3_ppo_variants.trust_region_log``."""
 
-class Trace(NamedTuple):
-    """Columns of the updates of one run; see ``sb3_ppo_variants.trust_region_log``.
+Read = Callable[[Trace], Matrix | None]
+"""Takes the values of all updates from a trace; None if the algorithm does not log them."""
 
-    :param columns: by name, shape (n_updates,); NaN where nothing was logged
+Condense = Callable[[Trace], float | None]
+"""Makes a number of a trace; None if the algorithm does not log what it needs."""
+
+
+def read_traces(results: Iterable[Mapping[str, Any]]) -> list[Trace]:
+    """Give the traces of runs, without those that have none.
+
+    :param results: of the runs
     """
-
-    columns: dict[str, Matrix]
-
-    def get(self, name: str) -> Matrix | None:
-        """Return a column, or None if the algorithm does not log it."""
-        return self.columns.get(name)
-
-    def kl(self) -> tuple[str, Matrix] | None:
-        """Return the best measure of the KL divergence that there is, with its name."""
-        return next(((name, self.columns[name]) for name in KL_MEASURES if name in self.columns), None)
+    found = [result["trace"] for result in results]
+    return [{name: np.array(column, dtype=float) for name, column in trace.items()} for trace in found if trace]
 
 
-def read_traces(results: Mapping[Cell, dict[str, Any]], arm: str, env: str) -> list[Trace]:
-    """Give the traces of an arm on an environment, one per seed.
-
-    :param results: by cell
-    :param arm: its label
-    :param env: environment ID
-    """
-    found = [result["trace"] for cell, result in results.items() if (cell.arm, cell.env) == (arm, env)]
-    return [Trace({name: np.array(column, dtype=float) for name, column in trace.items()}) for trace in found if trace]
-
-
-def per_run(traces: Sequence[Trace], condense: Callable[[Trace], float | None]) -> Matrix:
+def per_run(traces: Sequence[Trace], condense: Condense) -> Matrix:
     """Condense each run to a number and leave out those that have none.
 
     :param traces: of the runs
@@ -52,30 +42,23 @@ def per_run(traces: Sequence[Trace], condense: Callable[[Trace], float | None]) 
     return np.array([number for number in numbers if number is not None and np.isfinite(number)])
 
 
-def average(name: str) -> Callable[[Trace], float | None]:
-    """Return a function that averages a column over all updates.
+def column(name: str) -> Read:
+    """Return what reads a column.
 
     :param name: of the column
     """
-
-    def condense(trace: Trace) -> float | None:
-        column = trace.get(name)
-        return None if column is None else float(np.nanmean(column))
-
-    return condense
+    return lambda trace: trace.get(name)
 
 
-def last(name: str) -> Callable[[Trace], float | None]:
-    """Return a function that takes a column's value after the last update.
+def best_kl(trace: Trace) -> tuple[str, Matrix] | None:
+    """Return the best measure of the KL divergence that there is, with its name."""
+    return next(((name, trace[name]) for name in KL_MEASURES if name in trace), None)
 
-    :param name: of the column
-    """
 
-    def condense(trace: Trace) -> float | None:
-        column = trace.get(name)
-        return None if column is None else float(column[-1])
-
-    return condense
+def kl(trace: Trace) -> Matrix | None:
+    """Return the KL divergence by the best measure that there is, nats per state."""
+    found = best_kl(trace)
+    return None if found is None else found[1]
 
 
 def clip_fraction(trace: Trace) -> Matrix | None:
@@ -83,60 +66,48 @@ def clip_fraction(trace: Trace) -> Matrix | None:
     return None if trace.get("clip_range") is None else trace.get("clip_fraction")
 
 
-def mean_clip_fraction(trace: Trace) -> float | None:
-    """Average the share of clipped samples over all updates."""
-    shares = clip_fraction(trace)
-    return None if shares is None else float(np.nanmean(shares))
-
-
-def median_kl(trace: Trace) -> float | None:
-    """Take the median KL divergence of the updates, nats per state."""
-    kl = trace.kl()
-    return None if kl is None else float(np.nanmedian(kl[1]))
-
-
 def kl_over_target(trace: Trace) -> Matrix | None:
     """Divide each update's exact KL divergence by its target; None unless both were logged."""
-    kl, target = trace.get("kl_divergence"), trace.get("target_kl")
-    return None if kl is None or target is None else kl / target
+    exact, target = trace.get("kl_divergence"), trace.get("target_kl")
+    return None if exact is None or target is None else exact / target
 
 
-def median_kl_over_target(trace: Trace) -> float | None:
-    """Take the median of KL divergence over target."""
-    ratio = kl_over_target(trace)
-    return None if ratio is None else float(np.nanmedian(ratio))
+def condensed(read: Read, condense: Callable[[Matrix], Any]) -> Condense:
+    """Return a function that makes a number of what is read from a trace.
 
-
-def share_in_band(trace: Trace) -> float | None:
-    """Take the share of updates whose KL divergence lies between target / 1.5 and 1.5 target."""
-    ratio = kl_over_target(trace)
-    return None if ratio is None else float(np.mean((ratio >= 1 / KL_TOLERANCE) & (ratio <= KL_TOLERANCE)))
-
-
-def share_above_band(trace: Trace) -> float | None:
-    """Take the share of updates whose KL divergence lies above 1.5 target."""
-    ratio = kl_over_target(trace)
-    return None if ratio is None else float(np.mean(ratio > KL_TOLERANCE))
-
-
-def costs(results: Mapping[Cell, dict[str, Any]], arm: str, env: str, name: str) -> Matrix:
-    """Give one cost of each run of an arm on an environment.
-
-    :param results: by cell
-    :param arm: its label
-    :param env: environment ID
-    :param name: ``"train_seconds"``, ``"cpu_seconds"`` or ``"peak_memory_mib"``
-    :return: shape (n_seeds,)
+    :param read: what of the trace
+    :param condense: values of all updates -> number
     """
-    return np.array([r["cost"][name] for cell, r in results.items() if (cell.arm, cell.env) == (arm, env)])
+
+    def number(trace: Trace) -> float | None:
+        values = read(trace)
+        return None if values is None else float(condense(values))
+
+    return number
 
 
-__all__ = ["KL_TOLERANCE", "Trace", "average", "clip_fraction", "costs", "kl_over_target", "last", "median_kl"]
-__all__ += [
-    "mean_clip_fraction",
-    "median_kl_over_target",
-    "per_run",
-    "read_traces",
-    "share_above_band",
-    "share_in_band",
-]
+def average(name: str) -> Condense:
+    """Return a function that averages a column over all updates.
+
+    :param name: of the column
+    """
+    return condensed(column(name), np.nanmean)
+
+
+def last(name: str) -> Condense:
+    """Return a function that takes a column's value after the last update.
+
+    :param name: of the column
+    """
+    return condensed(column(name), itemgetter(-1))
+
+
+median_kl = condensed(kl, np.nanmedian)
+median_kl_over_target = condensed(kl_over_target, np.nanmedian)
+mean_clip_fraction = condensed(clip_fraction, np.nanmean)
+share_in_band = condensed(kl_over_target, lambda x: np.mean((x >= 1 / KL_TOLERANCE) & (x <= KL_TOLERANCE)))
+share_above_band = condensed(kl_over_target, lambda x: np.mean(x > KL_TOLERANCE))
+
+__all__ = ["KL_TOLERANCE", "Condense", "Read", "Trace", "average", "best_kl", "clip_fraction", "column", "kl"]
+__all__ += ["kl_over_target", "last", "mean_clip_fraction", "median_kl", "median_kl_over_target", "per_run"]
+__all__ += ["read_traces", "share_above_band", "share_in_band"]

@@ -6,7 +6,7 @@ from sb3_ppo_variants.compare.report import statistics
 from sb3_ppo_variants.compare.report.blocks import Block, Byline, Points, Table, Text, estimate, number
 from sb3_ppo_variants.compare.report.claims import improvement_claim, joined, ratio_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
-from sb3_ppo_variants.compare.report.runs import total_cost
+from sb3_ppo_variants.compare.report.runs import processor_time
 from sb3_ppo_variants.compare.report.score_sections import KINDS, improvements
 from sb3_ppo_variants.compare.report.time_to_score import spent_until, target_score
 
@@ -85,7 +85,7 @@ def _time_to_score(comparison: Comparison, arm: str) -> str:
 
 
 def _processor(comparison: Comparison, arm: str) -> str:
-    cost, base = (total_cost(comparison, label, "cpu_seconds") for label in (arm, comparison.baseline))
+    cost, base = (processor_time(comparison, label) for label in (arm, comparison.baseline))
     if not len(cost):
         return "–"
     relative = (
@@ -102,10 +102,10 @@ def _sentences(comparison: Comparison) -> list[str]:
         return []
     sentences = []
     found = {kind: improvements(comparison, kind) for kind in KINDS}
-    base = total_cost(comparison, comparison.baseline, "cpu_seconds")
+    base = processor_time(comparison, comparison.baseline)
     for arm in comparison.others:
         claims = [improvement_claim(name, found[kind][arm]) for kind, name in KINDS.items() if arm in found[kind]]
-        cost = total_cost(comparison, arm, "cpu_seconds")
+        cost = processor_time(comparison, arm)
         if len(cost) and len(base):
             claims.append(ratio_claim("processor time", statistics.mean_ratio(cost, base)))
         if claims:

@@ -67,7 +67,9 @@ def run(folder: Path, until: Callable[[], Any]) -> None:
     threading.Thread(target=_exit_with_parent, args=(folder, until), daemon=True).start()
     th.set_num_threads(1)
     task = CellTask.from_json(json.loads((folder / "task.json").read_text()))
-    result = measure_random_policy(task, folder) if task.settings.algo == RANDOM_POLICY else train(task, folder)
+    measured = measure_random_policy(task, folder) if task.settings.algo == RANDOM_POLICY else train(task, folder)
+    finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    result = {**task.to_json(), **measured, "environment": environment(), "finished": finished}
     write_atomically(folder / "result.json", json.dumps(result))
 
 
@@ -76,7 +78,7 @@ def train(task: CellTask, folder: Path) -> dict[str, Any]:
 
     :param task: what to run
     :param folder: for the zoo's log files and the progress
-    :return: the result in plain values
+    :return: what was measured, in plain values
     :raises RuntimeError: if training ended before its last evaluation
     """
     settings = task.settings
@@ -86,7 +88,9 @@ def train(task: CellTask, folder: Path) -> dict[str, Any]:
     assert experiment is not None  # that is for hyperparameter optimisation
     model, _ = experiment
     progress = folder / "progress"
-    evaluation = GridEvaluation(_protocol(manager, task), settings.grid(), lambda steps: _write_number(progress, steps))
+    evaluation = GridEvaluation(
+        _protocol(manager, task), settings.grid(), lambda steps: progress.write_text(str(steps))
+    )
     recorder = TrustRegionRecorder(folder / "updates.csv")
     # Of other algorithms there are no policy updates to record.
     manager.callbacks += [recorder, evaluation] if isinstance(model, OnPolicyAlgorithm) else [evaluation]
@@ -98,7 +102,6 @@ def train(task: CellTask, folder: Path) -> dict[str, Any]:
             f"{done} of {len(settings.grid())} evaluations done"
         )
     return {
-        **task.to_json(),
         "evaluations": [row._asdict() for row in evaluation.evaluations],
         "trace": _read_trace(recorder.path),
         "cost": {
@@ -109,8 +112,6 @@ def train(task: CellTask, folder: Path) -> dict[str, Any]:
         },
         "deterministic": manager.deterministic_eval,
         "arguments": _constructor_arguments(model),
-        "environment": environment(),
-        "finished": _now(),
     }
 
 
@@ -119,21 +120,18 @@ def measure_random_policy(task: CellTask, folder: Path) -> dict[str, Any]:
 
     :param task: what to run; its hyperparameters are the baseline's
     :param folder: for the zoo's log files
-    :return: the result in plain values
+    :return: what was measured, in plain values
     """
     manager = _manager(task, folder)
     manager._preprocess_hyperparams(manager.read_hyperparameters()[0])
     protocol = _protocol(manager, task)
     rewards, lengths = protocol.run(RandomPolicy(protocol.env, task.cell.seed), 0)
     return {
-        **task.to_json(),
         "evaluations": [Evaluation(0, 0.0, 0.0, rewards, lengths)._asdict()],
         "trace": {},
         "cost": {},
         "deterministic": False,
         "arguments": {},
-        "environment": environment(),
-        "finished": _now(),
     }
 
 
@@ -177,7 +175,7 @@ def _protocol(manager: Any, task: CellTask) -> EvaluationProtocol:
 def _read_trace(path: Path) -> dict[str, list[float | None]]:
     """Return what was recorded of the updates, column by column, without the empty columns."""
     updates = read_trust_region(path).updates if path.is_file() else {}
-    columns = {name: [_finite(float(value)) for value in values] for name, values in updates.items()}
+    columns = {name: [v if math.isfinite(v) else None for v in values.tolist()] for name, values in updates.items()}
     return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
@@ -206,18 +204,6 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _write_number(path: Path, number: int) -> None:
-    path.write_text(str(number))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 from sb3_ppo_variants.compare.cells import CellTask, Outcome
 
@@ -28,13 +27,10 @@ class CellProcess:
         self.task = task
         self._temporary = TemporaryDirectory(prefix="sb3-compare-")
         self._folder = Path(self._temporary.name)
+        self._log = self._folder / "log.txt"
         (self._folder / "task.json").write_text(json.dumps(task.to_json()))
         self._log.touch()
         self._start()
-
-    @property
-    def _log(self) -> Path:
-        return self._folder / "log.txt"
 
     def _start(self) -> None:
         with self._log.open("w") as log:
@@ -94,7 +90,7 @@ class ForkedCellProcess(CellProcess):
 
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOADED)
-        with _environment(ONE_THREAD):
+        with mock.patch.dict(os.environ, ONE_THREAD):
             forkserver.ensure_running()
         self._process = context.Process(target=forked, args=(str(self._folder),), daemon=True)
         self._process.start()
@@ -109,17 +105,6 @@ class ForkedCellProcess(CellProcess):
 
     def running(self) -> bool:
         return self._process.is_alive()
-
-
-@contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 __all__ = ["CellProcess", "ForkedCellProcess"]

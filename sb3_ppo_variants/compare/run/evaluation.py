@@ -76,7 +76,7 @@ class GridEvaluation(BaseCallback):
 
     report_every = 0.5
 
-    def __init__(self, protocol: EvaluationProtocol, grid: Sequence[int], on_progress: Callable[[int], None]):
+    def __init__(self, protocol: EvaluationProtocol, grid: Sequence[int], on_progress: Callable[[int], Any]):
         super().__init__()
         self.protocol = protocol
         self.grid = grid

@@ -2,7 +2,6 @@
 
 import json
 import time
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -43,9 +42,7 @@ class ProgressReport:
         self._table.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._table.stop()
 
     def update(self, cell: Cell, steps: int) -> None:
@@ -77,12 +74,9 @@ class ProgressReport:
         if outcome.result is None:
             said = [line for line in outcome.log.splitlines() if line.strip() and not line.startswith("(exit")]
             cause = said[-1] if said else "it said nothing"
-            self._print(f"{counter} {outcome.cell}: CRASHED: {cause}\n      log: {log}")
+            self._console.print(f"{counter} {outcome.cell}: CRASHED: {cause}\n      log: {log}")
         else:
-            self._print(f"{counter} {outcome.cell}: {_describe(outcome)}{self._remaining()}")
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(f"{counter} {outcome.cell}: {_describe(outcome)}{self._remaining()}")
 
     def _overall(self) -> str:
         return f"{self._n_done} of {self._n_all} cells"
