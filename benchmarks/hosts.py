@@ -113,7 +113,7 @@ def main() -> None:
                 cells = [results[f"{task} {steps} {name} {seed}"] for seed in range(args.seeds)]
                 means = np.array([cell["mean"] for cell in cells])
                 error = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else float("nan")
-                seconds = np.median([cell["seconds"] for cell in cells])
+                seconds = np.median([cell.get("seconds", np.nan) for cell in cells])
                 seeds = " ".join(f"{mean:.0f}" for mean in means)
                 print(f"{task:10}{steps:8}  {name:26}{means.mean():8.1f}{error:7.1f}{seconds:9.1f}  {seeds}")
 

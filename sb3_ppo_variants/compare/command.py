@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     :raises ValueError: for arguments that cannot be done
     """
     plan = make_plan(arguments)
-    read_reference_scores(arguments.reference_scores)  # complain now, not after the runs
+    _references(arguments, plan)  # complain now, not after the runs
     folder = ResultsFolder(arguments.out)
     folder.make()
     with folder.lock():
@@ -117,9 +117,17 @@ def write(
     from sb3_ppo_variants.compare.report.report import write_report
     from sb3_ppo_variants.compare.report.scores import Reference
 
-    given = {env: Reference(*scores) for env, scores in read_reference_scores(arguments.reference_scores).items()}
+    given = {env: Reference(*scores) for env, scores in _references(arguments, plan).items()}
     path = write_report(Comparison(plan, results, crashed, given), arguments.out)
     console.print(f"report: {path}")
+
+
+def _references(arguments: argparse.Namespace, plan: Plan) -> dict[str, tuple[float, float]]:
+    scores = read_reference_scores(arguments.reference_scores)
+    for env in scores:
+        if env not in plan.budgets:
+            raise ValueError(f"--reference-scores {env} is not compared; choose from {', '.join(plan.budgets)}")
+    return scores
 
 
 def _run_missing(plan: Plan, folder: ResultsFolder, arguments: argparse.Namespace, console: Console) -> int:

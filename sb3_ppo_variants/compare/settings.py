@@ -67,10 +67,13 @@ def resolve(arm: Arm, env: str) -> ResolvedSettings:
     manager = VariantExperimentManager(
         argparse.Namespace(), arm.algo, env, "", config=arm.conf_file, hyperparams=arm.overrides, verbose=0
     )
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints them
-        _, hyperparameters = manager.read_hyperparameters()
     try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints them
+            _, hyperparameters = manager.read_hyperparameters()
         plain = json.loads(json.dumps(dict(hyperparameters)))
+        plain["n_timesteps"] = plain["n_timesteps"]  # the zoo asks for it
+    except KeyError as error:  # of an Atari game the zoo takes the entry atari, and does not look for it
+        raise ValueError(f"{manager.config} has no {error} for {env}; give another file with --conf-file") from error
     except TypeError as error:
         raise ValueError(
             f"{manager.config}: {error}; a comparison needs hyperparameters in plain YAML values"

@@ -36,6 +36,8 @@ def read_axes(texts: Sequence[Sequence[str]]) -> Axes:
     """
     axes: Axes = {}
     for key, *values in texts:
+        if key == "n_timesteps":
+            raise ValueError("--sweep n_timesteps: all get the same number of steps; give it as --n-timesteps")
         if key in axes:
             raise ValueError(f"--sweep {key} is given twice; give all its values at once")
         if len(values) < 2 or len(set(values)) < len(values):

@@ -31,7 +31,9 @@ def plot() -> None:
 def _trust_region(arguments: argparse.Namespace) -> Any:
     if bool(arguments.runs) == bool(arguments.files) or any(len(words) < 2 for words in arguments.runs):
         raise ValueError("trust-region takes either FILE ... or, once for each label, --runs LABEL FILE ...")
-    labelled = {label: [_updates(path) for path in files] for label, *files in arguments.runs}
+    labelled: dict[str, list[Table]] = {}
+    for label, *files in arguments.runs:
+        labelled.setdefault(label, []).extend(map(_updates, files))
     runs = labelled or [_updates(path) for path in arguments.files]
     return plot_trust_region(runs, arguments.title, arguments.kl_tolerance)
 

@@ -150,9 +150,12 @@ BAD_INPUT = {
     "--algos ppo --envs CartPole-v1 --baseline trpo --out o": "--baseline trpo is not compared; choose from ppo",
     "--algos ppo --envs CartPole-v1 --conf-file no.yml --out o": "no such file: no.yml",
     "--algos ppo --envs CartPole-v1 --reference-scores CartPole-v1:5:5 --out o": "LOW < HIGH",
+    "--algos ppo --envs CartPole-v1 --reference-scores Acrobot-v1:0:5 --out o": "Acrobot-v1 is not compared",
+    "--algos trpo --envs ALE/Pong-v5 --out o": "trpo.yml has no 'atari' for ALE/Pong-v5; give another file",
     "--algos ppo --envs CartPole-v1 --from o --out o": "--from goes with --report-only",
     "--preset trpo --algos ppo --out o": "--preset brings its own algorithms",
     "--report-only --out nowhere": "no comparison in nowhere",
+    "--report-only --out file": "no comparison in file",
     "--report-only": "--report-only needs --out, or --from",
     "--report-only --from a b": "--out is missing: where to write the report of several folders",
 }

@@ -196,6 +196,17 @@ def test_folders_are_merged(filled: ResultsFolder, tmp_path: Path) -> None:
     assert Cell("trpo", "CartPole-v1", 2) not in merged.results
 
 
+def test_two_runs_of_a_cell_may_have_taken_different_times(filled: ResultsFolder, tmp_path: Path) -> None:
+    other = ResultsFolder(tmp_path / "other")
+    other.make()
+    other.begin(PLAN)
+    for cell, result in make_results(PLAN, {"ppo": [1, 2], "trpo": [3, 4]}).items():
+        for evaluation in result["evaluations"]:
+            evaluation["cpu_seconds"] += 1.0
+        other.store(Outcome(cell, json.dumps(result), ""))
+    assert len(merge([filled, other]).results) == len(merge([filled]).results)
+
+
 def test_folders_that_do_not_fit_are_not_merged(filled: ResultsFolder, tmp_path: Path) -> None:
     other = fill(ResultsFolder(tmp_path / "other"), PLAN, ppo=[1, 9], trpo=[3, 4])
     with pytest.raises(ValueError, match="different results of ppo · CartPole-v1 · seed 1; leave one out"):

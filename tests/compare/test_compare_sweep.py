@@ -84,6 +84,7 @@ def test_hyperparameters_of_the_zoo_itself_are_swept_for_all() -> None:
     [
         ([["gamma", "0.9"]], "takes KEY and at least two different values; got 'gamma 0.9'"),
         ([["gamma", "0.9", "0.9"]], "at least two different values"),
+        ([["n_timesteps", "10", "20"]], "give it as --n-timesteps"),
         ([["gamma", "0.9", "1"], ["gamma", "1", "2"]], "--sweep gamma is given twice"),
         ([["net", "dict(a=1)", "2"]], r"takes numbers or names, such as 1e-3, None or lin_3e-4; got 'dict\(a=1\)'"),
     ],
@@ -155,6 +156,8 @@ def test_few_seeds_and_missing_points_make_no_claims() -> None:
     assert "against ppo" not in str(few.sections[0].blocks)
     part = swept_comparison(without=("ppo@learning_rate=0.001",))
     assert "cells have no result" in str(make_report(part).sections[0].blocks)
+    assert "its other settings" in str(make_report(part).sections[0].blocks)
+    assert "against ppo" not in str(make_report(part).sections[0].blocks)
     with pytest.raises(ValueError, match="no results of the baseline"):
         make_report(swept_comparison(without=("ppo@learning_rate=0.001", "ppo@learning_rate=0.01")))
 

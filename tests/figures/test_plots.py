@@ -22,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.callbacks import TrustRegionFigure, TrustRegionRecorder
 from sb3_ppo_variants.cli import main
+from sb3_ppo_variants.figures import command
 from sb3_ppo_variants.figures.figure_style import ALGORITHMS, check_ending, looks
 from sb3_ppo_variants.plots import plot_clip_objective, plot_trust_region, plot_update
 from sb3_ppo_variants.trust_region_log import Row, Table, read_trust_region, table_of
@@ -387,6 +388,11 @@ def test_the_command_draws_every_figure(monkeypatch: pytest.MonkeyPatch, tmp_pat
     run_command(
         monkeypatch, "trust-region", "--runs", "tight", runs[0], "--runs", "loose", runs[1], "--out", tmp_path / "d.png"
     )
+    drawn: list[Any] = []
+    monkeypatch.setattr(command, "plot_trust_region", lambda given, *rest: drawn.append(given) or Figure())
+    files = ["--runs", "both", runs[0], "--runs", "both", runs[1]]
+    run_command(monkeypatch, "trust-region", *files, "--out", tmp_path / "e.png")
+    assert [len(of_label) for of_label in drawn[0].values()] == [2]
     run_command(monkeypatch, "update", runs[0], "--out", tmp_path / "c.png", "--update", 1)
     assert "<svg" in (tmp_path / "a.svg").read_text()
     assert (tmp_path / "new" / "b.pdf").read_bytes().startswith(b"%PDF")

@@ -116,8 +116,9 @@ class Comparison:
         return None if result is None else float(pd.Series(result["evaluations"][0]["rewards"]).mean())
 
     def fewest_runs(self) -> int:
-        """Return the smallest number of runs of an arm on an environment, of those that have any."""
+        """Return the fewest runs of an arm on an environment, or on all together, of those that have any."""
         counts = [len(self.raw("final", arm, env)) for arm in self.arms for env in self.envs]
+        counts += map(len, self.matrices("final").values())
         return min(count for count in counts if count)
 
     @property

@@ -17,6 +17,7 @@ def warnings(comparison: Comparison) -> list[str]:
     return [
         *few_runs_warning(comparison.fewest_runs()),
         *_incomplete(comparison),
+        *_lost_settings(comparison),
         *_mixed_kinds(comparison),
         *_other_environments(comparison),
         *_mixed_versions(comparison),
@@ -120,6 +121,13 @@ def _incomplete(comparison: Comparison) -> list[str]:
     listed += [f"{len(missing) - 8} more"] if len(missing) > 8 else []
     n_cells = len(list(comparison.plan.cells()))
     return [f"{len(missing)} of {n_cells} cells have no result, {crashed} of them crashed: {joined(listed)}."]
+
+
+def _lost_settings(comparison: Comparison) -> list[str]:
+    lost = [label for label in comparison.plan.swept if label not in comparison.arms]
+    if not lost:
+        return []
+    return [f"{joined(lost)}: no result at all, so that the numbers of the algorithm are those of its other settings."]
 
 
 def _mixed_kinds(comparison: Comparison) -> list[str]:

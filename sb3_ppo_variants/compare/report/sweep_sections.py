@@ -105,7 +105,10 @@ def _note(sweep: SweepScores) -> str:
 
 def _sentences(sweep: SweepScores, found: dict[str, Sensitivity]) -> Iterator[str]:
     """Compare with the baseline where the intervals do not overlap; of few runs nothing is said."""
-    if sweep.comparison.few_runs or sweep.baseline not in found:
+    lost = set(sweep.comparison.plan.swept) - set(sweep.comparison.arms)  # a setting that crashed every run, maybe
+    if lost or sweep.baseline not in found:
+        return
+    if min(len(sweep.cube("final", arm)) for arm in found) < statistics.FEW_RUNS:
         return
     base = found[sweep.baseline]
     measures: dict[str, tuple[str, str]] = {

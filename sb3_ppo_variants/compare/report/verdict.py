@@ -8,6 +8,7 @@ from sb3_ppo_variants.compare.report.claims import improvement_claim, joined, ra
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.runs import processor_time
 from sb3_ppo_variants.compare.report.score_sections import KINDS, improvements
+from sb3_ppo_variants.compare.report.statistics import Estimate
 from sb3_ppo_variants.compare.report.time_to_score import spent_until, target_score
 
 FEW_ENVIRONMENTS = 2
@@ -23,10 +24,11 @@ def verdict(comparison: Comparison) -> list[Block]:
     :param comparison: all results
     """
     better = improvements(comparison, "final")
+    aggregates = statistics.aggregate(comparison.matrices("final"))
     rows = [
         [
             arm,
-            *_scores(comparison, arm),
+            *_scores(comparison, arm, aggregates.get(arm)),
             estimate(better.get(arm)),
             _time_to_score(comparison, arm),
             _processor(comparison, arm),
@@ -62,10 +64,9 @@ def _score_names(comparison: Comparison) -> list[str]:
     return ["final score, normalised (IQM)"]
 
 
-def _scores(comparison: Comparison, arm: str) -> list[str]:
+def _scores(comparison: Comparison, arm: str, aggregates: dict[str, Estimate] | None) -> list[str]:
     if len(comparison.envs) > FEW_ENVIRONMENTS:
-        matrices = comparison.matrices("final")
-        return [estimate(statistics.aggregate({arm: matrices[arm]})[arm]["IQM"] if arm in matrices else None)]
+        return [estimate(aggregates["IQM"] if aggregates else None)]
     raw = [comparison.raw("final", arm, env) for env in comparison.envs]
     return [estimate(statistics.mean(scores) if len(scores) else None) for scores in raw]
 
@@ -106,7 +107,7 @@ def _sentences(comparison: Comparison) -> list[str]:
     for arm in comparison.others:
         claims = [improvement_claim(name, found[kind][arm]) for kind, name in KINDS.items() if arm in found[kind]]
         cost = processor_time(comparison, arm)
-        if len(cost) and len(base):
+        if min(len(cost), len(base)) >= statistics.FEW_RUNS:
             claims.append(ratio_claim("processor time", statistics.mean_ratio(cost, base)))
         if claims:
             sentences.append(f"{arm} against {comparison.baseline}: {'; '.join(claims)}.")

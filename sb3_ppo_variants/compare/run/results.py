@@ -91,7 +91,7 @@ class ResultsFolder:
             if data.pop("format") != FORMAT:
                 raise ValueError(f"{file} was written by another version of this program; run the comparison again")
             return Plan.from_json(data)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise ValueError(f"no comparison in {self.path}: there is no {PLAN_FILE}") from error
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(
@@ -167,6 +167,8 @@ def merge(folders: Sequence[ResultsFolder]) -> Merged:
     merged = Merged(plan, {}, {}, {})
     for folder in folders:
         own = folder.read_plan()
+        if bool(own.swept) != bool(plan.swept):
+            raise ValueError(f"{folders[0].path} and {folder.path} do not fit together: only one of them is a sweep")
         if changes := plan.differences(own):
             listed = "\n  ".join(changes)
             raise ValueError(f"{folders[0].path} and {folder.path} do not fit together. What differs:\n  {listed}")
@@ -175,10 +177,15 @@ def merge(folders: Sequence[ResultsFolder]) -> Merged:
         merged.damaged.update(inventory.damaged)
         merged.crashed.update(folder.crashed(inventory.missing))
         for cell, result in inventory.results.items():
-            if merged.results.setdefault(cell, result)["evaluations"] != result["evaluations"]:
+            if _episodes(merged.results.setdefault(cell, result)) != _episodes(result):
                 raise ValueError(f"{folder.path} and another folder have different results of {cell}; leave one out")
     crashed = {cell: log for cell, log in merged.crashed.items() if cell not in merged.results}
     return merged._replace(plan=plan, crashed=crashed)
+
+
+def _episodes(result: dict[str, Any]) -> list[Any]:
+    """Return the evaluations without the seconds before them, in which two runs of one cell differ."""
+    return [(row["timesteps"], row["rewards"], row["lengths"]) for row in result["evaluations"]]
 
 
 def _refuse_changes(path: Path, plan: Plan, earlier: Plan) -> None:
