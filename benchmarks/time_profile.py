@@ -79,6 +79,7 @@ def main() -> None:
     watch.wrap(StagedUpdate, "_measure", "update: exact KL, old and new")
     watch.wrap(StagedUpdate, "evaluate", "update: network forward")
     watch.wrap(cls, "minibatch_loss", "update: loss and metrics")
+    watch.wrap(cls, "terms_of", "update: loss and metrics")
     watch.wrap(cls, "loss_slopes", "update: loss and metrics")
     for trunk in (MlpTrunk, NumpyTrunk):
         watch.wrap(trunk, "forward", "update: network forward")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch as th
@@ -10,6 +11,7 @@ from stable_baselines3.common.type_aliases import Schedule
 
 from sb3_ppo_variants.algorithms.own_terms import (
     Penalty,
+    Terms,
     in_tensors,
     on_tensors,
     penalty_slope,
@@ -118,8 +120,25 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
 
     # ------------------------------------------------------------------------------------------------- the loss of them
 
+    def terms_of(self, minibatch: Any, new: Evaluation, old: Parameters | None, c: dict[str, Number]) -> Terms:
+        """Compute what :meth:`minibatch_loss` and :meth:`loss_slopes` have in common; arguments as there."""
+        mask = valid_steps(minibatch)
+        advantages = self.advantages_of(minibatch, mask, c)
+        log_ratio = new.log_prob - minibatch.old_log_prob
+        ratio = exp(log_ratio)
+        kl, mean_kl = self._kl_of(new, old, mask)
+        shared = self.kl_in_loss and not self.kl_penalty_is_linear()
+        kl_of_penalty = self.mean_over_ranks(mean_kl) if shared else mean_kl
+        objective = on_tensors(self.surrogate)(ratio, advantages, kl if self.kl_in_loss else None, c)
+        return Terms(mask, advantages, log_ratio, ratio, kl, mean_kl, kl_of_penalty, objective)
+
     def minibatch_loss(
-        self, minibatch: Any, new: Evaluation, old: Parameters | None, coefficients: dict[str, Number]
+        self,
+        minibatch: Any,
+        new: Evaluation,
+        old: Parameters | None,
+        coefficients: dict[str, Number],
+        terms: Terms | None = None,
     ) -> tuple[th.Tensor, MinibatchMetrics]:
         """Put the loss of one minibatch together; the same code serves every host and every acceleration.
 
@@ -130,17 +149,12 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         :param new: the current policy's evaluation of it
         :param old: parameters of the distribution before the update, if the loss or a limit needs them
         :param coefficients: from :meth:`update_coefficients`
+        :param terms: from :meth:`terms_of`; None to compute them here
         :return: scalar loss with gradient, and its parts without
         """
-        c = coefficients
-        mask = valid_steps(minibatch)
-        advantages = self.advantages_of(minibatch, mask, c)
-        log_ratio = new.log_prob - minibatch.old_log_prob
-        ratio = exp(log_ratio)
-        kl, mean_kl = self._kl_of(new, old, mask)
-        policy_loss = -masked_mean(
-            on_tensors(self.surrogate)(ratio, advantages, kl if self.kl_in_loss else None, c), mask
-        )
+        c, terms = coefficients, terms or self.terms_of(minibatch, new, old, coefficients)
+        mask, ratio = terms.mask, terms.ratio
+        policy_loss = -masked_mean(terms.objective, mask)
         value_range = c.get("clip_range_vf")
         errors = value_errors(
             new.values, minibatch.old_values, minibatch.returns, value_range, self.value_clipping, self.value_loss
@@ -148,7 +162,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         value_loss = masked_mean(errors, mask)
         entropy_loss = -masked_mean(new.entropy, mask)
         loss = policy_loss + c["ent_coef"] * entropy_loss + c["vf_coef"] * value_loss
-        penalty = on_tensors(self.kl_penalty)(self._kl_for_penalty(mean_kl), c) if self.kl_in_loss else None
+        penalty = on_tensors(self.kl_penalty)(terms.kl_of_penalty, c) if self.kl_in_loss else None
         if penalty is not None:
             loss = loss + penalty.value
         extra = self.extra_loss(minibatch, new, c)
@@ -166,11 +180,11 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
                 value_loss=detached(value_loss),
                 entropy_loss=detached(entropy_loss),
                 loss=detached(loss),
-                approx_kl=masked_mean((ratio - 1) - log_ratio, mask),
+                approx_kl=masked_mean((ratio - 1) - terms.log_ratio, mask),
                 clip_fraction=masked_mean(outside_clip_range(ratio, c["clip_range"], c["clip_range_upper"]), mask),
                 value_clip_fraction=value_moves,
                 ratio_max=(ratio if mask is None else ratio[mask]).max(),
-                kl_divergence=detached(mean_kl),
+                kl_divergence=detached(terms.mean_kl),
                 grad_norm=nothing,
                 skipped=nothing,
                 extra={name: measured[name] for name in names},
@@ -181,18 +195,11 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         """Compute the exact KL of each state, or None, and its mean; with gradient if the loss uses it."""
         if old is None:
             return None, zero(like=new.values)
-        with th.set_grad_enabled(self.kl_in_loss and th.is_grad_enabled()):
+        with nullcontext() if self.kl_in_loss else th.no_grad():
             kl = new.distribution.directed_kl(old, new.parameters, self.kl_direction)
             return kl, masked_mean(kl, mask)
 
-    def loss_slopes(
-        self,
-        minibatch: Any,
-        new: Evaluation,
-        old: Parameters | None,
-        coefficients: dict[str, Number],
-        mean_kl: th.Tensor,
-    ) -> Slopes:
+    def loss_slopes(self, minibatch: Any, new: Evaluation, coefficients: dict[str, Number], terms: Terms) -> Slopes:
         """Differentiate :meth:`minibatch_loss` by what the policy says of each sample: see :meth:`derivative_obstacle`.
 
         The clipped surrogate, asymmetric or dual, equals ``ratio * advantage`` or does not depend on the ratio; a
@@ -200,41 +207,30 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
 
         :param minibatch: the host's NamedTuple, without padding
         :param new: the current policy's evaluation of it, without gradient
-        :param old: parameters of the distribution before the update, if the loss or a limit needs them
         :param coefficients: of this epoch
-        :param mean_kl: exact KL of the minibatch, scalar
+        :param terms: from :meth:`terms_of`
         """
         c, n = coefficients, len(new.values)
-        advantages = self.advantages_of(minibatch, None, c)
-        log_ratio = new.log_prob - minibatch.old_log_prob
         kl_slope: Number | None = None
         if getattr(self.surrogate, "__func__", None) is LossMixin.surrogate:
-            ratio = exp(log_ratio)
-            unclipped = advantages * ratio
-            slope = unclipped * (self.surrogate(ratio, advantages, None, c) == unclipped)
+            unclipped = terms.advantages * terms.ratio
+            slope = unclipped * (terms.objective == unclipped)
         else:
-            kl, _ = self._kl_of(new, old if self.kl_in_loss else None, None)
-            slope, kl_slope = slopes_of(self.surrogate, log_ratio, advantages, kl, c)
+            kl = terms.kl if self.kl_in_loss else None
+            slope, kl_slope = slopes_of(self.surrogate, terms.log_ratio, terms.advantages, kl, c)
             kl_slope = None if kl_slope is None else kl_slope / -n
-        penalty = penalty_slope(self.kl_penalty, self._kl_for_penalty(mean_kl), c) if self.kl_in_loss else None
+        penalty = penalty_slope(self.kl_penalty, terms.kl_of_penalty, c) if self.kl_in_loss else None
         if penalty is not None:
             kl_slope = penalty / n if kl_slope is None else kl_slope + penalty / n
+        value_range = c.get("clip_range_vf")
         by_value = value_slopes(
-            new.values,
-            minibatch.old_values,
-            minibatch.returns,
-            c.get("clip_range_vf"),
-            self.value_clipping,
-            self.value_loss,
+            new.values, minibatch.old_values, minibatch.returns, value_range, self.value_clipping, self.value_loss
         )
         return Slopes(slope / -n, c["ent_coef"] / -n, kl_slope, by_value * (c["vf_coef"] / n), self.kl_direction)
 
-    def _kl_for_penalty(self, mean_kl: th.Tensor) -> th.Tensor:
-        return mean_kl if self.kl_penalty_is_linear() else self.mean_over_ranks(mean_kl)
-
     def derivative_obstacle(self) -> str | None:
         """Say why :meth:`loss_slopes` is not the derivative of this variant's loss; None if it is."""
-        for name in ("minibatch_loss", "loss_slopes", "extra_loss"):
+        for name in ("terms_of", "minibatch_loss", "loss_slopes", "extra_loss"):
             if getattr(type(self), name) is not getattr(LossMixin, name) or name in vars(self):
                 return f"the variant has its own {name}()"
         return None

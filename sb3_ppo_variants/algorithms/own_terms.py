@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch as th
 
-from sb3_ppo_variants.update.arrays import Array, as_tensor
+from sb3_ppo_variants.update.arrays import Array, as_tensor, mapped
 from sb3_ppo_variants.update.losses import Number
 
 Term = TypeVar("Term", bound=Callable[..., Any])
@@ -24,15 +24,35 @@ class Penalty(NamedTuple):
     slope: Number | None = None
 
 
+class Terms(NamedTuple):
+    """What the loss of a minibatch and its derivative have in common.
+
+    :param mask: bool, shape (n_batch,), True where the step counts; None if all do
+    :param advantages: as ``normalize_advantage`` says, shape (n_batch,)
+    :param log_ratio: logarithm of the ratio, shape (n_batch,)
+    :param ratio: new over old action probability, shape (n_batch,)
+    :param kl: exact KL of each state, shape (n_batch,); None where neither loss nor limit needs it
+    :param mean_kl: its mean, scalar
+    :param kl_of_penalty: what the penalty is computed at, scalar
+    :param objective: of each sample, to be maximised, shape (n_batch,)
+    """
+
+    mask: Any
+    advantages: Array
+    log_ratio: Array
+    ratio: Array
+    kl: Array | None
+    mean_kl: Array
+    kl_of_penalty: Array
+    objective: Array
+
+
 def in_tensors(fields: Any) -> Any:
     """Turn the arrays in a NamedTuple into tensors on their memory.
 
     :param fields: a minibatch, or an evaluation of one
     """
-    if isinstance(fields, tuple):
-        found = [in_tensors(field) for field in fields]
-        return type(fields)(*found) if hasattr(fields, "_fields") else tuple(found)
-    return th.from_numpy(fields) if isinstance(fields, np.ndarray) else fields
+    return mapped(lambda x: th.from_numpy(x) if isinstance(x, np.ndarray) else x, fields)
 
 
 def in_arrays(result: Any) -> Any:
@@ -40,9 +60,7 @@ def in_arrays(result: Any) -> Any:
 
     :param result: a tensor, or a tuple of some
     """
-    if isinstance(result, tuple):
-        return type(result)(*map(in_arrays, result))
-    return result.detach().numpy() if isinstance(result, th.Tensor) else result
+    return mapped(lambda x: x.detach().numpy() if isinstance(x, th.Tensor) else x, result)
 
 
 def takes_arrays(term: Term) -> Term:
@@ -120,4 +138,4 @@ def penalty_slope(
     return slope if isinstance(mean_kl, th.Tensor) else float(slope)
 
 
-__all__ = ["Penalty", "in_tensors", "on_tensors", "penalty_slope", "slopes_of", "takes_arrays"]
+__all__ = ["Penalty", "Terms", "in_tensors", "on_tensors", "penalty_slope", "slopes_of", "takes_arrays"]

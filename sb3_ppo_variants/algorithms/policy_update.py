@@ -161,7 +161,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
                     print(f"Early stopping in epoch {trace.epoch}: {rules.stop_before_step}")
                 if trace.add_minibatches(metrics) and rules.watches_kl:
                     kl = trace.read_kl()
-                    trace.stopped = self._passes(rules.stop_limit, kl)
+                    trace.stopped = rules.stops_at(kl)
                     if rules.kl_every_check and kl is not None and trace.steps > 1:  # before step 1 nothing has moved
                         self.after_check(kl, trace.progress)
                 if trace.stopped:
@@ -169,15 +169,11 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
             self._n_updates += 1
             trace.end_epoch(coefficients)
             nonfinite.check_steps(self, trace, update.stepper.count_skipped())
-            if trace.finished:
+            if trace.stopped or trace.epoch == self.n_epochs:
                 break
             if rules.watches_kl and trace.last_kl is not None and trace.steps > 1:  # as above
                 self.after_epoch(trace.last_kl, trace.progress)
         return coefficients
-
-    def _passes(self, limit: float | None, kl: float | None) -> bool:
-        """Decide whether the update ends at a KL; NaN counts as too high, None as nothing measured."""
-        return limit is not None and kl is not None and not kl <= limit
 
     # -------------------------------------------------------------------------------------------- hooks of the variants
 
@@ -264,26 +260,21 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
 
     def _log_update(self, update: UpdateTrace, coefficients: dict[str, Number]) -> None:
         record = self.logger.record
-        record("train/entropy_loss", update.mean("entropy_loss"))
+        for name in ("entropy_loss", "value_loss", "approx_kl", "loss", "grad_norm", *self.extra_metric_names):
+            record(f"train/{name}", update.mean(name))
         record("train/policy_gradient_loss", update.mean("policy_loss"))
-        record("train/value_loss", update.mean("value_loss"))
-        record("train/approx_kl", update.mean("approx_kl"))
-        record("train/loss", update.mean("loss"))
         record("train/explained_variance", explained_variance_over_ranks(self.ranks, self.rollout_buffer))
         if hasattr(self.policy, "log_std"):
             record("train/std", th.exp(self.policy.log_std).mean().item())
         record("train/n_updates", self._n_updates, exclude="tensorboard")
         record("train/kl_divergence", update.kl_divergence)
         record("train/ratio_max", float(update.column("ratio_max").max()))
-        record("train/grad_norm", update.mean("grad_norm"))
         record("train/epochs_done", update.epochs_done)
         if self.on_nonfinite == "skip":
             record("train/skipped_minibatches", int((~update.taken).sum()))
         if coefficients["clip_range"] != math.inf:
             record("train/clip_range", coefficients["clip_range"])
             record("train/clip_fraction", update.mean("clip_fraction"))
-        for name in self.extra_metric_names:
-            record(f"train/{name}", update.mean(name))
         if self.clip_range_vf is not None:
             record("train/clip_range_vf", coefficients["clip_range_vf"])
             record("train/value_clip_fraction", update.mean("value_clip_fraction"))

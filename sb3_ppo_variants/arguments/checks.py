@@ -5,7 +5,6 @@ import numbers
 import warnings
 from typing import Any
 
-import numpy as np
 from stable_baselines3.common.utils import FloatSchedule
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -39,11 +38,7 @@ def require(ok: bool, rule: str, value: Any, way_out: str) -> None:
 
 def is_number(value: Any) -> bool:
     """True for a real number, numpy's included, that is not NaN; bool is none."""
-    return (
-        isinstance(value, (int, float, np.floating, np.integer))
-        and not isinstance(value, bool)
-        and not math.isnan(value)
-    )
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
 
 
 def check_choices(model: Any) -> None:

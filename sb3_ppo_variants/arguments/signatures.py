@@ -6,12 +6,17 @@ import abc
 import inspect
 import re
 import textwrap
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import stable_baselines3.common.on_policy_algorithm as sb3
 
 from sb3_ppo_variants.arguments.hints import did_you_mean
+
+if TYPE_CHECKING:
+    HostMethods = sb3.OnPolicyAlgorithm
+else:
+    HostMethods = object  # host_parameters looks for the first class under OnPolicyAlgorithm that is not ours
 
 _PASSED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 _FIELD = re.compile(r"^:(param|raises) (\w+):", flags=re.MULTILINE)
@@ -24,10 +29,7 @@ def host_parameters(cls: type, mixin: type) -> dict[str, inspect.Parameter]:
     :param cls: a variant
     :param mixin: base of all our mixins; the first class that is not under it is the host
     """
-    host: Any = _host(cls, mixin)
-    if host is None:
-        raise TypeError(f"{cls.__name__} has no host under {mixin.__name__}")
-    return _through_keywords(host)
+    return _through_keywords(_host(cls, mixin))
 
 
 def _through_keywords(host: type) -> dict[str, inspect.Parameter]:
@@ -156,29 +158,29 @@ def unknown_argument_hint(cls: type, mixin: type, name: str) -> str:
     :param mixin: base of all our mixins
     :param name: of the argument
     """
-    owners = {other.__name__ for other in _siblings(cls, mixin) if name in inspect.signature(other).parameters}
+    ours, host = mixin.__module__.partition(".")[0], _host(cls, mixin)
+    siblings = [
+        one for one in subclasses(mixin) if one.__module__.partition(".")[0] == ours and _host(one, mixin) is host
+    ]
+    owners = {one.__name__ for one in siblings if name in inspect.signature(one).parameters}
     if owners:
         return f"; it is an argument of {' and '.join(sorted(owners))}"
     return did_you_mean(name, inspect.signature(cls).parameters, "`", f"see help({cls.__name__})")
 
 
-def _siblings(cls: type, mixin: type) -> list[type]:
-    """Return the classes of this package on the same host."""
-    found: list[type] = []
-    waiting: list[type] = [mixin]
-    while waiting:
-        subclasses: list[type] = waiting.pop().__subclasses__()
-        for one in subclasses:
-            waiting.append(one)
-            ours = one.__module__.partition(".")[0] == mixin.__module__.partition(".")[0]
-            if ours and one not in found and _host(one, mixin) is _host(cls, mixin) is not None:
-                found.append(one)
-    return sorted(found, key=lambda one: one.__name__)
+def subclasses(base: type[Any]) -> Iterator[type[Any]]:
+    """Yield all classes under one, those nearer to it first within a branch.
+
+    :param base: of any kind
+    """
+    for one in base.__subclasses__():
+        yield one
+        yield from subclasses(one)
 
 
-def _host(cls: type, mixin: type) -> type | None:
+def _host(cls: type, mixin: type) -> type:
     hosts = (base for base in cls.__mro__ if not issubclass(base, mixin) and issubclass(base, sb3.OnPolicyAlgorithm))
-    return next(hosts, None)
+    return next(hosts)  # there is one: the base of all our mixins is an OnPolicyAlgorithm
 
 
 def _check_policy(cls: Any, given: dict[str, Any]) -> None:

@@ -32,7 +32,8 @@ class ScaledSchedule:
     bounds: tuple[float, float]
 
     def __call__(self, progress_remaining: float) -> float:
-        return within(self.scale * _value(self.base, progress_remaining), self.bounds)
+        base = checks.schedule_value("clip_range", self.base, progress_remaining)
+        return within(self.scale * base, self.bounds)
 
 
 class ClipRangeFromClipFraction(UpdateCallback):
@@ -93,7 +94,7 @@ class ClipRangeFromClipFraction(UpdateCallback):
 
     def _check_model(self) -> None:
         model: Any = self.model
-        values = {_value(model.clip_range, progress) for progress in (1.0, 0.5, 0.0)}
+        values = {checks.schedule_value("clip_range", model.clip_range, progress) for progress in (1.0, 0.5, 0.0)}
         checks.require(
             math.inf not in values,
             "ClipRangeFromClipFraction needs a clip",
@@ -153,11 +154,7 @@ def current_clip_range(model: OnPolicyAlgorithm) -> float:
     :param model: with a ``clip_range``
     """
     value: Any = model.clip_range  # type: ignore[attr-defined]  # the callback's `needs`
-    return _value(_unscaled(value), model._current_progress_remaining)
-
-
-def _value(schedule: float | Schedule, progress_remaining: float) -> float:
-    return float(schedule(progress_remaining)) if callable(schedule) else float(schedule)
+    return checks.schedule_value("clip_range", _unscaled(value), model._current_progress_remaining)
 
 
 def _unscaled(schedule: Any) -> Any:

@@ -55,7 +55,6 @@ class TrustRegionRecorder(UpdateCallback):
     def _on_training_start(self) -> None:
         super()._on_training_start()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = self._earlier_rows() if self.path.exists() else []
             write_atomically(self.path, HEADER + text_of_rows(kept))
             self._file = self.path.open("a", newline="\n")

@@ -5,31 +5,26 @@ A mixin under the update loop. In a single process it does nothing.
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.arguments.checks import require
+from sb3_ppo_variants.arguments.signatures import HostMethods
 from sb3_ppo_variants.distributed.callbacks import SharedRollouts, callbacks_of_other_ranks
 from sb3_ppo_variants.distributed.moments import Moments, running_statistics
 from sb3_ppo_variants.distributed.ranks import Ranks, current_ranks
-
-if TYPE_CHECKING:
-    _Host = OnPolicyAlgorithm
-else:
-    _Host = object  # arguments.host_parameters looks for the first class under OnPolicyAlgorithm that is not ours
 
 _SAME_ON_ALL = ("n_envs", "n_steps", "batch_size", "n_epochs", "acceleration")
 """What decides how many exchanges there are, and with what weight a rank counts."""
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 
 
-class DataParallelMixin(_Host):
+class DataParallelMixin(HostMethods):
     """What is done differently where several processes train one model."""
 
     _ranks: Ranks | None = None  # of the training that has begun: looking for them takes longer than using them

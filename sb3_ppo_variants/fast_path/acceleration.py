@@ -8,8 +8,8 @@ update gives the reference path's result to rounding, and a rollout takes the sa
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Protocol
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeAlias
 
 import torch as th
 from stable_baselines3.common.utils import obs_as_tensor
@@ -19,10 +19,10 @@ from sb3_ppo_variants.fast_path import self_check
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
-from sb3_ppo_variants.fast_path.interception import same_fingerprint
+from sb3_ppo_variants.fast_path.interception import same_fingerprint, standing_in
 from sb3_ppo_variants.fast_path.lean_bootstrap import LeanBootstrap, bootstrap_obstacle, lean_bootstrap
 from sb3_ppo_variants.fast_path.lean_buffer import lean_buffer
-from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward, lean_forward
+from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
@@ -30,27 +30,12 @@ from sb3_ppo_variants.fast_path.pieces import PIECES, identity
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import SequenceUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
-from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.projection import PolicyLine, find_moving
-from sb3_ppo_variants.update.reference_update import OwnOptimizer, ReferenceUpdate, Stepper
+from sb3_ppo_variants.update.reference_update import OwnOptimizer, ReferenceUpdate
 from sb3_ppo_variants.vec_env.lean_vec_env import lean_steps
 
-
-class Update(Protocol):
-    """What the update loop needs of a path: reference, staged or compiled."""
-
-    def running(self) -> AbstractContextManager[None]: ...
-
-    def minibatches(self) -> Iterator[Any]: ...
-
-    def step(self, minibatch: Any, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]: ...
-
-    def first_minibatch(self) -> Any: ...
-
-    def kl_divergence(self) -> float: ...
-
-    @property
-    def stepper(self) -> Stepper: ...
+Update: TypeAlias = ReferenceUpdate | StagedUpdate
+"""A path of the update loop."""
 
 
 class Acceleration:
@@ -115,7 +100,8 @@ class Acceleration:
         self._trunk = self._in_numpy = self._forward = self._compiled = None  # made for parameters in another place
         if "optimizer" not in self._checked:
             self._checked.add("optimizer")
-            self._refuse("optimizer", self_check.step_difference(self._adam, float(self.algorithm.max_grad_norm)))
+            max_grad_norm = float(self.algorithm.max_grad_norm)
+            self._refuse("optimizer", self_check.step_difference(self.policy, self._adam, max_grad_norm))
 
     def _agree(self) -> None:
         """Use, and check, the same pieces on all ranks: how often they talk to each other depends on it."""
@@ -164,7 +150,7 @@ class Acceleration:
                     self._bootstrap = stack.enter_context(lean_bootstrap(self.policy))
                     stack.callback(setattr, self, "_bootstrap", None)
             if forward is not None:
-                stack.enter_context(lean_forward(forward))
+                stack.enter_context(standing_in(forward))
             yield
 
     def foresee_values(self, infos: list[dict[str, Any]], dones: Any) -> None:

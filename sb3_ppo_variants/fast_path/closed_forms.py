@@ -17,16 +17,14 @@ _STEPS = LibraryMethods(
 )
 
 
-def closed_form_of(policy: Any) -> ActionDistribution | None:
-    """Find the closed form of a policy.
+def closed_form_of(policy: Any) -> ActionDistribution:
+    """Return the closed form of a policy.
 
-    :param policy: any policy
-    :return: None if :func:`evaluation_obstacle` finds something
+    :param policy: one for which :func:`evaluation_obstacle` finds nothing
     """
-    if evaluation_obstacle(policy) is not None:
-        return None
     form = closed_form(policy.action_dist)
-    return None if form is None else form.for_policy(policy)
+    assert form is not None  # or there is an obstacle
+    return form.for_policy(policy)
 
 
 def evaluation_obstacle(policy: Any) -> str | None:

@@ -92,9 +92,7 @@ class CompiledStep:
             values, log_prob, entropy, new = th.func.functional_call(
                 evaluator, parameters, (minibatch,), tie_weights=False
             )
-            evaluation = Evaluation(values, log_prob, entropy, form, new)
-            loss, metrics = algorithm.minibatch_loss(minibatch, evaluation, old, c)
-            return loss, metrics
+            return algorithm.minibatch_loss(minibatch, Evaluation(values, log_prob, entropy, form, new), old, c)
 
         gradient_of = th.func.grad(loss_of, has_aux=True)
 

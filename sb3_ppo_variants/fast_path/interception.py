@@ -6,7 +6,8 @@ What the fast path was made for may be edited between two updates: the fingerpri
 
 import copy
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch as th
@@ -89,14 +90,20 @@ def is_replaced(module: nn.Module, method: str) -> bool:
     return getattr(own, "__self__", None) is not module or own.__func__ is not getattr(type(module), method, None)
 
 
-def take_back(policy: Any, stand_in: StandIn) -> None:
-    """Remove a stand-in, unless somebody has put something else there meanwhile.
+@contextmanager
+def standing_in(*stand_ins: StandIn) -> Iterator[None]:
+    """Put stand-ins onto their policies for a while; what somebody has put in their place meanwhile stays.
 
-    :param policy: that it was put on
-    :param stand_in: of one of its methods
+    :param stand_ins: of different methods
     """
-    if vars(policy).get(stand_in.method) is stand_in:
-        delattr(policy, stand_in.method)
+    for stand_in in stand_ins:
+        setattr(stand_in.policy, stand_in.method, stand_in)
+    try:
+        yield
+    finally:
+        for stand_in in stand_ins:
+            if vars(stand_in.policy).get(stand_in.method) is stand_in:
+                delattr(stand_in.policy, stand_in.method)
 
 
 def module_obstacle(policy: nn.Module) -> str | None:
@@ -147,6 +154,7 @@ def fingerprint(policy: Any) -> list[Any]:
     """
     optimizer = policy.optimizer
     found: list[Any] = [optimizer, type(optimizer), "step" in vars(optimizer), _counts(optimizer, _OPTIMIZER_HOOKS)]
+    found.append(type(getattr(policy, "action_dist", None)))
     for group in optimizer.param_groups:
         found += [len(group["params"]), *((k, v) for k, v in group.items() if k not in ("params", "lr", "initial_lr"))]
     for module in policy.modules():
@@ -190,5 +198,5 @@ __all__ = [
     "optimizer_obstacle",
     "parameter_obstacle",
     "same_fingerprint",
-    "take_back",
+    "standing_in",
 ]

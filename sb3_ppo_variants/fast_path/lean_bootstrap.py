@@ -16,7 +16,7 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from sb3_ppo_variants.fast_path.interception import LibraryMethods, StandIn, is_replaced, module_obstacle, take_back
+from sb3_ppo_variants.fast_path.interception import LibraryMethods, StandIn, is_replaced, module_obstacle, standing_in
 
 _METHODS = ("obs_to_tensor", "predict_values")
 _OF_SB3 = LibraryMethods(_METHODS, ActorCriticPolicy, MaskableActorCriticPolicy)
@@ -79,9 +79,6 @@ class _ObsToTensor(StandIn):
 
 
 class _PredictValues(StandIn):
-    def __init__(self, policy: Any):
-        super().__init__(policy, "predict_values")
-
     def __call__(self, obs: Any) -> Any:
         return obs.value if isinstance(obs, _Foreseen) else self.ordinary()(obs)
 
@@ -93,14 +90,8 @@ def lean_bootstrap(policy: Any) -> Iterator[LeanBootstrap]:
     :param policy: of a model for which :func:`bootstrap_obstacle` finds nothing
     """
     bootstrap = LeanBootstrap(policy)
-    stand_ins = _ObsToTensor(bootstrap), _PredictValues(policy)
-    for stand_in in stand_ins:
-        setattr(policy, stand_in.method, stand_in)
-    try:
+    with standing_in(_ObsToTensor(bootstrap), _PredictValues(policy, "predict_values")):
         yield bootstrap
-    finally:
-        for stand_in in stand_ins:
-            take_back(policy, stand_in)
 
 
 def bootstrap_obstacle(algorithm: Any) -> str | None:

@@ -4,8 +4,7 @@ At batch size 1 nearly all of SB3's forward pass is call overhead. SB3's own ``c
 the policy's forward is replaced while it does, and what the buffer does (``lean_buffer.py``).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from sb3_ppo_variants.fast_path.blas_threads import may_use_threads, one_blas_thread
 from sb3_ppo_variants.fast_path.closed_forms import both_features, closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
-from sb3_ppo_variants.fast_path.interception import StandIn, take_back
+from sb3_ppo_variants.fast_path.interception import StandIn
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
 from sb3_ppo_variants.update.distributions import ActionDistribution, Context, closed_form
@@ -40,9 +39,7 @@ class LeanForward(StandIn):
     def __init__(self, policy: Any):
         super().__init__(policy, "forward")
         self.action_shape: tuple[int, ...] = policy.action_space.shape or ()
-        form = closed_form_of(policy)
-        assert form is not None  # or there is an obstacle
-        self.form = form
+        self.form = closed_form_of(policy)
 
     def __call__(self, obs: Any, deterministic: bool = False, action_masks: Any = None) -> Collected:
         """Sample actions as ``ActorCriticPolicy.forward`` does.
@@ -98,20 +95,6 @@ class NumpyForward(LeanForward):
             masks = np.asarray(masks, dtype=bool).reshape(output.shape)
         actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.activations[-2], masks))
         return th.from_numpy(actions), th.from_numpy(values.copy()), th.from_numpy(log_prob)
-
-
-@contextmanager
-def lean_forward(forward: LeanForward) -> Iterator[None]:
-    """Let a policy work lean while SB3 collects a rollout; nothing else of it changes.
-
-    :param forward: for the policy it was made for
-    """
-    policy = forward.policy
-    policy.forward = forward  # taken back below
-    try:
-        yield
-    finally:
-        take_back(policy, forward)
 
 
 def sampling_obstacle(policy: Any) -> str | None:

@@ -12,13 +12,14 @@ import numpy as np
 import torch as th
 
 from sb3_ppo_variants.fast_path.blas_threads import one_blas_thread
+from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
-from sb3_ppo_variants.update.distributions import ActionDistribution, closed_form
+from sb3_ppo_variants.update.distributions import ActionDistribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 
@@ -96,8 +97,7 @@ def numpy_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
     policy = algorithm.policy
     if policy.device.type != "cpu":
         return "the policy is not on the CPU"
-    form = closed_form(policy.action_dist)
-    if form is None or not form.takes_arrays:
+    if not closed_form_of(policy).takes_arrays:
         return f"the closed form of {type(policy.action_dist).__name__} takes tensors only"
     weights, most = sum(p.numel() for p in policy.parameters()), _MOST_PRODUCTS // th.get_num_threads()
     if weights * int(algorithm.batch_size) > most:

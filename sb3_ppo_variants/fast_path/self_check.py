@@ -21,6 +21,7 @@ from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import preserved_numpy_generator
 from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, snapshot_policy
+from sb3_ppo_variants.update.reference_update import OwnOptimizer, Stepper
 
 _TOLERANCE = 1e-4  # of the largest number; rounding of float32 is a hundredth of it
 _LARGEST = 1e30
@@ -99,9 +100,10 @@ def arithmetic_difference(update: NumpyUpdate, coefficients: dict[str, Number]) 
     return _first_difference(pairs, "torch")
 
 
-def step_difference(adam: FlatAdam, max_grad_norm: float) -> str | None:
+def step_difference(policy: Any, adam: FlatAdam, max_grad_norm: float) -> str | None:
     """Compare one step of Adam on the flat tensor with one of the policy's own optimiser.
 
+    :param policy: whose parameters it has
     :param adam: just made
     :param max_grad_norm: of the model
     """
@@ -110,11 +112,12 @@ def step_difference(adam: FlatAdam, max_grad_norm: float) -> str | None:
     steps = adam.optimizer.state[adam.parameters[0]]["step"].item()
     gradients = [p.grad for p in adam.parameters]
     results = []
-    for take_step in (_flat_step, _own_step):
+    steppers: tuple[Stepper, ...] = (adam, OwnOptimizer(policy))
+    for stepper in steppers:
         adam.begin(skip_one_by_one=False)
         for view in adam.views(adam.gradient):  # not all of it: the padding between them has no gradient
             view.copy_(th.linspace(-1, 1, view.numel(), device=view.device).view_as(view))
-        take_step(adam, max_grad_norm)
+        stepper.step(max_grad_norm, th.zeros((), device=adam.flat.device))
         results.append([p.detach().clone().flatten() for p in adam.parameters])
         for tensor, value in zip(state, before):
             tensor.copy_(value)
@@ -164,15 +167,6 @@ def _moved(update: StagedUpdate) -> tuple[Any, Parameters | None]:
         )
 
 
-def _flat_step(adam: FlatAdam, max_grad_norm: float) -> None:
-    adam.step(max_grad_norm, th.zeros((), device=adam.flat.device))
-
-
-def _own_step(adam: FlatAdam, max_grad_norm: float) -> None:
-    th.nn.utils.clip_grad_norm_(adam.parameters, max_grad_norm)
-    adam.optimizer.step()
-
-
 def _untouched(policy: Any) -> Any:
     """Return a policy that may be evaluated as in training: a copy, if it keeps running statistics."""
     if not any(True for _ in policy.buffers()):
@@ -198,12 +192,10 @@ def _same_draws() -> Iterator[Callable[[], None]]:
 
 
 def _evaluations_differ(found: Evaluation, expected: Evaluation) -> str | None:
-    pairs: list[Any] = [(name, getattr(found, name), getattr(expected, name)) for name in _EVALUATED]
+    names = ("values", "log_prob", "entropy")
+    pairs: list[Any] = [(name, getattr(found, name), getattr(expected, name)) for name in names]
     pairs += [("the distribution", f, e) for f, e in zip(found.parameters, expected.parameters)]
     return _first_difference(pairs, "policy.evaluate_actions()")
-
-
-_EVALUATED = ("values", "log_prob", "entropy")
 
 
 def _first_difference(pairs: Any, ordinary: str) -> str | None:

@@ -5,8 +5,7 @@ so that results agree to rounding. What an algorithm or policy does not support 
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch as th
 
@@ -17,28 +16,18 @@ from sb3_ppo_variants.fast_path.closed_forms import (
     masks_of,
 )
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
+from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.distributions import ActionDistribution, Context
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import StagedRollout, shares_advantages
 from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch
-from sb3_ppo_variants.update.reference_update import Stepper
+from sb3_ppo_variants.update.reference_update import Stepper, UpdateSteps
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
 
-class Trunk(Protocol):
-    """A policy's networks without autograd: ``MlpTrunk``, ``NumpyTrunk``."""
-
-    @property
-    def latent(self) -> Any: ...
-
-    def forward(self, observations: Any) -> tuple[Any, Any]: ...
-
-    def backward(self, output: Any, values: Any, log_std: Any) -> None: ...
-
-
-class StagedUpdate:
+class StagedUpdate(UpdateSteps):
     """One policy update on a staged rollout.
 
     :param algorithm: whose rollout buffer is full
@@ -54,23 +43,15 @@ class StagedUpdate:
         stepper: Stepper,
         trunk: MlpTrunk | None = None,
     ):
-        self.algorithm = algorithm
-        self.policy = algorithm.policy
+        super().__init__(algorithm, stepper)
         self.form = form
-        self.stepper = stepper
         self.trunk = trunk
-        stepper.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
         self.batch_size = int(algorithm.batch_size)
         self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, self.batch_size)
         # A decision needs the whole rollout. Where the KL is only logged a sample will do: this matters for images.
-        self.rules = algorithm.update_rules()
         self.measured_rows = self.rollout.size if self.rules.measures_everything else self.rollout.sample_size
         self.distribution, old = self._measure()
         self.old = tuple(p.clone() for p in old)  # a Gaussian's log_std is a view of the live parameter
-
-    def running(self) -> AbstractContextManager[None]:
-        """Return what the epochs run in."""
-        return nullcontext()
 
     def minibatches(self) -> Iterator[th.Tensor]:
         """Yield the rows of each minibatch of one epoch, in the order stock PPO would draw."""
@@ -88,31 +69,13 @@ class StagedUpdate:
 
         :param rows: of the staged rollout, shape (n_batch,)
         :param coefficients: of this epoch
-        :return: metrics, shape (n_metrics,), and True if the update must stop (then no step was taken)
+        :return: as :meth:`finish`
         """
         minibatch, old = self.rollout.select(rows), self.old_parameters(rows)
         if self.trunk is not None:
             return self.finish(self.written_step(minibatch, old, coefficients, self.trunk))
         loss, metrics = self.algorithm.minibatch_loss(minibatch, self.evaluate(minibatch), old, coefficients)
         return self.finish(metrics, loss)
-
-    def finish(self, metrics: MinibatchMetrics, loss: th.Tensor | None = None) -> tuple[th.Tensor, bool]:
-        """Take the step of a minibatch, unless the rules say that the update ends before it.
-
-        :param metrics: of the minibatch
-        :param loss: to be differentiated by autograd; None if the gradient is there
-        :return: as :meth:`step`
-        """
-        stop, ranks = self.rules.stop_before_step, self.algorithm.ranks
-        if stop is not None:
-            metrics = metrics.over_ranks(ranks)
-            if stop.passed(metrics):
-                return metrics.row(), True
-        if loss is not None:
-            self.stepper.backward(loss)
-        metrics = metrics.over_ranks(ranks, self.stepper.gradients)
-        norm, skipped = self.stepper.step(self.algorithm.max_grad_norm, metrics.loss)
-        return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
 
     def kl_divergence(self) -> float:
         """Measure the exact KL between the policy before the update and now.
@@ -127,13 +90,9 @@ class StagedUpdate:
         """Return the old policy's distributions at some rows, if the rules need them."""
         return tuple(p.index_select(0, rows) for p in self.old) if self.rules.needs_old_distribution else None
 
-    def first_rows(self) -> th.Tensor:
-        """Return the rows of a minibatch for a check, drawing nothing."""
-        return th.arange(min(self.batch_size, self.rollout.size), device=self.policy.device)
-
     def first_minibatch(self) -> Any:
-        """Return the minibatch of :meth:`first_rows`."""
-        return self.rollout.select(self.first_rows())
+        """Return a minibatch for a check, drawing nothing."""
+        return self.rollout.select(th.arange(min(self.batch_size, self.rollout.size), device=self.policy.device))
 
     def evaluate(self, minibatch: Any, policy: Any = None) -> Evaluation:
         """Evaluate a minibatch with gradient.
@@ -147,7 +106,7 @@ class StagedUpdate:
         return evaluate_closed_form(policy, self.form, minibatch)
 
     def written_step(
-        self, minibatch: Any, old: Parameters | None, c: dict[str, Number], trunk: Trunk
+        self, minibatch: Any, old: Parameters | None, c: dict[str, Number], trunk: MlpTrunk | NumpyTrunk
     ) -> MinibatchMetrics:
         """Fill the flat gradient without autograd; the loss's value still comes from the one place that defines it.
 
@@ -161,8 +120,9 @@ class StagedUpdate:
             output, values = trunk.forward(minibatch.observations)
             context = Context(trunk.latent, masks_of(minibatch))
             new = evaluate_output(self.policy, self.form, output, values, minibatch.actions, context)
-            _, metrics = self.algorithm.minibatch_loss(minibatch, new, old, c)
-            slopes = self.algorithm.loss_slopes(minibatch, new, old, c, metrics.kl_divergence)
+            terms = self.algorithm.terms_of(minibatch, new, old, c)
+            _, metrics = self.algorithm.minibatch_loss(minibatch, new, old, c, terms)
+            slopes = self.algorithm.loss_slopes(minibatch, new, c, terms)
             by_output, by_log_std = self.form.gradient(
                 self.policy, new.parameters, old, minibatch.actions, slopes, context
             )

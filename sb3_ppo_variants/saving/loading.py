@@ -12,23 +12,18 @@ import json
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch as th
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.save_util import is_json_serializable, open_path
 from stable_baselines3.common.type_aliases import GymEnv
 
 from sb3_ppo_variants.arguments.checks import require
 from sb3_ppo_variants.arguments.hints import did_you_mean
+from sb3_ppo_variants.arguments.signatures import HostMethods
 from sb3_ppo_variants.saving.plain_data import from_plain, to_plain
 from sb3_ppo_variants.saving.saved_class import check_saved_class
 from sb3_ppo_variants.version import __version__
-
-if TYPE_CHECKING:
-    _Host = OnPolicyAlgorithm
-else:
-    _Host = object  # arguments.host_parameters looks for the first class under OnPolicyAlgorithm that is not ours
 
 FilePath = str | Path | io.BufferedIOBase
 Model = TypeVar("Model", bound="LoadingMixin")
@@ -103,7 +98,7 @@ def read_saved(path: FilePath) -> SavedModel:
     return SavedModel(name, content, data)
 
 
-class LoadingMixin(_Host):
+class LoadingMixin(HostMethods):
     """Saving with the version and a plain form of all settings; loading with checks."""
 
     live_state: ClassVar[tuple[str, ...]] = ()
@@ -223,19 +218,16 @@ def _rebuilt_objects(cls: type[LoadingMixin], saved: SavedModel, given: dict[str
     """
     saved_as = saved.data.get("saved_as")
     plain = saved_as.get("plain", {}) if isinstance(saved_as, dict) else {}
-    objects = {name: None for name in _TRANSIENT if name in saved.data}
-    refused = []
-    for name in set(saved.pickled()) - set(objects) - set(given):
-        if name in plain:
-            objects[name] = from_plain(plain[name])
-        else:
-            refused.append(name)
+    objects: dict[str, Any] = {name: None for name in _TRANSIENT if name in saved.data}
+    needed = set(saved.pickled()) - objects.keys() - given.keys()
+    refused = sorted(needed - plain.keys())
     require(
         not refused,
         f"{saved.name} is read with trusted=False and must not need a pickle",
-        sorted(refused),
+        refused,
         "pass them as custom_objects, or trusted=True if you know who made the file",
     )
+    objects |= {name: from_plain(plain[name]) for name in needed}
     bare: Any = cls(next(iter(cls.policy_aliases)), None, _init_setup_model=False)  # type: ignore[arg-type,call-arg]
     known = {*vars(bare), "saved_as", "observation_space", "action_space", "n_envs", "lr_schedule", "clip_scale"}
     known -= set(bare._excluded_save_params())

@@ -3,13 +3,14 @@
 import inspect
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import open_path
 
 from sb3_ppo_variants.arguments.checks import require
+from sb3_ppo_variants.arguments.signatures import subclasses
 
 _NOT_SAVED = {"policy", "env", "device", "stats_window_size", "_init_setup_model"}
 
@@ -44,7 +45,7 @@ def saved_classes(data: Mapping[str, Any], expected: type[BaseAlgorithm]) -> lis
     if isinstance(saved_as, dict):
         classes = saved_as.get("classes")
         return classes if isinstance(classes, list) and classes else ["?"]
-    algorithms = _algorithms(BaseAlgorithm)  # type: ignore[type-abstract]  # only its subclasses are used
+    algorithms = [one for one in subclasses(BaseAlgorithm) if one.policy_aliases]
     return [max([expected, *algorithms], key=lambda cls: _match(cls, data)).__name__]
 
 
@@ -61,14 +62,6 @@ def saved_attributes(path: str) -> dict[str, Any]:
         except (zipfile.BadZipFile, KeyError, ValueError):
             return {}  # SB3 says what is wrong with it
     return data if isinstance(data, dict) else {}
-
-
-def _algorithms(base: type[BaseAlgorithm]) -> Iterator[type[BaseAlgorithm]]:
-    """Yield what can be trained under a class, those nearer to it first within a branch."""
-    for cls in base.__subclasses__():
-        if cls.policy_aliases:
-            yield cls
-        yield from _algorithms(cls)
 
 
 def _match(cls: type[BaseAlgorithm], data: Mapping[str, Any]) -> tuple[bool, int]:

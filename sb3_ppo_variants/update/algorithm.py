@@ -40,19 +40,20 @@ class UpdatedAlgorithm(Protocol):
     def update_coefficients(self) -> dict[str, Number]:
         """Compute the numbers of the next epoch."""
 
-    def minibatch_loss(
-        self, minibatch: Any, new: Evaluation, old: Parameters | None, coefficients: dict[str, Number]
-    ) -> tuple[th.Tensor, MinibatchMetrics]:
-        """Put the loss of one minibatch together."""
+    def terms_of(self, minibatch: Any, new: Evaluation, old: Parameters | None, c: dict[str, Number]) -> Any:
+        """Compute what the next two have in common, to be given to them."""
 
-    def loss_slopes(
+    def minibatch_loss(
         self,
         minibatch: Any,
         new: Evaluation,
         old: Parameters | None,
         coefficients: dict[str, Number],
-        mean_kl: th.Tensor,
-    ) -> Slopes:
+        terms: Any = None,
+    ) -> tuple[th.Tensor, MinibatchMetrics]:
+        """Put the loss of one minibatch together."""
+
+    def loss_slopes(self, minibatch: Any, new: Evaluation, coefficients: dict[str, Number], terms: Any) -> Slopes:
         """Differentiate the loss by what the policy says of each sample."""
 
     def derivative_obstacle(self) -> str | None:

@@ -6,6 +6,7 @@ is here. All operands of one operation are of one library.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,16 @@ import torch.nn.functional as F
 
 Array: TypeAlias = Any
 """A tensor, or an array of the same shape and type."""
+
+
+def mapped(function: Callable[[Any], Any], fields: Any) -> Any:
+    """Apply a function to everything in a NamedTuple, tuple or dictionary, and in those in it."""
+    if isinstance(fields, dict):
+        return {key: mapped(function, value) for key, value in fields.items()}
+    if isinstance(fields, tuple):
+        found = [mapped(function, field) for field in fields]
+        return type(fields)(*found) if hasattr(fields, "_fields") else tuple(found)
+    return function(fields)
 
 
 def library(x: Array) -> Any:
@@ -170,6 +181,7 @@ __all__ = [
     "library",
     "log_sigmoid",
     "log_softmax",
+    "mapped",
     "mean",
     "mean_and_std",
     "normalized",

@@ -13,6 +13,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from sb3_ppo_variants.distributed.moments import moments_over_ranks
 from sb3_ppo_variants.distributed.ranks import Ranks
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
+from sb3_ppo_variants.update.arrays import mapped
 from sb3_ppo_variants.update.policy_evaluation import valid_steps
 
 _MOST_ROWS = 2048  # of one forward pass: larger temporaries do not fit the cache, and fragment the C library's heap
@@ -154,7 +155,7 @@ class StagedRollout:
 
         :param rows: shape (n_batch,)
         """
-        return self._map(lambda tensor: _take(tensor, rows))
+        return mapped(lambda tensor: _take(tensor, rows), self.rollout)
 
     def pieces(self, n_rows: int) -> Iterator[Any]:
         """Yield the first rows in pieces for a forward pass without gradient; the staged order is random.
@@ -163,15 +164,7 @@ class StagedRollout:
         """
         for start in range(0, n_rows, self.piece_size):
             stop = min(start + self.piece_size, n_rows)
-            yield self._map(lambda tensor: tensor[start:stop])  # noqa: B023  # used before the next turn
-
-    def _map(self, function: Any) -> Any:
-        fields = []
-        for field in self.rollout:
-            fields.append(
-                {key: function(v) for key, v in field.items()} if isinstance(field, dict) else function(field)
-            )
-        return type(self.rollout)(*fields)
+            yield mapped(lambda tensor: tensor[start:stop], self.rollout)  # noqa: B023  # used before the next turn
 
 
 def _prepared(observations: Any) -> Any:

@@ -46,12 +46,8 @@ def evaluate_minibatch(policy: ActorCriticPolicy, minibatch: Any) -> Evaluation:
         actions = actions.long().flatten()
     elif isinstance(policy.action_space, spaces.MultiBinary):
         actions = actions.float()  # contrib's recurrent buffer keeps them as int8, which torch's Bernoulli cannot take
-    fields = minibatch._fields
-    extra: dict[str, Any] = {}
-    if "action_masks" in fields:
-        extra = {"action_masks": minibatch.action_masks}
-    elif "lstm_states" in fields:
-        extra = {"lstm_states": minibatch.lstm_states, "episode_starts": minibatch.episode_starts}
+    names = ("action_masks", "lstm_states", "episode_starts")
+    extra = {name: getattr(minibatch, name) for name in names if name in minibatch._fields}
 
     before = _held_distribution(getattr(policy, "action_dist", None))
     values, log_prob, entropy = policy.evaluate_actions(minibatch.observations, actions, **extra)

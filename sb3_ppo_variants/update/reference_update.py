@@ -18,6 +18,7 @@ from sb3_ppo_variants.update.minibatches import (
 )
 from sb3_ppo_variants.update.nonfinite import StepGuard
 from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, snapshot_policy, valid_steps
+from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
 
 class Stepper(Protocol):
@@ -84,8 +85,8 @@ class OwnOptimizer:
         """Nothing to do: it was used in place."""
 
 
-class ReferenceUpdate:
-    """One policy update with the host's buffer, ``evaluate_actions`` and optimiser as they are.
+class UpdateSteps:
+    """What all paths of an update share: its rules, and the end of a step.
 
     :param algorithm: whose rollout buffer is full
     :param stepper: takes the steps
@@ -94,7 +95,6 @@ class ReferenceUpdate:
     def __init__(self, algorithm: UpdatedAlgorithm, stepper: Stepper):
         self.algorithm = algorithm
         self.policy = algorithm.policy
-        self.old_policy = snapshot_policy(self.policy)
         self.rules = algorithm.update_rules()
         self.stepper = stepper
         stepper.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
@@ -102,6 +102,32 @@ class ReferenceUpdate:
     def running(self) -> AbstractContextManager[None]:
         """Return what the epochs run in."""
         return nullcontext()
+
+    def finish(self, metrics: MinibatchMetrics, loss: th.Tensor | None = None) -> tuple[th.Tensor, bool]:
+        """Take the step of a minibatch, unless the rules say that the update ends before it.
+
+        :param metrics: of the minibatch
+        :param loss: to be differentiated by autograd; None if the gradient is there
+        :return: metrics, shape (n_metrics,), and True if the update must stop (then no step was taken)
+        """
+        stop, ranks = self.rules.stop_before_step, self.algorithm.ranks
+        if stop is not None:
+            metrics = metrics.over_ranks(ranks)
+            if stop.passed(metrics):
+                return metrics.row(), True
+        if loss is not None:
+            self.stepper.backward(loss)
+        metrics = metrics.over_ranks(ranks, self.stepper.gradients)
+        norm, skipped = self.stepper.step(self.algorithm.max_grad_norm, metrics.loss)
+        return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
+
+
+class ReferenceUpdate(UpdateSteps):
+    """One policy update with the host's buffer, ``evaluate_actions`` and optimiser as they are."""
+
+    def __init__(self, algorithm: UpdatedAlgorithm, stepper: Stepper):
+        super().__init__(algorithm, stepper)
+        self.old_policy = snapshot_policy(self.policy)
 
     def minibatches(self) -> Iterator[Any]:
         """Yield the minibatches of one epoch in the order stock PPO would draw."""
@@ -113,21 +139,12 @@ class ReferenceUpdate:
 
         :param minibatch: from :meth:`minibatches`
         :param coefficients: of this epoch
-        :return: metrics, shape (n_metrics,), and True if the update must stop (then no step was taken)
+        :return: as :meth:`finish`
         """
-        algorithm, ranks = self.algorithm, self.algorithm.ranks
         new = evaluate_minibatch(self.policy, minibatch)
         old = self._old_parameters(minibatch) if self.rules.needs_old_distribution else None
-        loss, metrics = algorithm.minibatch_loss(minibatch, new, old, coefficients)
-        stop = self.rules.stop_before_step
-        if stop is not None:
-            metrics = metrics.over_ranks(ranks)
-            if stop.passed(metrics):
-                return metrics.row(), True
-        self.stepper.backward(loss)
-        metrics = metrics.over_ranks(ranks, self.stepper.gradients)
-        norm, skipped = self.stepper.step(algorithm.max_grad_norm, metrics.loss)
-        return metrics._replace(grad_norm=norm, skipped=skipped).row(), False
+        loss, metrics = self.algorithm.minibatch_loss(minibatch, new, old, coefficients)
+        return self.finish(metrics, loss)
 
     def first_minibatch(self) -> Any:
         """Return a minibatch, drawing nothing."""

@@ -54,6 +54,13 @@ class UpdateRules(NamedTuple):
         """KL beyond which no further step is taken; None if all are."""
         return self.kl_limit if self.on_max_kl == "stop" else None
 
+    def stops_at(self, kl: float | None) -> bool:
+        """Decide whether the update ends at a KL.
+
+        :param kl: nats per state; NaN counts as too high, None as nothing measured
+        """
+        return self.stop_limit is not None and kl is not None and not kl <= self.stop_limit
+
     @property
     def projection_limit(self) -> float | None:
         """KL to which the policy is taken back after the last step; None if it never is."""

@@ -167,24 +167,14 @@ class TraceRecorder:
         self._rows_read = self._first_row_of_epoch = 0
         self._epochs: list[int] = []
         self._coefficients: list[Mapping[str, Number]] = []
-        self._epoch = 0
+        self.epoch = 0
         self._in_epoch = 0
         self.steps = 0
-
-    @property
-    def finished(self) -> bool:
-        """True if no epoch may follow."""
-        return self.stopped or self._epoch == self.n_epochs
 
     @property
     def progress(self) -> float:
         """Share of the update's optimiser steps that were taken, in [0, 1]."""
         return self.steps / (self.n_epochs * self.minibatches_per_epoch)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch being done, from 0."""
-        return self._epoch
 
     def add_minibatches(self, metrics: th.Tensor) -> bool:
         """Append one row, shape (n_metrics,), or several, shape (n, n_metrics).
@@ -196,7 +186,7 @@ class TraceRecorder:
         if self._in_epoch == 0:
             self._first_row_of_epoch = len(self._rows)
         self._rows.append(metrics)
-        self._epochs += [self._epoch] * count
+        self._epochs += [self.epoch] * count
         if self.stopped:  # before this step was taken
             return False
         before, self._in_epoch = self._in_epoch, self._in_epoch + count
@@ -242,7 +232,7 @@ class TraceRecorder:
         :param coefficients: it went by
         """
         self._coefficients.append(coefficients)
-        self._epoch += 1
+        self.epoch += 1
         self._in_epoch = 0
 
     def freeze(self, projection: Projection) -> UpdateTrace:

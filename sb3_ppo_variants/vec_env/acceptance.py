@@ -1,22 +1,18 @@
 """What lets the algorithms take gymnasium's vector environments as they are."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_ppo_variants.arguments.signatures import HostMethods
 from sb3_ppo_variants.vec_env.gymnasium_vec_env import GymnasiumVecEnv
 from sb3_ppo_variants.vec_env.vector_infos import LazyInfos
 
-if TYPE_CHECKING:
-    _Host = OnPolicyAlgorithm
-else:
-    _Host = object  # arguments.host_parameters looks for the first class under OnPolicyAlgorithm that is not ours
 
-
-class VectorEnvMixin(_Host):
+class VectorEnvMixin(HostMethods):
     """Wraps a vector environment, and reads the infos of those environments only that have something to say."""
 
     @staticmethod

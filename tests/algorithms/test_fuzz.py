@@ -90,7 +90,7 @@ OF_VARIANT: dict[str, dict[str, Values]] = {
         **ADAPTIVE,
         "adapt_after": Values(("minibatch", "update", "epoch"), ("step",)),
         "learning_rate_bounds": Values(((1e-5, 1e-2), [1e-9, 1e-2]), ((0.5, 0.1), (0, 1), (1e-5, INFINITY), 3)),
-        "learning_rate": Values((1e-3, 1e-5, LINE), (0.5, 0, NAN)),
+        "learning_rate": Values((1e-3, 1e-5, LINE), (0.5, -1e-3, NAN)),
     },
 }
 ACTIONS: dict[str, st.SearchStrategy[spaces.Space[Any]]] = {

@@ -89,13 +89,10 @@ class Categorical(ActionDistribution):
         return (arrays.library(p).concatenate(gradients, 1) if len(gradients) > 1 else gradients[0]), None
 
     def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
-        sizes = self.sizes or (output.shape[1],)
-        actions = np.empty((len(output), len(sizes)), dtype=np.int64)
-        log_prob = np.zeros(len(output), dtype=np.float32)
-        rows, start = np.arange(len(output)), 0
-        for column, size in enumerate(sizes):
-            part = output[:, start : start + size]
-            start += size
+        parts = self._parts(output)
+        actions = np.empty((len(output), len(parts)), dtype=np.int64)
+        log_prob, rows = np.zeros(len(output), dtype=np.float32), np.arange(len(output))
+        for column, part in enumerate(parts):
             top = part.max(axis=1)
             p = np.exp(part - top[:, None])
             total = p.sum(axis=1)
