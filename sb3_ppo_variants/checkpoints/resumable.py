@@ -35,9 +35,8 @@ class ResumableCheckpointCallback(BaseCallback):
 
     def __init__(self, save_freq: int, path: str | os.PathLike[str], keep: int = 3, verbose: int = 0):
         super().__init__(verbose)
-        for name, value in (("save_freq", save_freq), ("keep", keep)):
-            is_count = isinstance(value, int) and value >= 1
-            checks.require(is_count, f"`{name}` must be an integer >= 1", value, "1 is the least")
+        checks.check_count("save_freq", save_freq, "1 is the least")
+        checks.check_count("keep", keep, "1 is the least")
         self.save_freq = save_freq
         self.path = Path(path)
         self.keep = keep

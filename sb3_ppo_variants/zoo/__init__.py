@@ -173,13 +173,13 @@ def _tell_zoo(name: str) -> None:
     import rl_zoo3.hyperparams_opt
 
     from sb3_ppo_variants.zoo.masking import playing
-    from sb3_ppo_variants.zoo.search_spaces import converter, sampler
+    from sb3_ppo_variants.zoo.search_spaces import convert, sample
 
     cls = ALGORITHMS[name]
     rl_zoo3.ALGOS[name] = playing(cls) if is_maskable(name) else cls
     optimization: Any = rl_zoo3.hyperparams_opt  # whose types demand the names of the arguments, too
-    optimization.HYPERPARAMS_SAMPLER[name] = sampler(name)
-    optimization.HYPERPARAMS_CONVERTER[name] = converter(name)
+    optimization.HYPERPARAMS_SAMPLER[name] = functools.partial(sample, name)
+    optimization.HYPERPARAMS_CONVERTER[name] = functools.partial(convert, name)
 
 
 def _replace(name: str, stock: Any, ours: Any) -> None:

@@ -1,11 +1,9 @@
 """The zoo's experiment manager, taught what it has no hook for."""
 
-import contextlib
-import inspect
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from sb3_ppo_variants.vec_env.lean_vec_env import LeanVecEnv
 from sb3_ppo_variants.zoo import ALGORITHMS, is_maskable, is_recurrent
 from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source, our_schedules, recurrent_policy
 from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
+from sb3_ppo_variants.zoo.replacing import replaced
 from sb3_ppo_variants.zoo.studies import check_storage, check_study, create_tables
 from sb3_ppo_variants.zoo.termination import TERMINATION
 from sb3_ppo_variants.zoo.vectorized import maker_of
@@ -39,15 +38,15 @@ class VariantExperimentManager(StockExperimentManager):
     An explicit ``--conf-file`` is used as it is.
     """
 
-    def __init__(self, *args: Any, vectorized: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, vectorized: str | None = None, config: str | None = None, **kwargs: Any) -> None:
         """Take the zoo's arguments.
 
+        :param config: of the zoo
         :param vectorized: one of ``vectorized.KINDS``, for training environments that SB3 has no VecEnv for
         """
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, config=config, **kwargs)  # type: ignore[misc]  # by position it never comes
         self._vectorized = vectorized
         self.wrappers: list[str] = []
-        given = inspect.signature(StockExperimentManager).bind(*args, **kwargs).arguments
         if self.vec_env_class is DummyVecEnv:
             self.vec_env_class = LeanVecEnv  # the same rollouts
         self._is_ours = self.algo in ALGORITHMS
@@ -55,7 +54,7 @@ class VariantExperimentManager(StockExperimentManager):
         self._new_folders: list[Path] = []
         if not current_ranks().first:
             self._keep_nothing()
-        if self._is_ours and not given.get("config"):
+        if self._is_ours and not config:
             self._source = find_source(self.algo, self.env_name.gym_id, self._is_atari)
             self.config = str(self._source.path)
 
@@ -143,26 +142,18 @@ class VariantExperimentManager(StockExperimentManager):
         return {**super()._preprocess_schedules(theirs), **ours}
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        with self._vectorized_envs() if not eval_env else contextlib.nullcontext():
+        with self._vectorized_envs(eval_env):
             env = super().create_envs(n_envs, eval_env, no_log)
         if is_maskable(self.algo):
             require_masks(env, self.algo, self.env_name.gym_id)
         return env
 
-    @contextlib.contextmanager
-    def _vectorized_envs(self) -> Iterator[None]:
+    def _vectorized_envs(self, eval_env: bool) -> AbstractContextManager[None]:
         """Let the zoo make environments of another make for training: its class of VecEnv is for evaluation, too."""
-        if self._vectorized is None:
-            yield
-            return
-        maker, replaced = maker_of(self._vectorized, self)
-        replaced = {"vec_env_class": maker, **replaced}
-        usual = {name: getattr(self, name) for name in replaced}
-        vars(self).update(replaced)
-        try:
-            yield
-        finally:
-            vars(self).update(usual)
+        if self._vectorized is None or eval_env:
+            return nullcontext()
+        maker, others = maker_of(self._vectorized, self)
+        return replaced(self, vec_env_class=maker, **others)
 
     def create_callbacks(self) -> None:
         size = current_ranks().size  # the zoo's callbacks count the steps of this process
@@ -199,17 +190,12 @@ class VariantExperimentManager(StockExperimentManager):
             trial.study.stop()
             return math.nan  # a failed trial; Optuna would log the interruption with its traceback
 
-    @contextlib.contextmanager
-    def _masked_evaluations(self) -> Iterator[None]:
+    def _masked_evaluations(self) -> AbstractContextManager[None]:
         """Evaluate a maskable algorithm with masks: the zoo names its callbacks in the middle of its methods."""
-        zoo: Any = rl_zoo3.exp_manager
-        stock = zoo.EvalCallback, zoo.TrialEvalCallback
-        if is_maskable(self.algo):
-            zoo.EvalCallback, zoo.TrialEvalCallback = MaskableEvalCallback, MaskableTrialEvalCallback
-        try:
-            yield
-        finally:
-            zoo.EvalCallback, zoo.TrialEvalCallback = stock
+        if not is_maskable(self.algo):
+            return nullcontext()
+        masked = {"EvalCallback": MaskableEvalCallback, "TrialEvalCallback": MaskableTrialEvalCallback}
+        return replaced(rl_zoo3.exp_manager, **masked)
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
         # Our classes refuse a model of another class by themselves; stock ones are kept from loading ours.

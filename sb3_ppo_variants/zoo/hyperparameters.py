@@ -14,11 +14,8 @@ from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
 from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.zoo import ADDED, ALGORITHMS, has_clip_range, host_name, is_maskable
 
-ZOO_SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf")
-"""What the zoo makes a schedule of."""
-
-OUR_SCHEDULES = ("ent_coef", "vf_coef", "target_kl", "clip_range_upper")
-"""What may be a schedule in our classes beyond that."""
+SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf", "ent_coef", "vf_coef", "target_kl", "clip_range_upper")
+"""What may be a schedule in our classes; the zoo makes one of the first three."""
 
 _ZOO_KEYS = (
     "callback",
@@ -107,9 +104,9 @@ def recurrent_policy(algo: str, policy: Any) -> Any:
 
 
 def our_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
-    """Return the values that the zoo does not make schedules of: our schedules, and every None.
+    """Return schedules, as the zoo makes them of text, and every None.
 
-    The zoo's own schedules are only checked, as it takes any word for ``lin`` and fails without a name otherwise.
+    The zoo knows three keys, takes any word for ``lin``, and fails without a name otherwise.
 
     :param hyperparams: of an entry
     :raises ValueError: for a malformed schedule, naming key and value
@@ -117,12 +114,10 @@ def our_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
     ours: dict[str, Any] = {}
     # Any argument of an added algorithm may be a schedule, which is its own affair
     added = [key for key, value in hyperparams.items() if isinstance(value, str) and value.startswith("lin_")]
-    for key in dict.fromkeys((*ZOO_SCHEDULES, *OUR_SCHEDULES, *added)):
+    for key in dict.fromkeys((*SCHEDULES, *added)):
         value = hyperparams.get(key, 0.0)
         if isinstance(value, str):
-            schedule = _schedule(key, value)
-            if key not in ZOO_SCHEDULES:
-                ours[key] = schedule
+            ours[key] = _schedule(key, value)
         elif value is None:
             ours[key] = None
     return ours

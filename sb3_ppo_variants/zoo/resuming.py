@@ -39,8 +39,7 @@ class ResumingExperimentManager(VariantExperimentManager):
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         hyperparams, saved = super().read_hyperparameters()
         settings = {**saved, "env_kwargs": self.env_kwargs} if self.env_kwargs else saved
-        self._identity = RunIdentity.of(self.algo, self.env_name.gym_id, self._given_seed, settings)
-        identity = self._identity
+        self._identity = identity = RunIdentity.of(self.algo, self.env_name.gym_id, self._given_seed, settings)
         folder = current_ranks().from_first(lambda: self._find_own_run(identity))
         if folder is not None:
             self._checkpoint = read_newest_checkpoint(folder / "checkpoints")
@@ -55,12 +54,11 @@ class ResumingExperimentManager(VariantExperimentManager):
         :param identity: of the run that is wanted
         """
         runs = [run for run in self._runs() if list_checkpoints(run / "checkpoints")]
-        begun_with = {run: RunIdentity.read(run / "checkpoints") for run in runs}
-        for run in runs:
-            if begun_with[run] == identity:
-                return run
+        begun_with = [RunIdentity.read(run / "checkpoints") for run in runs]
+        if identity in begun_with:
+            return runs[begun_with.index(identity)]
         if runs:
-            other = begun_with[runs[0]]
+            other = begun_with[0]
             said = ", ".join(identity.differences(other)) if other else "no file that says what it was begun with"
             print(f"Beginning a new run, as none is of this command: {runs[0]} has {said}")
         return None

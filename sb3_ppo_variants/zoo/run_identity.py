@@ -67,7 +67,7 @@ class RunIdentity:
         """
         ours, theirs = self._facts(), other._facts()
         return [
-            f"{name} {_shown(theirs, name)}, not {_shown(ours, name)}"
+            f"{name} {theirs.get(name, 'not given')}, not {ours.get(name, 'not given')}"
             for name in dict.fromkeys((*ours, *theirs))
             if ours.get(name, ...) != theirs.get(name, ...)
         ]
@@ -82,10 +82,6 @@ def _named(value: Any) -> str:
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
-
-
-def _shown(facts: dict[str, Any], name: str) -> str:
-    return str(facts[name]) if name in facts else "not given"
 
 
 __all__ = ["FILE", "RunIdentity"]

@@ -1,17 +1,18 @@
 """The zoo's commands that are scripts without a function to call, and its plots with a way to save them."""
 
 import argparse
-import contextlib
 import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.zoo.mistakes import refuse
+from sb3_ppo_variants.zoo.replacing import replaced
 
 _OURS = [sys.executable, "-m", "sb3_ppo_variants.zoo"]
 _CHILDREN = {
@@ -65,8 +66,7 @@ def run_script(script: str) -> None:
     runpy.run_module(f"rl_zoo3.{script}", run_name="__main__")
 
 
-@contextlib.contextmanager
-def _own_children() -> Iterator[None]:
+def _own_children() -> AbstractContextManager[None]:
     """Let the zoo's scripts start our commands where they start the zoo's, which do not know our algorithms.
 
     The command lines are fixed in the scripts, so that there is no other place to change them.
@@ -79,11 +79,7 @@ def _own_children() -> Iterator[None]:
                 command = [*ours, *command[len(start) :]]
         return call(command, *args, **kwargs)
 
-    subprocess.call = own_call  # type: ignore[assignment]  # the scripts use this form only
-    try:
-        yield
-    finally:
-        subprocess.call = call
+    return replaced(subprocess, call=own_call)
 
 
 def _plot(name: str) -> None:

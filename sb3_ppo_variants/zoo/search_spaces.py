@@ -4,8 +4,6 @@ A sampler lets the zoo suggest first, adds our suggestions and returns what the 
 that is loaded back later has the same values.
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import optuna
@@ -15,9 +13,6 @@ from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
 from sb3_ppo_variants.algorithms.ppo_clip import ClipMixin
 from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
 from sb3_ppo_variants.zoo import ALGORITHMS, has_clip_range, host_name
-
-Sampler = Callable[[optuna.Trial, int, int, dict[str, Any]], dict[str, Any]]
-Converter = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class _WithoutClipRange:
@@ -51,16 +46,27 @@ def _suggest(cls: type, trial: optuna.Trial) -> None:
         trial.suggest_float("adaptation_factor", 1.1, 2.0, log=True)
 
 
-def _sample(
+def sample(
     algo: str, trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]
 ) -> dict[str, Any]:
+    """Suggest hyperparameters, as an entry of the zoo's HYPERPARAMS_SAMPLER does.
+
+    :param algo: one of ours
+    :param trial: gets the suggestions
+    :param n_actions: as in the zoo, like the rest
+    """
     for_zoo = trial if has_clip_range(algo) else _WithoutClipRange(trial)
     HYPERPARAMS_SAMPLER[host_name(algo)](for_zoo, n_actions, n_envs, additional_args)  # type: ignore[arg-type]
     _suggest(ALGORITHMS[algo], trial)
-    return _convert(algo, trial.params)
+    return convert(algo, trial.params)
 
 
-def _convert(algo: str, suggested: dict[str, Any]) -> dict[str, Any]:
+def convert(algo: str, suggested: dict[str, Any]) -> dict[str, Any]:
+    """Make arguments of what was suggested, as an entry of the zoo's HYPERPARAMS_CONVERTER does.
+
+    :param algo: one of ours
+    :param suggested: parameters of a trial
+    """
     arguments = HYPERPARAMS_CONVERTER[host_name(algo)](suggested)
     arguments["value_clip_scale"] = "return_std"
     if "clip_range_upper_factor" in arguments:
@@ -69,20 +75,4 @@ def _convert(algo: str, suggested: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def sampler(algo: str) -> Sampler:
-    """Return the algorithm's entry of the zoo's HYPERPARAMS_SAMPLER.
-
-    :param algo: one of ours
-    """
-    return partial(_sample, algo)
-
-
-def converter(algo: str) -> Converter:
-    """Return the algorithm's entry of the zoo's HYPERPARAMS_CONVERTER.
-
-    :param algo: one of ours
-    """
-    return partial(_convert, algo)
-
-
-__all__ = ["converter", "sampler"]
+__all__ = ["convert", "sample"]

@@ -1,14 +1,15 @@
 """The command ``train``: rl-zoo3's own, with ``--resume``, and an end in good order if the process is told to stop."""
 
 import argparse
-import contextlib
 import functools
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
 import rl_zoo3.train
 
 from sb3_ppo_variants.distributed.ranks import current_ranks
+from sb3_ppo_variants.zoo.replacing import replaced
 from sb3_ppo_variants.zoo.resuming import ResumingExperimentManager
 from sb3_ppo_variants.zoo.several_processes import arguments_of_rank, console_of_first
 from sb3_ppo_variants.zoo.termination import TERMINATION
@@ -48,20 +49,15 @@ def train() -> None:
         rl_zoo3.train.train()
 
 
-@contextlib.contextmanager
-def _own_manager(arguments: list[str], resume: bool, vectorized: str | None) -> Iterator[None]:
+def _own_manager(arguments: list[str], resume: bool, vectorized: str | None) -> AbstractContextManager[None]:
     """Let the zoo's function make our manager, with what the zoo does not know of: it offers no hook."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--seed", type=int, default=-1)  # the zoo draws one in place of -1 before it makes the manager
     given = parser.parse_known_args(arguments)[0].seed
-    zoo = vars(rl_zoo3.train)
-    usual = zoo["ExperimentManager"]
-    manager = functools.partial(ResumingExperimentManager, given_seed=given) if resume else usual
-    zoo["ExperimentManager"] = functools.partial(manager, vectorized=vectorized) if vectorized else manager
-    try:
-        yield
-    finally:
-        zoo["ExperimentManager"] = usual
+    zoo: Any = rl_zoo3.train
+    manager = functools.partial(ResumingExperimentManager, given_seed=given) if resume else zoo.ExperimentManager
+    manager = functools.partial(manager, vectorized=vectorized) if vectorized else manager
+    return replaced(zoo, ExperimentManager=manager)
 
 
 __all__ = ["train"]

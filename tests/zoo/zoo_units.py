@@ -104,7 +104,7 @@ def test_unlisted_environment_without_entry_in_conf_file_is_refused(capsys: pyte
 
 def test_our_schedules_become_linear_and_numbers_stay() -> None:
     ours = our_schedules({"ent_coef": "lin_0.01", "vf_coef": 0.5, "target_kl": "lin_2e-2", "clip_range": "lin_0.2"})
-    assert set(ours) == {"ent_coef", "target_kl"}
+    assert set(ours) == {"ent_coef", "target_kl", "clip_range"}
     assert isinstance(ours["ent_coef"], SimpleLinearSchedule)
     assert ours["ent_coef"](0.5) == pytest.approx(0.005)
     assert ours["target_kl"](0.25) == pytest.approx(0.005)
