@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import pytest
+import torch as th
 from environments import make_vec_env
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
@@ -92,3 +93,11 @@ def collect_rollout(model: Any) -> None:
     """
     _, callback = model._setup_learn(10_000)
     model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+
+
+def flat(model: Any) -> th.Tensor:
+    """Return all weights of a model's policy as one vector, on the CPU.
+
+    :param model: of a variant or of stock
+    """
+    return th.cat([p.detach().flatten() for p in model.policy.parameters()]).cpu()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import TinyEnv, make_vec_env
+from hosts import flat
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -29,10 +30,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch 
 def make(cls: type[Any], action: str = "discrete", policy: Any = "MlpPolicy", **kwargs: Any) -> Any:
     ours = {} if cls is PPO else STOCK
     return cls(policy, make_vec_env(action), **{**SETTINGS, **ours, **kwargs})
-
-
-def flat(model: Any) -> th.Tensor:
-    return th.cat([p.detach().flatten() for p in model.policy.parameters()])
 
 
 def assert_as_stock(edit: Callable[[Any], None], action: str = "discrete", **kwargs: Any) -> Any:

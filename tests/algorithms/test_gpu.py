@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_vec_env
-from hosts import all_classes, build, collect_rollout, host_of
+from hosts import all_classes, build, collect_rollout, flat, host_of
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
@@ -20,10 +20,6 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not th.cuda.is_available(), re
 @pytest.fixture(autouse=True)
 def exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(th.backends.cudnn, "allow_tf32", False)
-
-
-def flat(model: Any) -> th.Tensor:
-    return th.cat([p.detach().flatten() for p in model.policy.parameters()]).cpu()
 
 
 def collected(cls: type[Any], **arguments: Any) -> Any:

@@ -1,34 +1,24 @@
 """The command ``compare`` as a user runs it: real training runs in processes of their own."""
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from zoo_commands import run_python, start, zoo
 
 import sb3_ppo_variants
 
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(Path(sb3_ppo_variants.__file__).parents[1]),
-    "OMP_NUM_THREADS": "1",
-}
-COMPARE = [sys.executable, "-m", "sb3_ppo_variants.zoo", "compare"]
 SMALL = ["--envs", "CartPole-v1", "--n-timesteps", "520", "--eval-freq", "260", "--eval-episodes", "2", "--jobs", "2"]
 
 
 def compare(folder: Path, *arguments: str, status: int = 0) -> str:
-    done = subprocess.run(
-        [*COMPARE, *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.returncode == status, done.stdout + done.stderr
+    done = zoo(folder, "compare", *arguments, status=status)
     return done.stdout + done.stderr
 
 
@@ -174,25 +164,14 @@ from sb3_ppo_variants.zoo import register
 assert not {"ray", "rliable", "matplotlib"} & set(sys.modules), "imported before they are needed"
 register()
 answers = {}
-for arguments in json.load(sys.stdin):
+for arguments in json.loads(sys.argv[1]):
     sys.argv = ["compare", *arguments.split()]
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
         compare()
     answers[arguments] = said.getvalue()
 print(json.dumps(answers))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=folder,
-        env=ENVIRONMENT,
-        input=json.dumps(list(BAD_INPUT)),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout)
+    return folder, json.loads(run_python(folder, "-c", script, json.dumps(list(BAD_INPUT))).stdout)
 
 
 @pytest.mark.parametrize("arguments", BAD_INPUT)
@@ -220,7 +199,7 @@ def wait_for(condition: "object", seconds: float = 120) -> None:
 def test_killed_command_goes_on_with_the_missing_cells_only(tmp_path: Path) -> None:
     arguments = ["--algos", "ppo", "ppo_penalty", "--seeds", "4", *SMALL, "--out", "out"]
     out = tmp_path / "out"
-    command = subprocess.Popen([*COMPARE, *arguments], cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    command = start(tmp_path, "compare", *arguments)
     wait_for(lambda: len(cell_files(out)) >= 2)
     running = descendants_of(command.pid)
     assert len(running) >= 2  # the server that forks cells, and a cell at least

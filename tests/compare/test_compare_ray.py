@@ -3,14 +3,14 @@
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_compare_command import COMPARE, ENVIRONMENT, SMALL, cell_files, compare, evaluations
+from test_compare_command import SMALL, cell_files, compare, evaluations
+from zoo_commands import PACKAGE, start
 
 MEMORY = 80_000_000  # the least that Ray's object store takes
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
@@ -21,7 +21,7 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**QUIET, "PYTHONPATH": ENVIRONMENT["PYTHONPATH"], "OMP_NUM_THREADS": "1"}.items():
+        for name, value in {**QUIET, "PYTHONPATH": str(PACKAGE), "OMP_NUM_THREADS": "1"}.items():
             patch.setenv(name, value)
         node = {"num_cpus": 1, "object_store_memory": MEMORY}
         found = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
@@ -47,15 +47,7 @@ def workers() -> dict[int, list[int]]:
 @pytest.mark.slow
 def test_worker_killed_in_a_run_costs_no_cell_and_doubles_none(cluster: Any, tmp_path: Path) -> None:
     arms = ["--algos", "ppo", "ppo_penalty", "--seeds", "2", *SMALL]
-    arguments = [*arms, "--engine", "ray", "--address", cluster.address, "--out", "out"]
-    command = subprocess.Popen(
-        [*COMPARE, *arguments],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = start(tmp_path, "compare", *arms, "--engine", "ray", "--address", cluster.address, "--out", "out")
     end = time.monotonic() + 200
     while not (running := workers()):
         assert time.monotonic() < end and command.poll() is None

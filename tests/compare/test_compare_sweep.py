@@ -1,14 +1,12 @@
 """Sweeps: which points there are, what is said of them, and the command."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from compare_results import make_plan, make_result
-from test_compare_command import ENVIRONMENT, SMALL
+from test_compare_command import SMALL, compare
 
 from sb3_ppo_variants.compare.arms import Arm
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY
@@ -183,14 +181,9 @@ def test_an_algorithm_without_the_hyperparameter_is_the_same_everywhere() -> Non
 
 @pytest.mark.slow
 def test_the_command_runs_what_is_missing_of_a_sweep(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sb3_ppo_variants.zoo", "compare", "--algos", "ppo", "ppo_penalty", *SMALL]
-    command += ["--seeds", "1", "--out", "out", "--sweep", "learning_rate", "1e-3"]
-    outputs = []
+    small = ["--algos", "ppo", "ppo_penalty", *SMALL, "--seeds", "1", "--out", "out"]
     for more in (["1e-2"], ["1e-2", "3e-2"]):
-        done = subprocess.run(
-            [*command, *more], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=True
-        )
-        outputs.append(done.stdout)
+        compare(tmp_path, *small, "--sweep", "learning_rate", "1e-3", *more)
     cells = {path.parts[-3] for path in (tmp_path / "out" / "cells").rglob("seed_0.json")} - {RANDOM_POLICY}
     assert cells == {f"{arm}@learning_rate={rate}" for arm in ("ppo", "ppo_penalty") for rate in (0.001, 0.01, 0.03)}
     assert (tmp_path / "out" / "report.html").read_text().count("learning_rate=0.03") > 1

@@ -10,7 +10,7 @@ import pytest
 import torch as th
 from environments import TinyEnv, make_vec_env
 from gymnasium import spaces
-from hosts import VARIANTS, build, collect_rollout
+from hosts import VARIANTS, build, collect_rollout, flat
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -58,10 +58,6 @@ def updated(cls: type[Any], acceleration: str, updates: int = 1, **kwargs: Any) 
         np.random.seed(update)
         model.train()
     return model
-
-
-def flat(model: OnPolicyAlgorithm) -> th.Tensor:
-    return th.cat([p.detach().flatten() for p in model.policy.parameters()])
 
 
 def relative_difference(a: OnPolicyAlgorithm, b: OnPolicyAlgorithm) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch as th
 from environments import make_vec_env
+from hosts import flat
 from stable_baselines3 import PPO
 from stable_baselines3.common.torch_layers import NatureCNN
 
@@ -18,10 +19,6 @@ def model_of(cls: type[Any], extractor: type[Any] = BFloat16CNN, **kwargs: Any) 
     features = {"features_extractor_class": extractor, "features_extractor_kwargs": {"features_dim": 32}}
     policy_kwargs = {**features, "net_arch": []}
     return cls("CnnPolicy", make_vec_env("discrete", "image"), policy_kwargs=policy_kwargs, **{**KWARGS, **kwargs})
-
-
-def flat(model: Any) -> th.Tensor:
-    return th.cat([p.detach().flatten() for p in model.policy.parameters()])
 
 
 def test_products_are_rounded_to_bfloat16_and_all_else_is_float32() -> None:

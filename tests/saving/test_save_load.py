@@ -13,6 +13,7 @@ import torch as th
 from environments import make_vec_env
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOAdaptiveLR, PPOClip, PPOPenalty
 
@@ -37,16 +38,6 @@ ADAPTIVE = [
     pytest.param(PPOAdaptiveClip, "clip_scale", LOW, 0.25, id="clip_scale"),
     pytest.param(PPOAdaptiveClip, "clip_scale", HIGH, 4.0, id="rising_clip_scale"),
 ]
-
-
-class Linear:
-    """A schedule as rl-zoo3 makes it of ``lin_<initial>``."""
-
-    def __init__(self, initial: float):
-        self.initial = initial
-
-    def __call__(self, progress_remaining: float) -> float:
-        return progress_remaining * self.initial
 
 
 def make(cls: type[PPO], action: str = "discrete", **arguments: Any) -> Any:
@@ -151,8 +142,8 @@ def test_resuming_as_rl_zoo3_does_keeps_the_state(
         "n_steps": 16,
         "batch_size": 16,
         "n_epochs": 2,
-        "clip_range": Linear(0.2),
-        "learning_rate": Linear(3e-4),
+        "clip_range": LinearSchedule(0.2, 0.0, 1.0),
+        "learning_rate": LinearSchedule(3e-4, 0.0, 1.0),
         "ent_coef": 0.0,
         "normalize_advantage": True,
         "acceleration": "off",

@@ -1,8 +1,6 @@
 """A variant of one's own in the zoo's commands and in ``compare``, as a user runs them."""
 
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -25,14 +23,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "own_variant.py").write_text(OWN)
     (tmp_path / "custom_envs.py").write_text(CUSTOM_ENVS)
     return tmp_path
-
-
-def test_units_in_a_process_of_their_own(tmp_path: Path) -> None:
-    options = ["-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path}", "tests/zoo/zoo_own_algorithms.py"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_own_variant_trains_and_is_evaluated(folder: Path) -> None:

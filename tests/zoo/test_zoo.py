@@ -1,7 +1,6 @@
 """The zoo commands as a user runs them: in processes of their own, in a temporary folder."""
 
 import re
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -24,25 +23,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("file", ["zoo_units.py", "zoo_refusals.py", "zoo_resuming.py", "zoo_termination.py"])
+@pytest.mark.parametrize(
+    "file", ["zoo_units.py", "zoo_refusals.py", "zoo_resuming.py", "zoo_termination.py", "zoo_own_algorithms.py"]
+)
 def test_units_in_a_process_of_their_own(tmp_path: Path, file: str) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            f"--basetemp={tmp_path}",
-            f"tests/zoo/{file}",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    options = ["-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path}"]
+    run_python(ROOT, "-m", "pytest", *options, f"tests/zoo/{file}")
 
 
 def test_train_without_conf_file_leaves_model_and_config(trained: Path) -> None:

@@ -5,8 +5,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import fake_hub
 import imageio_ffmpeg
 import pytest
-from zoo_commands import environment, train, training, zoo
+from zoo_commands import start, train, training, wait_for_updates, zoo
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 
@@ -79,23 +77,10 @@ def test_benchmark_lists_our_algorithms(trained: Path) -> None:
 
 @pytest.mark.parametrize("algo", ["ppo_penalty", "ppo_clip_lstm"])
 def test_interrupted_training_saves_the_model(tmp_path: Path, algo: str) -> None:
-    command = [sys.executable, "-u", "-m", "sb3_ppo_variants.zoo", "train"]
-    process = subprocess.Popen(
-        [*command, *training(algo, "CartPole-v1", steps=10_000_000)],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # where the tests run in the background ctrl-c is ignored, and processes inherit that
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stdout is not None
-    updates = 0
-    for line in process.stdout:
-        updates += "total_timesteps" in line
-        if updates == 3:
-            break
+    # where the tests run in the background ctrl-c is ignored, and processes inherit that
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = start(tmp_path, "train", *training(algo, "CartPole-v1", steps=10_000_000), preexec_fn=heed)
+    wait_for_updates(process, 3)
     time.sleep(0.2)  # somewhere in the next rollout or update
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
@@ -109,20 +94,9 @@ def test_interrupted_training_saves_the_model(tmp_path: Path, algo: str) -> None
 
 
 def test_termination_of_the_environments_too_saves_the_model(tmp_path: Path) -> None:
-    command = [sys.executable, "-u", "-m", "sb3_ppo_variants.zoo", "train", "--vec-env", "subproc"]
-    process = subprocess.Popen(
-        [*command, *training("ppo_penalty", "CartPole-v1", "-params", "n_envs:2", steps=10_000_000)],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "total_timesteps" in line:
-            break
+    arguments = training("ppo_penalty", "CartPole-v1", "-params", "n_envs:2", steps=10_000_000)
+    process = start(tmp_path, "train", "--vec-env", "subproc", *arguments, start_new_session=True)
+    wait_for_updates(process, 1)
     os.killpg(process.pid, signal.SIGTERM)  # as clusters do
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 143, output

@@ -1,14 +1,12 @@
 """``train --resume`` as a user runs it: killed, and run again with the same command."""
 
 import io
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch as th
-from zoo_commands import environment, train, training, zoo
+from zoo_commands import start, train, training, wait_for_updates, zoo
 
 from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints
 
@@ -19,19 +17,10 @@ SHORT = ["--hyperparams", "n_envs:2", "n_steps:64", "batch_size:64", "n_epochs:2
 
 def kill_after_updates(folder: Path, updates: int, arguments: list[str]) -> None:
     """Train until so many updates are logged, then SIGKILL."""
-    command = [sys.executable, "-u", "-m", "sb3_ppo_variants.zoo", "train", *arguments]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    seen = 0
-    for line in process.stdout:
-        seen += "total_timesteps" in line
-        if seen == updates:
-            break
+    process = start(folder, "train", *arguments)
+    wait_for_updates(process, updates)
     process.kill()
     process.communicate(timeout=60)
-    assert seen == updates
 
 
 def policy_of(model: Path) -> dict[str, th.Tensor]:

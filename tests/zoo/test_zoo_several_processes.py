@@ -1,12 +1,10 @@
 """The command ``train`` under torchrun."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from zoo_commands import run_python
 
 from sb3_ppo_variants import PPOPenalty
 from sb3_ppo_variants.distributed import Ranks
@@ -29,18 +27,12 @@ class OfTwo(Ranks):
         return 123  # what the first one drew
 
 
-def run_in_process_of_its_own(code: str) -> subprocess.CompletedProcess[str]:
-    """rl_zoo3 changes Gymnasium for the whole process when it is imported."""
-    paths = os.pathsep.join([*filter(None, sys.path), str(Path(__file__).parent)])
-    head = "from sb3_ppo_variants.zoo import register; register()\n"
-    head += "from sb3_ppo_variants.zoo.several_processes import arguments_of_rank\n"
-    head += "from test_zoo_several_processes import OfTwo, REFUSALS, Ranks\n"
-    environment = {**os.environ, "PYTHONPATH": paths}
-    return subprocess.run([sys.executable, "-c", head + code], env=environment, capture_output=True, text=True)
-
-
 def test_all_processes_have_one_seed_and_the_first_one_tracks() -> None:
     code = """
+from sb3_ppo_variants.zoo import register; register()
+from sb3_ppo_variants.zoo.several_processes import arguments_of_rank
+from test_zoo_several_processes import OfTwo, REFUSALS, Ranks
+
 given = ["--algo", "ppo_penalty", "--track"]
 assert arguments_of_rank(given, Ranks()) is given
 assert arguments_of_rank(given, OfTwo(0)) == [*given, "--seed", "123"]
@@ -54,8 +46,8 @@ for arguments, said in REFUSALS.values():
     else:
         raise AssertionError(said)
 """
-    done = run_in_process_of_its_own(code)
-    assert done.returncode == 0, done.stderr
+    # rl_zoo3 changes Gymnasium for the whole process when it is imported: this is one of its own.
+    done = run_python(Path(__file__).parent, "-c", code)
     for _, said in REFUSALS.values():
         assert said in done.stderr
 
@@ -65,11 +57,7 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sb3_ppo_variants.zoo"]
     arguments = ["train", "--algo", "ppo_penalty", "--env", "Pendulum-v1", "-f", str(tmp_path), "--eval-freq", "4096"]
     steps = ["-n", "16384", "--resume", "-params", "n_epochs:2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, *command, *arguments, *steps], env=environment, capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_python(tmp_path, *command, *arguments, *steps)
     assert done.stdout.count("Saving to") == 1
     runs = list((tmp_path / "ppo_penalty").iterdir())
     assert [run.name for run in runs] == ["Pendulum-v1_1"]

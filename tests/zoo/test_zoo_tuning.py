@@ -1,13 +1,11 @@
 """Tuning through the zoo: studies on disk, several workers, and the way back into training."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
 import pytest
 import yaml
-from zoo_commands import environment, train, training
+from zoo_commands import start, train, training
 
 from sb3_ppo_variants import PPOPenalty
 
@@ -76,15 +74,9 @@ def test_best_trial_comes_back_into_training_without_a_number(studied: Path) -> 
 @pytest.mark.parametrize("storage", ["sqlite:///shared.db", "logs/shared.log"], ids=["sqlite", "journal"])
 def test_two_workers_share_a_study(tmp_path: Path, storage: str) -> None:
     arguments = optimise("--storage", storage, "--max-total-trials", "4")
+    command = ["train", *training("ppo_adaptive_clip", "CartPole-v1", *arguments, steps=64), "-uuid"]
     # One after the other would not show a clash of the files: both at once.
-    command = [sys.executable, "-m", "sb3_ppo_variants.zoo", "train"]
-    command += [*training("ppo_adaptive_clip", "CartPole-v1", *arguments, steps=64), "-uuid"]
-    workers = [
-        subprocess.Popen(
-            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for _ in range(2)
-    ]
+    workers = [start(tmp_path, *command) for _ in range(2)]
     outputs = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs
     if storage.endswith(".log"):

@@ -1,14 +1,12 @@
 """``train --vec-env gymnasium`` and ``--vec-env envpool``."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gymnasium.vector import AsyncVectorEnv
+from zoo_commands import train
 
 from sb3_ppo_variants.vec_env import GymnasiumVecEnv
 from sb3_ppo_variants.zoo.vectorized import maker_of
@@ -57,11 +55,5 @@ def test_envpool_refuses_wrappers_that_it_cannot_have(capsys: pytest.CaptureFixt
 @pytest.mark.slow
 @pytest.mark.parametrize(("env", "kind"), [("CartPole-v1", "gymnasium"), ("Pendulum-v1", "gymnasium")])
 def test_the_command_trains(env: str, kind: str, tmp_path: Path) -> None:
-    command = ["-m", "sb3_ppo_variants.zoo", "train", "--algo", "ppo_clip", "--env", env, "--vec-env", kind]
-    settings = ["-n", "512", "--eval-freq", "-1", "-f", str(tmp_path), "-params", "n_steps:64"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, *command, *settings], env=environment, capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "ppo_clip" / f"{env}_1" / f"{env}.zip").exists()
+    train(tmp_path, "ppo_clip", env, "--vec-env", kind, "-params", "n_steps:64")
+    assert (tmp_path / "logs" / "ppo_clip" / f"{env}_1" / f"{env}.zip").exists()

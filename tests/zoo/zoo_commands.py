@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import sb3_ppo_variants
 
@@ -80,23 +81,27 @@ def zoo(folder: Path, *arguments: str, status: int = 0, **more: str) -> "subproc
     return run_python(folder, "-m", "sb3_ppo_variants.zoo", *arguments, status=status, **more)
 
 
+def start(folder: Path, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    """Start our command line in `folder` and leave it running; `options` are more arguments of Popen."""
+    command = [sys.executable, "-u", "-m", "sb3_ppo_variants.zoo", *arguments]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=environment(), **pipes, **options)
+
+
+def wait_for_updates(process: "subprocess.Popen[str]", updates: int) -> None:
+    """Read what a training prints until it has logged so many updates."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        updates -= "total_timesteps" in line
+        if updates == 0:
+            return
+    raise AssertionError("the training ended before")
+
+
 def training(algo: str, env: str, *arguments: str, steps: int = 512) -> list[str]:
     """Return the arguments of a short training in the folder where it is run."""
-    return [
-        "--algo",
-        algo,
-        "--env",
-        env,
-        "-n",
-        str(steps),
-        "--seed",
-        "1",
-        "--eval-freq",
-        "-1",
-        "-f",
-        "logs",
-        *arguments,
-    ]
+    run = ["--algo", algo, "--env", env, "-n", str(steps), "--seed", "1"]
+    return [*run, "--eval-freq", "-1", "-f", "logs", *arguments]
 
 
 def train(folder: Path, algo: str, env: str, *arguments: str, steps: int = 512, status: int = 0) -> str:

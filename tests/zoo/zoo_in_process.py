@@ -1,10 +1,17 @@
 """The command line in this process, for tests that test_zoo.py runs in processes of their own."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from sb3_ppo_variants.cli import main
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test of a file that imports this a working folder of its own."""
+    monkeypatch.chdir(tmp_path)
 
 
 def command(*arguments: str) -> None:

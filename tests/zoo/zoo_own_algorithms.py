@@ -1,4 +1,4 @@
-"""Algorithms that a user registers, in one process: test_own_algorithms.py runs this file in one of its own."""
+"""Algorithms that a user registers, in one process: test_zoo.py runs this file in one of its own."""
 
 import re
 import sys
@@ -15,8 +15,8 @@ import yaml
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
+from zoo_in_process import train, working_folder  # noqa: F401  # every test uses it
 
-from sb3_ppo_variants.cli import main
 from sb3_ppo_variants.compare.arms import Arm
 from sb3_ppo_variants.compare.settings import check_names, resolve
 from sb3_ppo_variants.extend import Number, PolicyUpdateMixin
@@ -61,17 +61,10 @@ class ClippedWeighted(Weighted):
 
 
 @pytest.fixture(autouse=True)
-def _clean_slate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
+def _clean_slate() -> Iterator[None]:
     yield
     for name in list(ADDED):
         del ADDED[name], ALGORITHMS[name], rl_zoo3.ALGOS[name], HYPERPARAMS_SAMPLER[name], HYPERPARAMS_CONVERTER[name]
-
-
-def train(algo: str, env: str, *arguments: str) -> None:
-    common = ["--algo", algo, "--env", env, "-n", "64", "--eval-freq", "-1", "-f", "logs", "--verbose", "0"]
-    sys.argv = ["sb3-ppo-variants", "train", *common, *arguments]
-    main()
 
 
 def test_host_follows_from_the_class_and_not_from_the_name() -> None:

@@ -11,7 +11,7 @@ import optuna
 import pytest
 import rl_zoo3
 from gymnasium.envs.classic_control import CartPoleEnv
-from zoo_in_process import command, refusal, refused, train
+from zoo_in_process import command, refusal, refused, train, working_folder  # noqa: F401  # every test uses it
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 from sb3_ppo_variants.zoo import register
@@ -23,11 +23,6 @@ register()
 
 SHORT = ["-n", "64", "--eval-freq", "-1", "-f", "logs", "--verbose", "0"]
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------- arguments of train

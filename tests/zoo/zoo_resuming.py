@@ -8,13 +8,10 @@ import gymnasium as gym
 import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 from torch import nn
-from zoo_in_process import refusal, train
+from zoo_in_process import refusal, train, working_folder  # noqa: F401  # every test uses it
 
 from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints
-from sb3_ppo_variants.zoo import register
 from sb3_ppo_variants.zoo.run_identity import FILE, RunIdentity
-
-register()
 
 Capture = pytest.CaptureFixture[str]
 FIRST = Path("logs/ppo_penalty/CartPole-v1_1")
@@ -23,11 +20,6 @@ FIRST = Path("logs/ppo_penalty/CartPole-v1_1")
 class Unresettable(CartPoleEnv):
     def reset(self, **kwargs: Any) -> Any:
         raise RuntimeError("no simulator here")
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def resume(*params: str, seed: int | None = 4, steps: int = 64, more: tuple[str, ...] = ()) -> None:

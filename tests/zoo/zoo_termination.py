@@ -9,14 +9,11 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
-from zoo_in_process import train
+from zoo_in_process import train, working_folder  # noqa: F401  # every test uses it
 
 from sb3_ppo_variants import PPOPenalty
 from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints
-from sb3_ppo_variants.zoo import register
 from sb3_ppo_variants.zoo.termination import TERMINATION
-
-register()
 
 RUN = Path("logs/ppo_penalty/Terminated-v0_1")
 TINY = ["--seed", "1", "-params", "n_envs:1", "n_steps:16", "batch_size:16", "n_epochs:1"]
@@ -49,11 +46,6 @@ class TerminatedEnv(CartPoleEnv):
 
 
 gym.register("Terminated-v0", entry_point=TerminatedEnv, max_episode_steps=50)
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def terminated(monkeypatch: pytest.MonkeyPatch, at: int | str, *options: str, sleeps: float = 0.0) -> None:

@@ -19,7 +19,7 @@ from pickled_names import named_in
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import SimpleLinearSchedule
 from sqlalchemy.exc import OperationalError
-from zoo_in_process import refusal, train
+from zoo_in_process import refusal, train, working_folder  # noqa: F401  # every test uses it
 
 from sb3_ppo_variants import MaskablePPOPenalty, PPOClip, PPOPenalty
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, read_checkpoint
@@ -39,11 +39,6 @@ class NaNReward(CartPoleEnv):
     def step(self, action: Any) -> Any:
         observation, _, *rest = super().step(action)
         return observation, float("nan"), *rest
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------------------ entries
