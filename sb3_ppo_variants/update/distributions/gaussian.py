@@ -49,7 +49,7 @@ class DiagonalGaussian(Gaussian):
         self._log_std: FloatArray | None = None
 
     def for_policy(self, policy: Any) -> ActionDistribution:
-        return DiagonalGaussian()
+        return type(self)()
 
     def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
         return output, arrays.of_parameter(policy.log_std, output)
@@ -108,9 +108,6 @@ class DiagonalGaussian(Gaussian):
 
 class StateDependentGaussian(DiagonalGaussian):
     """The Gaussian of gSDE (arXiv:2005.05719): its variance is ``latent^2 @ exp(log_std)^2``, of each state its own."""
-
-    def for_policy(self, policy: Any) -> ActionDistribution:
-        return StateDependentGaussian()
 
     def obstacle(self, distribution: Any) -> str | None:
         options = {
