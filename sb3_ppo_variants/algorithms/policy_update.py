@@ -260,21 +260,26 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
 
     def _log_update(self, update: UpdateTrace, coefficients: dict[str, Number]) -> None:
         record = self.logger.record
-        for name in ("entropy_loss", "value_loss", "approx_kl", "loss", "grad_norm", *self.extra_metric_names):
-            record(f"train/{name}", update.mean(name))
+        record("train/entropy_loss", update.mean("entropy_loss"))
         record("train/policy_gradient_loss", update.mean("policy_loss"))
+        record("train/value_loss", update.mean("value_loss"))
+        record("train/approx_kl", update.mean("approx_kl"))
+        record("train/loss", update.mean("loss"))
         record("train/explained_variance", explained_variance_over_ranks(self.ranks, self.rollout_buffer))
         if hasattr(self.policy, "log_std"):
             record("train/std", th.exp(self.policy.log_std).mean().item())
         record("train/n_updates", self._n_updates, exclude="tensorboard")
         record("train/kl_divergence", update.kl_divergence)
         record("train/ratio_max", float(update.column("ratio_max").max()))
+        record("train/grad_norm", update.mean("grad_norm"))
         record("train/epochs_done", update.epochs_done)
         if self.on_nonfinite == "skip":
             record("train/skipped_minibatches", int((~update.taken).sum()))
         if coefficients["clip_range"] != math.inf:
             record("train/clip_range", coefficients["clip_range"])
             record("train/clip_fraction", update.mean("clip_fraction"))
+        for name in self.extra_metric_names:
+            record(f"train/{name}", update.mean(name))
         if self.clip_range_vf is not None:
             record("train/clip_range_vf", coefficients["clip_range_vf"])
             record("train/value_clip_fraction", update.mean("value_clip_fraction"))
