@@ -50,9 +50,8 @@ class LeanBootstrap:
         self.foreseen = {}
         if np.count_nonzero(dones) < 2:
             return
-        if not all(
-            isinstance(vars(self.policy).get(name), StandIn) for name in _METHODS
-        ):  # a callback has replaced one
+        stand_ins = (isinstance(vars(self.policy).get(name), StandIn) for name in _METHODS)
+        if not all(stand_ins):  # a callback has replaced one
             return
         ended = [infos[i] for i in np.flatnonzero(dones)]
         cut = [info["terminal_observation"] for info in ended if _is_cut_off(info)]
