@@ -9,7 +9,7 @@ import pytest
 import sb3_ppo_variants
 
 PACKAGE = Path(sb3_ppo_variants.__file__).parent
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PUBLIC_FILES = 300, 50, 9
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PUBLIC_FILES = 300, 50, 8
 
 
 def files(folder: Path) -> list[Path]:
