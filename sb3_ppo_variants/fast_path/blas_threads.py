@@ -28,16 +28,16 @@ def one_blas_thread() -> Iterator[None]:
     """Let BLAS use one thread; after the last user, as many as before. Some tens of microseconds."""
     with _Users.lock:
         if _Users.count == 0:
-            _Users.before = tuple(library.num_threads for library in _libraries())
-            if set(_Users.before) != {1}:
-                _set((1,) * len(_Users.before))
+            numbers = tuple(library.num_threads for library in _libraries())
+            _Users.before = () if set(numbers) == {1} else numbers  # nothing to set, and nothing to set back
+            _set((1,) * len(_Users.before))
         _Users.count += 1
     try:
         yield
     finally:
         with _Users.lock:
             _Users.count -= 1
-            if _Users.count == 0 and set(_Users.before) != {1}:
+            if _Users.count == 0:
                 _set(_Users.before)
 
 
