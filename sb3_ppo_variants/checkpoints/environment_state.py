@@ -126,7 +126,7 @@ def _state_of(layer: Any) -> Any:
     if isinstance(layer, VecEnv) and not isinstance(layer, VecEnvWrapper):
         state = {name: getattr(layer, name) for name in _OF_A_VEC_ENV}
         if not isinstance(layer, DummyVecEnv):
-            # gymnasium's own processes would end at a question that they cannot answer
+            # a GymnasiumVecEnv counts episodes itself, and its environments are restored together or not at all
             if isinstance(layer, GymnasiumVecEnv) or not layer.has_attr("state_dict"):
                 way_out = "put each into a CheckpointableEnv, and these into a SubprocVecEnv"
                 raise TypeError(f"the environments of a {type(layer).__name__} are out of reach; {way_out}")

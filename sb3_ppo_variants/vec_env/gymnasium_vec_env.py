@@ -121,6 +121,12 @@ class GymnasiumVecEnv(VecEnv):
 
     # ------------------------------------------------------------------------------ attributes and methods of the parts
 
+    def has_attr(self, attr_name: str) -> bool:
+        """Tell whether all environments have it; gymnasium's processes end at a question for what is not there."""
+        if self._pipes:
+            return all(self.env.unwrapped.call("has_wrapper_attr", attr_name))  # type: ignore[attr-defined]  # has it
+        return super().has_attr(attr_name)
+
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         if self._pipes:
             return self._of_all(self.env.unwrapped.get_attr(attr_name), indices)  # type: ignore[attr-defined]  # has it

@@ -205,6 +205,15 @@ def test_attributes_and_methods_of_a_simulator() -> None:
         env.set_attr("difficulty", 3.0, indices=[0])
 
 
+def test_a_question_for_what_is_not_there_leaves_the_processes_alive() -> None:
+    env = GymnasiumVecEnv(gym.make_vec("Pendulum-v1", num_envs=2, vectorization_mode="async"))
+    env.reset()
+    assert env.has_attr("render_mode")
+    assert not env.has_attr("action_masks")
+    env.step(np.zeros((2, 1)))
+    env.close()
+
+
 def test_attributes_and_methods_of_each_environment() -> None:
     env = GymnasiumVecEnv(sync(AutoresetMode.SAME_STEP))
     env.set_attr("reward_scale", 5.0, indices=[1])
