@@ -51,6 +51,7 @@ def test_arms_have_labels_overrides_and_files() -> None:
         (["a/b=ppo"], [], "a label must consist of letters, digits"),
         (["ppo"], ["trpo:gamma:0.9"], "with a label out of ppo; got 'trpo:gamma:0.9'"),
         (["ppo"], ["ppo:gamma"], "-params takes LABEL:KEY:VALUE"),
+        (["ppo"], ["ppo:n_timesteps:5000"], "all get the same number of steps"),
         ([f"{RANDOM_POLICY}=ppo"], [], "a label must consist of"),
     ],
 )
