@@ -3,8 +3,8 @@
     python benchmarks/same_learning.py --jobs 2 --out same_learning.jsonl
     python benchmarks/same_learning.py --table --out same_learning.jsonl      # of the runs there
 
-PPOClip with the zoo's hyperparameters; n seeds from the first. With one seed "eager" and "compile" draw what "off" draws,
-and "off" is stock PPO to the last bit: a pair of runs is the same training until rounding separates them. Two
+PPOClip with the zoo's hyperparameters; n seeds from the first. With one seed "eager" and "compile" draw what "off"
+draws, and "off" is stock PPO to the last bit: a pair of runs is the same training until rounding separates them. Two
 scores per run: the mean return of the last 100 training episodes, and that over the training. The table has the mean
 difference of the pairs with its 95 % interval (scipy's bootstrap, BCa), in per cent of the way from the random policy's
 return to that of "off". One line per run; a run that is in the file already is not repeated.
