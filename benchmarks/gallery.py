@@ -1,6 +1,6 @@
 """What the published trust regions of examples/variants/ learn, and how far an update of each goes.
 
-    python benchmarks/gallery.py --out docs/results/gallery.json
+    python benchmarks/gallery.py --out docs/results/gallery.jsonl
 
 All from one set of hyperparameters per environment, with the papers' constants of each. "ppo" is PPOClip with its
 defaults: stock PPO's objective, on the fast path. A run's score is the mean return of its last 100 training episodes;
@@ -8,20 +8,19 @@ the interval is Student's over the seeds. The KL is the exact one of every updat
 
 With --fine-tuning a cloned policy goes on: the actor of a trained model beside a critic that knows nothing. "free" is
 PPO from there on, "held" has the KL to the clone in its loss. "before" is the mean return of the last 100 episodes of
-the model that was cloned; the last column is the lowest mean return of 20 consecutive episodes. A run that is in the
-file already is not repeated.
+the model that was cloned; the last column is the lowest mean return of 20 consecutive episodes. One line per run; a run
+that is in the file already is not repeated.
 """
 
 import argparse
 import itertools
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recorded_runs import Returns, one_quiet_thread, record_updates
+from recorded_runs import Returns, Row, record_updates, run_missing
 from scipy import stats
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -50,7 +49,6 @@ ARMS: dict[str, type[Any]] = {
     "p3o": P3O,
 }
 FINE_TUNING: dict[str, dict[str, Any]] = {"free": {"reference_coef": 0.0}, "held": {"reference_coef": 1.0}}
-Run = dict[str, Any]
 
 
 def build(cls: type[Any], env: str, seed: int, **arguments: Any) -> Any:
@@ -59,7 +57,7 @@ def build(cls: type[Any], env: str, seed: int, **arguments: Any) -> Any:
     return cls("MlpPolicy", vec_env, learning_rate=1e-3, seed=seed, device="cpu", **settings)
 
 
-def run(cls: type[Any], env: str, seed: int, steps: int, **arguments: Any) -> Run:
+def run(cls: type[Any], env: str, seed: int, steps: int, **arguments: Any) -> Row:
     """Train once."""
     returns = Returns()
     updates = record_updates(build(cls, env, seed, **arguments), steps, returns)
@@ -71,7 +69,7 @@ def run(cls: type[Any], env: str, seed: int, steps: int, **arguments: Any) -> Ru
     }
 
 
-def fine_tune(env: str, seed: int, steps: int, **arguments: Any) -> Run:
+def fine_tune(env: str, seed: int, steps: int, **arguments: Any) -> Row:
     """Train an actor, put a new critic beside it, and go on."""
     actor, clone = build(PPOClip, env, 100 + seed), build(PPOClip, env, 200 + seed)
     returns = Returns()
@@ -84,19 +82,20 @@ def fine_tune(env: str, seed: int, steps: int, **arguments: Any) -> Run:
     return {**tuned, "before": float(np.mean(returns.found[-100:]))}
 
 
-def train(env: str, arm: str, seed: int, steps: int) -> Run:
+def train(env: str, arm: str, seed: int, steps: int) -> Row:
+    """Do the run of one line."""
     if arm in FINE_TUNING:
         return fine_tune(env, seed, steps, **FINE_TUNING[arm])
     return run(ARMS[arm], env, seed, steps)
 
 
-def table(results: dict[str, Run], env: str, arms: list[str]) -> str:
+def table(rows: list[Row], env: str, arms: list[str]) -> str:
     """Return a Markdown table of one environment."""
     lines = ["| | return (95 % interval) | KL of an update, median | runs |", "|---|---|---|---|"]
     if arms[0] in FINE_TUNING:
         lines = [lines[0] + " before | lowest 20 episodes |", lines[1] + "---|---|"]
     for arm in arms:
-        runs = [value for key, value in results.items() if key.startswith(f"{env} {arm} ")]
+        runs = [row for row in rows if (row["env"], row["arm"]) == (env, arm)]
         if len(runs) < 2:
             continue
         scores = np.array([one["score"] for one in runs])
@@ -115,19 +114,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--timesteps", type=int, default=50_000, help="half of it for fine-tuning")
     parser.add_argument("--fine-tuning", action="store_true", help="of a clone, instead")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    one_quiet_thread()
-    results: dict[str, Run] = json.loads(args.out.read_text()) if args.out.is_file() else {}
     arms = list(FINE_TUNING if args.fine_tuning else ARMS)
-    for seed, env, arm in itertools.product(range(args.seeds), args.envs, arms):
-        key = f"{env} {arm} {seed}"
-        if key not in results:
-            results[key] = train(env, arm, seed, args.timesteps)
-            args.out.write_text(json.dumps(results) + "\n")
-            print(f"{key}: {results[key]['score']:.1f}", flush=True)
+    order = itertools.product(range(args.seeds), args.envs, arms)
+    cells = [{"env": env, "arm": arm, "seed": seed, "steps": args.timesteps} for seed, env, arm in order]
+    rows = run_missing(args.out, cells, train, args.jobs)
     for env in args.envs:
-        print(f"\n{env}\n\n{table(results, env, arms)}")
+        print(f"\n{env}\n\n{table(rows, env, arms)}")
 
 
 if __name__ == "__main__":
