@@ -4,7 +4,8 @@
 
 Reads folders of ``sb3-ppo-variants compare``, trains nothing. Per run: the mean of ``rollout/ep_rew_mean`` over all
 updates, and over the last quarter of them. Prints how likely a run of each arm is to be ahead of one of the baseline
-(rliable's probability of improvement, 95 % stratified bootstrap intervals), and writes every run's numbers.
+(rliable's probability of improvement, 95 % stratified bootstrap intervals), on the environments that all arms have runs
+on, and writes every run's numbers.
 """
 
 import argparse
@@ -43,6 +44,8 @@ def main() -> None:
     arguments = parser.parse_args()
     baseline, runs = read_runs(arguments.folders, arguments.seeds)
     runs.sort_values(["env", "arm", "seed"]).to_csv(arguments.out, index=False)
+    common = set.intersection(*(set(own) for _, own in runs.groupby("arm")["env"]))
+    runs = runs[runs["env"].isin(common)]
     for score in SCORES:
         tables = {arm: own.pivot_table(score, "seed", "env").dropna() for arm, own in runs.groupby("arm")}
         better = probability_of_improvement({arm: table.to_numpy() for arm, table in tables.items()}, baseline)
