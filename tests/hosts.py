@@ -2,13 +2,16 @@
 
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import pytest
 import torch as th
 from environments import make_vec_env
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
 
 import sb3_ppo_variants as package
 
@@ -101,3 +104,30 @@ def flat(model: Any) -> th.Tensor:
     :param model: of a variant or of stock
     """
     return th.cat([p.detach().flatten() for p in model.policy.parameters()]).cpu()
+
+
+def identical(first: PPO, second: PPO) -> bool:
+    """True if every parameter, buffer and optimiser state is equal to the last bit."""
+    networks = first.policy.state_dict(), second.policy.state_dict()
+    optimisers = first.policy.optimizer.state_dict(), second.policy.optimizer.state_dict()
+    assert networks[0].keys() == networks[1].keys()
+    if optimisers[0]["param_groups"] != optimisers[1]["param_groups"]:
+        return False
+    assert optimisers[0]["state"].keys() == optimisers[1]["state"].keys()
+    assert optimisers[0]["state"]
+    pairs = [(networks[0][key], networks[1][key]) for key in networks[0]]
+    for index, state in optimisers[0]["state"].items():
+        assert state.keys() == optimisers[1]["state"][index].keys()
+        pairs += [(state[key], optimisers[1]["state"][index][key]) for key in state]
+    return all(th.equal(a, b) for a, b in pairs)
+
+
+class ModeSensitiveExtractor(BaseFeaturesExtractor):
+    """Batch normalisation and dropout: a forward pass in the wrong mode, or one too many, shows."""
+
+    def __init__(self, observation_space: gym.Space[Any]):
+        super().__init__(observation_space, features_dim=8)
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Tanh())
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.layers(observations)

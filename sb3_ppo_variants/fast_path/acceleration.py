@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias
 
 import torch as th
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -70,7 +71,7 @@ class Acceleration:
             piece.name: piece.active if self.uses(piece.name) else f"{piece.ordinary} ({self.obstacles[piece.name]})"
             for piece in PIECES
         }
-        if found["sequences"].startswith("step"):
+        if not isinstance(self.policy, RecurrentActorCriticPolicy):
             del found["sequences"]
         return found
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import TinyEnv, make_vec_env
-from hosts import flat
+from hosts import build, flat
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -18,8 +18,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty, RecurrentPPOPenalty
 from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
+from sb3_ppo_variants.fast_path import whole_sequences
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
+from sb3_ppo_variants.update.distributions.gaussian import DiagonalGaussian
 
 STOCK: dict[str, Any] = {"value_clipping": "sb3"}
 SETTINGS: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "seed": 0, "device": "cpu"}
@@ -278,6 +282,55 @@ def test_a_check_on_first_data_finds_what_no_class_shows(monkeypatch: pytest.Mon
     assert "differed from autograd" in report["backward"]
 
 
+def steps_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = FlatAdam._adam_step
+    monkeypatch.setattr(FlatAdam, "_adam_step", lambda self, **kwargs: (step(self, **kwargs), step(self, **kwargs)))
+
+
+def wrong_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
+    entropy = DiagonalGaussian.entropy
+    monkeypatch.setattr(DiagonalGaussian, "entropy", lambda self, parameters: entropy(self, parameters) + 1)
+
+
+def wrong_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = NumpyTrunk.forward
+
+    def wrong(self: NumpyTrunk, observations: Any) -> Any:
+        output, values = forward(self, observations)
+        return output, 1.01 * values + 0.01
+
+    monkeypatch.setattr(NumpyTrunk, "forward", wrong)
+
+
+def wrong_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = whole_sequences.run_sequences
+
+    def wrong(*args: Any) -> Any:
+        outputs, states = run(*args)
+        return 1.01 * outputs, states
+
+    monkeypatch.setattr(whole_sequences, "run_sequences", wrong)
+
+
+@pytest.mark.parametrize(
+    ("piece", "cls", "spoil"),
+    [
+        ("optimizer", PPOClip, steps_twice),
+        ("evaluation", PPOClip, wrong_entropy),
+        ("arithmetic", PPOClip, wrong_values),
+        ("sequences", RecurrentPPOPenalty, wrong_sequences),
+    ],
+)
+def test_every_check_on_first_data_notices_a_difference(
+    piece: str, cls: type[Any], spoil: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch)
+    model = build(cls, "box")
+    with pytest.warns(UserWarning, match=f"{piece} of the fast path falls back"):
+        model.learn(50)
+    assert "differed" in model.acceleration_report()[piece]
+
+
 # ----------------------------------------------------------------------------------------------- random numbers
 
 
@@ -346,22 +399,3 @@ def test_errors_are_of_the_host_s_class_too(kwargs: dict[str, Any], error: type[
         arguments: dict[str, Any] = {"policy": "MlpPolicy", "env": env, **SETTINGS, **kwargs}
         with pytest.raises(error):
             cls(**arguments)
-
-
-# ---------------------------------------------------------------------------------------------- minibatches left out
-
-
-@pytest.mark.parametrize("max_kl", ["target", None])
-def test_a_skipped_minibatch_neither_ends_the_update_nor_tightens(max_kl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make(PPOPenalty, n_steps=32, on_nonfinite="skip", max_kl=max_kl, target_kl=10.0, kl_tolerance=1e9)
-    compute = type(model.rollout_buffer).compute_returns_and_advantage
-
-    def spoil(buffer: Any, *args: Any, **kwargs: Any) -> None:
-        compute(buffer, *args, **kwargs)
-        buffer.advantages[3, 0] = math.nan
-
-    monkeypatch.setattr(type(model.rollout_buffer), "compute_returns_and_advantage", spoil)  # also seen: it is patched
-    model.learn(64)
-    assert model.last_update.epochs_done == 2
-    assert int((~model.last_update.taken).sum()) == 2  # once per epoch
-    assert model.beta == 1.0

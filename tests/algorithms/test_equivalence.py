@@ -3,16 +3,14 @@
 import math
 from typing import Any
 
-import gymnasium as gym
 import pytest
 import torch as th
 from environments import make_vec_env
+from hosts import ModeSensitiveExtractor, identical
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from torch import nn
 
-from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants import PPOAdaptiveClip, PPOAdaptiveLR, PPOClip, PPOPenalty
 
 ACTIONS = ["discrete", "box", "multi_discrete", "multi_binary"]
 NEUTRAL_CLIP: dict[str, Any] = {"acceleration": "off", "value_clipping": "sb3"}
@@ -20,17 +18,6 @@ NEUTRAL_PENALTY: dict[str, Any] = {**NEUTRAL_CLIP, "initial_beta": 0, "adaptive_
 NEUTRAL_ADAPTIVE: dict[str, Any] = {**NEUTRAL_CLIP, "kl_tolerance": math.inf, "max_kl": None}
 UPDATES = 3
 STOCK_KEYS = ["entropy_loss", "policy_gradient_loss", "value_loss", "clip_fraction", "explained_variance", "n_updates"]
-
-
-class ModeSensitiveExtractor(BaseFeaturesExtractor):
-    """Batch normalisation and dropout: a forward pass in the wrong mode, or one too many, shows."""
-
-    def __init__(self, observation_space: gym.Space[Any]):
-        super().__init__(observation_space, features_dim=8)
-        self.layers = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Tanh())
-
-    def forward(self, observations: th.Tensor) -> th.Tensor:
-        return self.layers(observations)
 
 
 class UpdateLog(BaseCallback):
@@ -75,22 +62,6 @@ def trained(
     settings["policy_kwargs"] = {"net_arch": [8], **extractor, **arguments.get("policy_kwargs", {})}
     model = cls(policy, make_vec_env(action, observation, n_envs), seed=5, device="cpu", **settings)
     return model.learn(total_timesteps or UPDATES * settings["n_steps"] * n_envs, callback=log, log_interval=1000)
-
-
-def identical(first: PPO, second: PPO) -> bool:
-    """True if every parameter, buffer and optimiser state is equal to the last bit."""
-    networks = first.policy.state_dict(), second.policy.state_dict()
-    optimisers = first.policy.optimizer.state_dict(), second.policy.optimizer.state_dict()
-    assert networks[0].keys() == networks[1].keys()
-    if optimisers[0]["param_groups"] != optimisers[1]["param_groups"]:
-        return False
-    assert optimisers[0]["state"].keys() == optimisers[1]["state"].keys()
-    assert optimisers[0]["state"]
-    pairs = [(networks[0][key], networks[1][key]) for key in networks[0]]
-    for index, state in optimisers[0]["state"].items():
-        assert state.keys() == optimisers[1]["state"][index].keys()
-        pairs += [(state[key], optimisers[1]["state"][index][key]) for key in state]
-    return all(th.equal(a, b) for a, b in pairs)
 
 
 def assert_identical(ours: PPO, stock: PPO) -> None:
@@ -201,9 +172,9 @@ def test_adaptive_clip_with_infinite_tolerance_equals_ppo_clip_and_stock(action:
 
 
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
-def test_infinite_tolerance_never_adapts_even_if_rounding_makes_the_kl_negative() -> None:
-    ours = trained(PPOAdaptiveClip, learning_rate=1e-8, total_timesteps=400, **NEUTRAL_ADAPTIVE)
-    assert ours.clip_scale == 1.0
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_learning_rate_that_never_adapts_is_stock_ppo_s(action: str) -> None:
+    assert_identical(trained(PPOAdaptiveLR, action, **NEUTRAL_CLIP, kl_tolerance=math.inf), trained(PPO, action))
 
 
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")

@@ -299,6 +299,29 @@ def test_training_goes_on_after_the_error() -> None:
     assert model.last_update.epochs_done > 0
 
 
+@pytest.mark.parametrize("acceleration", ["off", "eager", "eager on the device"])
+def test_training_goes_on_after_a_refused_step(acceleration: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_on_device(acceleration, monkeypatch)
+    model = build(PPOClip, acceleration=acceleration.split()[0])
+    inject("gradient", model, 7, monkeypatch)
+    with pytest.raises(NonFiniteUpdateError):
+        model.learn(ROLLOUT)
+    model.learn(2 * ROLLOUT, reset_num_timesteps=False)
+    steps = {int(state["step"]) for state in model.policy.optimizer.state_dict()["state"].values()}
+    assert steps == {6 + 2 * STEPS_PER_UPDATE}
+
+
+def test_a_skipped_minibatch_with_a_nan_kl_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: dict[str, Any] = {"on_max_kl": "stop", "max_kl": 10.0, "target_kl": 10.0, "kl_tolerance": 1e9}
+    model = build(PPOPenalty, on_nonfinite="skip", **limits)
+    inject("logit", model, 4, monkeypatch)  # the last minibatch of the first epoch
+    model.learn(ROLLOUT)
+    trace = model.last_update
+    assert math.isnan(trace.column("kl_divergence")[3])
+    assert trace.column("skipped")[3] == 1
+    assert (trace.epochs_done, trace.stopped, model.beta) == (3.0, False, 1.0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("on_nonfinite", ["raise", "skip"])
 @pytest.mark.parametrize("name", ["PPOClip", "PPOPenalty"])

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_vec_env
-from hosts import VARIANTS, all_classes, build
+from hosts import ModeSensitiveExtractor, all_classes, build, collect_rollout, identical
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 from sb3_ppo_variants.extend import AdaptiveLearningRateMixin, KLPenaltyMixin
+from sb3_ppo_variants.update import minibatches
 from sb3_ppo_variants.update.projection import PolicyLine
 
 LIMIT = 0.003
@@ -102,12 +103,20 @@ def test_the_bound_holds_for_every_distribution(action: str, kwargs: dict[str, A
     assert 0.9 * LIMIT < model.last_update.kl_divergence <= LIMIT < model.last_update.kl_before_projection
 
 
-def test_images_are_measured_over_the_whole_rollout() -> None:
-    model = PPOClip(
-        "CnnPolicy", make_vec_env("discrete", "image"), n_steps=8, batch_size=8, device="cpu", seed=0, **FAR
-    )
-    model.learn(16)
-    assert model.last_update.kl_divergence <= LIMIT < model.last_update.kl_before_projection
+def test_a_limit_is_measured_over_the_whole_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minibatches, "states_of_size", lambda buffer, numbers: 0)  # as of huge images: 128 states
+
+    def kl(acceleration: str, limit: float | None) -> float:
+        model = build(PPOClip, "box", acceleration="off", n_steps=100, n_epochs=2, learning_rate=0.02, max_kl=limit)
+        collect_rollout(model)
+        model.acceleration = acceleration
+        np.random.seed(0)
+        model.train()
+        found: float = model.last_update.kl_before_projection
+        return found
+
+    assert kl("eager", LIMIT) == pytest.approx(kl("off", LIMIT), rel=1e-4)
+    assert kl("eager", None) != pytest.approx(kl("off", None), rel=1e-2)  # where nothing is decided a sample will do
 
 
 def test_the_value_function_keeps_its_steps() -> None:
@@ -155,14 +164,18 @@ def test_a_frozen_actor_has_nothing_to_project() -> None:
     assert (model.last_update.kl_divergence, model.last_update.projection) == (0.0, 1.0)
 
 
-def test_projecting_draws_nothing() -> None:
-    states = []
-    for limit in (LIMIT, 1e6):
-        build(PPOClip, learning_rate=0.02, max_kl=limit, on_max_kl="project").learn(50)
-        states.append((th.get_rng_state(), np.random.get_state()[1]))
-    assert th.equal(states[0][0], states[1][0])
-    np.testing.assert_array_equal(states[0][1], states[1][1])
-
-
-def test_the_classes_above_are_all_there_are() -> None:
-    assert len(VARIANTS) == 12
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+def test_a_limit_that_is_not_reached_changes_nothing(acceleration: str) -> None:
+    """Neither the generators, nor running statistics, nor the mode in which the steps are taken."""
+    limited, free = (
+        build(
+            PPOClip,
+            "box",
+            acceleration=acceleration,
+            max_kl=limit,
+            policy_kwargs={"features_extractor_class": ModeSensitiveExtractor},
+            n_steps=24,
+        ).learn(96)
+        for limit in (1e6, None)
+    )
+    assert identical(limited, free)
