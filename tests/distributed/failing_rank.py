@@ -1,4 +1,4 @@
-"""Rank 1 fails in the middle of a rollout: ``raises``, after which it lives on for a while, or is ``killed``."""
+"""Rank 1 fails in a rollout: ``raises``, after which it lives on for a while, is ``killed``, or gets a ``nan``."""
 
 import os
 import signal
@@ -14,11 +14,15 @@ from sb3_ppo_variants import PPOPenalty
 
 class Failing(BaseCallback):
     def _on_step(self) -> bool:
-        if self.model.ranks.rank == 1 and self.n_calls == 30:
+        if self.model.ranks.rank == 1 and self.n_calls == 30 and sys.argv[1] != "nan":
             if sys.argv[1] == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ZeroDivisionError("the simulator of rank 1 broke")
         return True
+
+    def _on_rollout_end(self) -> None:
+        if self.model.ranks.rank == 1 and sys.argv[1] == "nan":
+            self.model.rollout_buffer.rewards[0, 0] = float("nan")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_env, make_vec_env
-from hosts import VARIANTS, build, host_of
+from hosts import VARIANTS, ModeSensitiveExtractor, build, host_of
 from same_draws import Share, same_draws
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
@@ -18,13 +18,14 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants.callbacks import TrustRegionRecorder
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
 from sb3_ppo_variants.distributed import Ranks, current_ranks
 
 N_ENVS, N_STEPS, BATCH_SIZE, UPDATES = 4, 25, 32, 3
 """Of the whole run: of each process half the environments and half the minibatch."""
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, {}) for name in VARIANTS},
+    **{name: (name, {"target_kl": 1e-4} if "AdaptiveClip" in name else {}) for name in VARIANTS},
     "target_kl": ("PPOClip", {"target_kl": 0.003, "learning_rate": 0.01, "n_epochs": 8}),
     "stop_at_max_kl": ("PPOPenalty", {"on_max_kl": "stop", "max_kl": 0.002, "learning_rate": 0.01}),
     "hinge": ("PPOPenalty", {"hinge_coef": 500.0, "target_kl": 1e-3, "max_kl": None}),
@@ -98,6 +99,7 @@ def files(ranks: Ranks, folder: Path) -> dict[str, Any]:
     callbacks = [
         EvalCallback(make_vec_env(), eval_freq=20, n_eval_episodes=1, best_model_save_path=str(own), verbose=0),
         CheckpointCallback(20, str(own)),
+        TrustRegionRecorder(own / "run.csv"),
     ]
     model = build(PPOPenalty, env=env, tensorboard_log=str(own), verbose=1)
     model.learn(200, callback=callbacks, progress_bar=False)
@@ -138,6 +140,11 @@ def disagreement(ranks: Ranks, folder: Path) -> dict[str, Any]:
     except ValueError as error:
         return {"error": str(error)}
     return {"error": None}
+
+
+def batch_norm(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    model = build(PPOPenalty, policy_kwargs={"features_extractor_class": ModeSensitiveExtractor}, n_steps=24).learn(192)
+    return {"parameters": model.policy.state_dict()}
 
 
 def resumed(ranks: Ranks, folder: Path) -> dict[str, Any]:
@@ -200,6 +207,7 @@ SCENARIOS: dict[str, Callable[[Ranks, Path], dict[str, Any]]] = {
         compiling,
         hooked,
         disagreement,
+        batch_norm,
         resumed,
         fifty_updates,
     )
