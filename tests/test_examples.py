@@ -14,7 +14,7 @@ import sb3_contrib
 import stable_baselines3
 
 import sb3_ppo_variants
-from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty, callbacks
+from sb3_ppo_variants import PPOAdaptiveClip, PPOAdaptiveLR, PPOClip, PPOPenalty, callbacks
 from sb3_ppo_variants.extend import PolicyUpdateMixin
 from sb3_ppo_variants.trust_region_log import COLUMNS, read_trust_region
 
@@ -96,7 +96,12 @@ def test_the_page_on_variants_lists_every_hook_and_the_gallery() -> None:
 
 @pytest.mark.parametrize(
     ("page", "cls"),
-    [("ppo_clip.md", PPOClip), ("ppo_penalty.md", PPOPenalty), ("ppo_adaptive_clip.md", PPOAdaptiveClip)],
+    [
+        ("ppo_clip.md", PPOClip),
+        ("ppo_penalty.md", PPOPenalty),
+        ("ppo_adaptive_clip.md", PPOAdaptiveClip),
+        ("ppo_adaptive_lr.md", PPOAdaptiveLR),
+    ],
 )
 def test_parameter_table_is_the_signature(page: str, cls: Any) -> None:
     section = (ROOT / "docs" / page).read_text().split("## Parameters")[1].split("\n## ")[0]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import subprocess
 import sys
 import warnings
@@ -462,3 +463,24 @@ def test_runs_killed_at_random_moments_resume_and_end_alike() -> None:
     assert result["resumed"] >= 5 - result["before_the_first_save"]
     assert result["older_than_last_save"] == 0
     assert result["equals_uninterrupted"] is True
+
+
+class Draws(BaseCallback):
+    """Draws from Python's generator at every step, and keeps what ``learn`` was called with."""
+
+    def _on_training_start(self) -> None:
+        self.called_with = (self.locals["log_interval"], self.locals["tb_log_name"])
+
+    def _on_step(self) -> bool:
+        self.drawn = random.random()
+        return True
+
+
+def test_python_s_generator_and_learn_s_arguments_go_on(tmp_path: Path) -> None:
+    whole, again = Draws(), Draws()
+    build(PPOPenalty).learn(3 * ROLLOUT, whole)
+    writer = ResumableCheckpointCallback(1, tmp_path)
+    build(PPOPenalty).learn(2 * ROLLOUT, [Draws(), writer], log_interval=7, tb_log_name="mine")
+    resume(tmp_path, make_vec_env(), again, total_timesteps=3 * ROLLOUT, device="cpu")
+    assert again.drawn == whole.drawn
+    assert again.called_with == (7, "mine")

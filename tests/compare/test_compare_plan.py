@@ -14,6 +14,7 @@ from sb3_ppo_variants.compare.arms import Arm, parse_arms
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell, CellTask, Outcome
 from sb3_ppo_variants.compare.plan import Budget, Plan
 from sb3_ppo_variants.compare.run.results import ResultsFolder, merge
+from sb3_ppo_variants.compare.sweep import SweptArm
 
 PLAN = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["CartPole-v1"], n_seeds=2)
 
@@ -218,6 +219,11 @@ def test_folders_that_do_not_fit_are_not_merged(filled: ResultsFolder, tmp_path:
     folder.begin(longer)
     with pytest.raises(ValueError, match="do not fit together. What differs:\n  CartPole-v1, n_timesteps: 200 there"):
         merge([filled, folder])
+    swept = ResultsFolder(tmp_path / "swept")
+    swept.make()
+    swept.begin(replace(PLAN, swept={arm: SweptArm(arm, {"gamma": 0.9}) for arm in PLAN.arms}))
+    with pytest.raises(ValueError, match="only one of them is a sweep"):
+        merge([filled, swept])
 
 
 def test_the_package_lists_its_modules() -> None:

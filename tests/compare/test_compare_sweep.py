@@ -97,6 +97,21 @@ def test_a_hyperparameter_that_an_arm_sets_itself_is_refused() -> None:
         expand([Arm("ppo", "ppo"), Arm("mine", "ppo", {"gamma": 0.9})], {"gamma": [0.9, 1.0]})
 
 
+def test_a_hyperparameter_that_no_algorithm_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="--sweep buffer_size: none of the algorithms has this hyperparameter"):
+        expand([Arm("ppo", "ppo"), Arm("mine", "ppo_penalty")], {"buffer_size": [100, 200]})
+
+
+def test_first_seed_and_steps_of_single_environments_are_heeded() -> None:
+    envs = ("--envs", "CartPole-v1", "Pendulum-v1", "--n-timesteps", "9e3", "Pendulum-v1:12000")
+    plan = plan_of(arguments("--algos", "ppo", *envs, "--first-seed", "10", "--seeds", "2"))
+    assert plan.seeds == [10, 11]
+    assert {env: budget.n_timesteps for env, budget in plan.budgets.items()} == {
+        "CartPole-v1": 9000,
+        "Pendulum-v1": 12_000,
+    }
+
+
 def test_a_plan_of_a_sweep_is_read_back_as_it_was() -> None:
     given = arguments("--algos", "ppo", "ppo_clip", "--envs", "CartPole-v1", "--sweep", "gamma", "0.9", "0.99")
     plan = plan_of(given)

@@ -1,0 +1,56 @@
+"""How a run is evaluated: with the statistics of the moment, off the clock, from seeds that run and moment give."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from environments import make_vec_env
+from hosts import build
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_ppo_variants import PPOClip
+from sb3_ppo_variants.compare.run import evaluation
+from sb3_ppo_variants.compare.run.evaluation import EvaluationProtocol, GridEvaluation
+
+pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+
+
+def test_statistics_are_those_of_the_moment_and_evaluations_cost_no_training_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    means: list[tuple[Any, Any]] = []
+    clock = 0.0
+
+    class Recorded(EvaluationProtocol):
+        def run(self, model: Any, index: int) -> tuple[list[float], list[int]]:
+            nonlocal clock
+            clock += 100.0
+            means.append((self.env.obs_rms.mean.copy(), model.env.obs_rms.mean.copy()))  # type: ignore[attr-defined]
+            return [0.0], [1]
+
+    for name in ("perf_counter", "process_time"):
+        monkeypatch.setattr(evaluation.time, name, lambda: clock)
+    own = VecNormalize(make_vec_env(), training=False, norm_reward=False)
+    grid = GridEvaluation(Recorded(own, 1, True, 0), [0, 50, 100], lambda _: None)
+    build(PPOClip, env=VecNormalize(make_vec_env())).learn(200, callback=grid)
+    assert len(means) == 3
+    assert all((here == there).all() for here, there in means)
+    assert (means[0][0] != means[2][0]).any()
+    assert clock == 300.0
+    assert (grid.train_seconds, grid.cpu_seconds) == (0.0, 0.0)
+
+
+def test_seeds_depend_on_run_and_evaluation_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "evaluate_policy", lambda *_, **__: ([0.0], [1]))
+
+    def seeds(run: int) -> list[int]:
+        said: list[int] = []
+        env: Any = SimpleNamespace(seed=said.append)
+        for index in range(3):
+            EvaluationProtocol(env, 1, True, run).run(object(), index)
+        return said
+
+    assert seeds(0) == seeds(0)
+    assert len({*seeds(0), *seeds(1)}) == 6
+    assert all(0 <= seed < np.iinfo(np.uint32).max for seed in seeds(0))
