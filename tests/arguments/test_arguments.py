@@ -104,16 +104,6 @@ def test_bad_value_is_refused_before_networks_are_built(
 
 
 @every_variant
-@pytest.mark.parametrize("batch_size", [1, 0, -1])
-def test_batch_size_too_small_for_normalisation_is_refused_before_networks_are_built(
-    cls: Variant, batch_size: int, networks: list[ActorCriticPolicy]
-) -> None:
-    with pytest.raises(ValueError, match="`batch_size`"):
-        make(cls, batch_size=batch_size)
-    assert networks == []
-
-
-@every_variant
 @pytest.mark.parametrize(
     ("name", "choices"),
     [

@@ -327,24 +327,6 @@ def test_report_is_printed_once_when_verbose(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.count("Acceleration: minibatches: staged on the device") == 1
 
 
-def test_large_network_at_many_environments_trains() -> None:
-    model = make_model(PPOClip, "discrete", acceleration="eager", policy_kwargs={"net_arch": {"pi": [], "vf": [8]}})
-    model.learn(64 * 2)
-    assert th.isfinite(flat(model)).all()
-
-
-def test_time_limit_is_bootstrapped_as_in_stock_ppo() -> None:
-    """Returns of a rollout are computed by SB3's own loop: the same actions give the same returns."""
-    model = make_model(PPOClip, "discrete", acceleration="eager", gamma=0.9)
-    collect_rollout(model)
-    buffer = model.rollout_buffer
-    observations = th.as_tensor(buffer.observations.reshape(-1, 4))
-    with th.no_grad():
-        values = model.policy.predict_values(observations).numpy().reshape(buffer.values.shape)
-    np.testing.assert_allclose(buffer.values, values, rtol=1e-5, atol=1e-6)
-    assert (np.abs(buffer.rewards) > 0).all()
-
-
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize(
     ("cls", "kwargs"),

@@ -80,13 +80,13 @@ def test_users_in_several_threads_leave_the_threads_as_they_were() -> None:
     def use_first() -> None:
         with one_blas_thread():
             first_is_in.set()
-            second_is_in.wait()
+            second_is_in.wait(30)
 
     def use_second(first: Thread) -> None:
-        first_is_in.wait()
+        first_is_in.wait(30)
         with one_blas_thread():
             second_is_in.set()
-            first.join()
+            first.join(30)
             seen.append(blas_threads())
 
     # threadpool_limits would own the number while it lasts: what other threads then want is ignored.
@@ -97,7 +97,7 @@ def test_users_in_several_threads_leave_the_threads_as_they_were() -> None:
         second = Thread(target=use_second, args=(first,))
         for thread in (first, second):
             thread.start()
-        second.join()
+        second.join(60)
         assert seen == [{1}]
         assert blas_threads() == {2}
         with threadpool_limits(1, user_api="blas"):  # nobody owns it any more

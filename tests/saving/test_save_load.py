@@ -272,9 +272,3 @@ def test_a_loaded_model_learns_as_the_saved_one_would_have(cls: type[PPO], tmp_p
 
     assert_same_networks(runs[0], runs[1])
     assert_same_networks(runs[0], runs[2])
-
-
-def test_load_refuses_a_bad_value_of_ours(tmp_path: Path) -> None:
-    make(PPOPenalty).save(tmp_path / "model")
-    with pytest.raises(ValueError, match="kl_tolerance"):
-        PPOPenalty.load(tmp_path / "model", device="cpu", kl_tolerance=0.5)

@@ -649,11 +649,6 @@ def test_registering_a_subclass_takes_precedence_over_its_base() -> None:
     assert (kl_divergence(*(CASES["diag_gaussian"].build(raw) for raw in raws)) != 42).all()
 
 
-def test_registry_is_as_before_after_the_tests_above() -> None:
-    with pytest.raises(TypeError):
-        action_distribution(BetaDistribution())
-
-
 def test_distributions_of_different_classes_raise() -> None:
     raw = CASES["diag_gaussian"].draw(2, generator(0))
     with pytest.raises(TypeError, match=r"DiagGaussianDistribution.*SquashedDiagGaussianDistribution"):

@@ -257,11 +257,19 @@ def test_learning_reads_the_infos_of_ended_episodes_only(monkeypatch: pytest.Mon
     assert len(model.ep_info_buffer) > 20
 
 
-def test_a_vector_env_is_wrapped_with_a_line_and_trains(capsys: pytest.CaptureFixture[str]) -> None:
+def cartpoles(**arguments: Any) -> PPOClip:
     env = gym.make_vec("CartPole-v1", num_envs=8, vectorization_mode="vector_entry_point")
-    model = PPOClip("MlpPolicy", env, n_steps=64, batch_size=256, n_epochs=10, gamma=0.98, verbose=1, seed=0)
+    return PPOClip("MlpPolicy", env, n_steps=64, batch_size=256, n_epochs=10, gamma=0.98, seed=0, **arguments)
+
+
+def test_a_vector_env_is_wrapped_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    cartpoles(verbose=1).learn(512)
     assert "Wrapping the vector env in a GymnasiumVecEnv." in capsys.readouterr().out
-    model.learn(20_000)
+
+
+@pytest.mark.slow
+def test_a_vector_env_is_learned_on() -> None:
+    model = cartpoles().learn(20_000)
     lengths = [info["l"] for info in model.ep_info_buffer]
     assert np.mean(lengths[-20:]) > 100
     mean, _ = evaluate_policy(model, model.get_env(), n_eval_episodes=8)
