@@ -14,6 +14,7 @@ from torch import nn
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 from sb3_ppo_variants.extend import AdaptiveLearningRateMixin, KLPenaltyMixin
+from sb3_ppo_variants.fast_path.compiled_update import minibatches_per_graph
 from sb3_ppo_variants.update import minibatches
 from sb3_ppo_variants.update.projection import PolicyLine
 
@@ -63,6 +64,20 @@ def test_a_policy_that_is_not_finite_goes_back_to_the_old_one() -> None:
     found = line.project(lambda: 0.0 if th.isfinite(parameter).all() else math.nan, 0.01)
     assert (found.kl, found.share) == (0.0, 0.0)
     assert th.equal(parameter.detach(), th.ones(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", [PPOClip, PPOPenalty])
+def test_a_compiled_update_is_within_the_limit(cls: type[Any]) -> None:
+    model = build(cls, acceleration="compile", **FAR).learn(100)
+    assert model.acceleration_report()["graph"] == "torch.compile"
+    assert 0.9 * LIMIT < model.last_update.kl_divergence <= LIMIT < model.last_update.kl_before_projection
+
+
+def test_graphs_are_short_where_the_kl_is_watched() -> None:
+    settings: dict[str, Any] = {"n_steps": 160, "batch_size": 16}  # 20 minibatches, 16 checks per epoch
+    assert minibatches_per_graph(build(PPOClip, **settings)) == 4
+    assert minibatches_per_graph(build(PPOClip, max_kl=0.01, on_max_kl="stop", **settings)) == 1
 
 
 @pytest.mark.parametrize("acceleration", ["off", "eager"])
