@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from zoo_commands import run_python
 
@@ -64,3 +65,4 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     names = {path.name for path in runs[0].iterdir()}
     assert {"0.monitor.csv", "best_model.zip", "checkpoints", "evaluations.npz", "Pendulum-v1.zip"} <= names
     assert PPOPenalty.load(runs[0] / "Pendulum-v1.zip").num_timesteps == 16384
+    assert np.load(runs[0] / "evaluations.npz")["timesteps"].tolist() == [4096, 8192, 12_288, 16_384]
