@@ -52,7 +52,7 @@ def run(path: Path, turns: list[int]) -> tuple[list[Any], list[int | None]]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=300)
     codes = [process.exitcode for process in processes]
     return [results.get(timeout=10) for _ in range(codes.count(0))], codes
 
