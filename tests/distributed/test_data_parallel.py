@@ -13,10 +13,12 @@ from environments import make_vec_env
 from hosts import VARIANTS
 from launching import HERE, free_port, launched, torchrun
 from ranked_runs import CASES, N_ENVS, N_STEPS, UPDATES, trained
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback, EveryNTimesteps
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
 from sb3_ppo_variants.checkpoints import resume
 from sb3_ppo_variants.distributed import Ranks, current_ranks
+from sb3_ppo_variants.distributed.callbacks import callbacks_of_other_ranks
 from sb3_ppo_variants.distributed.moments import Moments, merged_moments, moments_over_ranks
 
 
@@ -139,6 +141,25 @@ def test_running_statistics_are_averaged_over_the_ranks(ranks: Any) -> None:
     first, second = (rank["batch_norm"]["parameters"] for rank in ranks[0])
     assert_equal(first, second)
     assert all(value.abs().max() > 0 for name, value in first.items() if name.endswith("running_mean"))
+
+
+class Plain(BaseCallback):
+    def _on_step(self) -> bool:
+        return True
+
+
+class Writes(Plain):
+    first_rank_only = True
+
+
+def test_what_acts_once_is_left_out_on_other_ranks() -> None:
+    inner, outer = Plain(), Plain()
+    every = EveryNTimesteps(10, outer)
+    given = [EveryNTimesteps(10, CheckpointCallback(1, "x")), every, CallbackList([Writes(), inner]), Writes()]
+    first, second = callbacks_of_other_ranks(given).callbacks
+    assert first is every
+    assert isinstance(second, CallbackList)
+    assert second.callbacks == [inner]
 
 
 def test_processes_that_differ_in_what_must_be_equal_are_refused(ranks: Any) -> None:
