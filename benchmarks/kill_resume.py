@@ -160,7 +160,7 @@ def killed_run(
         done = attempt(folder, total, acceleration, next(moments) if count["kills"] < kills else None)
         finished = done.status is not None
         count["failed"] += done.status not in (0, None) or (done.began is None and last_save < total)
-        count["resumed"] += last_save > 0 and done.began is not None
+        count["resumed"] += bool(done.began)  # at a step above 0; the kill may have fallen before the save was reported
         count["older_than_last_save"] += done.began is not None and done.began < last_save
         count["kills"] += not finished
         count["in_a_save"] += any(folder.glob(".unfinished_*"))
