@@ -1,7 +1,7 @@
 """Does the fast path learn as the reference path does? Returns of whole runs with the same random draws, in pairs.
 
     python benchmarks/same_learning.py --jobs 2 --out same_learning.jsonl
-    python benchmarks/same_learning.py --table --out same_learning.jsonl      # of the runs there
+    python benchmarks/same_learning.py --table --out same_learning.jsonl      # of those that are there
 
 PPOClip with the zoo's hyperparameters; n seeds from the first. With one seed "eager" and "compile" draw what "off"
 draws, and "off" is stock PPO to the last bit: a pair of runs is the same training until rounding separates them. Two
@@ -99,16 +99,12 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of --out, train nothing")
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    order = itertools.product(seeds, arguments.envs, arguments.accelerations)
+    cells = [{"env": env, "acceleration": how, "seed": s, "steps": SETTINGS[env].steps} for s, env, how in order]
     if not arguments.table:
-        order = itertools.product(seeds, arguments.envs, arguments.accelerations)
-        cells = [{"env": env, "acceleration": how, "seed": s, "steps": SETTINGS[env].steps} for s, env, how in order]
         run_missing(arguments.out, cells, run, arguments.jobs)
-    wanted = [
-        row
-        for row in read_rows(arguments.out)
-        if row["seed"] in seeds and row["env"] in arguments.envs and row["acceleration"] in arguments.accelerations
-    ]
-    print("\n".join(table(wanted)))
+    rows = read_rows(arguments.out)
+    print("\n".join(table([row for row in rows if any(cell.items() <= row.items() for cell in cells)])))
 
 
 if __name__ == "__main__":

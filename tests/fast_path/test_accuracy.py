@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from hosts import build, collect_rollout
+from hosts import build, collect_rollout, flat
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 
@@ -26,7 +26,7 @@ def updated(cls: type[Any], action: str, acceleration: str, seed: int, precise: 
     model.acceleration = acceleration
     np.random.seed(seed)
     model.train()
-    weights: np.ndarray = th.cat([p.detach().double().flatten() for p in model.policy.parameters()]).numpy()
+    weights: np.ndarray = flat(model).double().numpy()
     return weights
 
 
