@@ -24,7 +24,7 @@ class Activation(NamedTuple):
 
 
 def _tanh(x: Any, out: Any) -> None:
-    if x.size < _WORTH_A_CALL_OF_TORCH:
+    if x.size < _WORTH_A_CALL_OF_TORCH or _TANH_IS_FAST:
         np.tanh(x, out=out)
         return
     # tanh x = 2 sigmoid(2 x) - 1, accurate to 2e-7 (not relative to x), in half the time of either library's tanh
@@ -42,7 +42,7 @@ def _tanh_backward(gradient: Any, output: Any) -> None:
 
 
 def _tanh_of_tensor(x: th.Tensor) -> th.Tensor:
-    if x.is_cuda or x.numel() < _WORTH_MORE_CALLS:
+    if x.is_cuda or x.numel() < _WORTH_MORE_CALLS or _TANH_IS_FAST:
         return th.tanh(x)
     return x.mul_(2).sigmoid_().mul_(2).sub_(1)  # as above
 
@@ -64,6 +64,7 @@ def _relu_backward(gradient: Any, output: Any) -> None:
 
 _WORTH_A_CALL_OF_TORCH = 2048  # numbers
 _WORTH_MORE_CALLS = 16_384
+_TANH_IS_FAST = th.backends.cpu.get_cpu_capability() == "AVX512"  # in both libraries, and as accurate
 
 ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.Tanh: Activation(_tanh_of_tensor, _tanh, th.ops.aten.tanh_backward, _tanh_backward),

@@ -17,7 +17,7 @@ from sb3_ppo_variants.fast_path.closed_forms import both_features, closed_form_o
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.interception import StandIn
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
-from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
+from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlpOfColumns
 from sb3_ppo_variants.update.distributions import ActionDistribution, Context, closed_form
 
 _FORWARDS = (ActorCriticPolicy.forward, MaskableActorCriticPolicy.forward)
@@ -80,21 +80,25 @@ class NumpyForward(LeanForward):
 
     def __init__(self, policy: Any):
         super().__init__(policy)
-        self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net])
-        self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net])
-        self._places = [(parameter, parameter.data_ptr()) for parameter in policy.parameters()]
+        self.actor = NumpyMlpOfColumns([*policy.mlp_extractor.policy_net, policy.action_net])
+        self.critic = NumpyMlpOfColumns([*policy.mlp_extractor.value_net, policy.value_net])
+        self._parameters = list(policy.parameters())
+        self._places = self._memory()
         self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
 
     def sample(self, obs: th.Tensor, masks: Any) -> Collected:
-        if any(parameter.data_ptr() != place for parameter, place in self._places):
+        if self._memory() != self._places:
             return super().sample(obs, masks)  # a callback has given a parameter other memory
         flat = as_vectors(self.policy.observation_space, obs.numpy())
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
             output, values = self.actor.forward(flat), self.critic.forward(flat)
         if masks is not None:
             masks = np.asarray(masks, dtype=bool).reshape(output.shape)
-        actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.activations[-2], masks))
+        actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.latent, masks))
         return th.from_numpy(actions), th.from_numpy(values.copy()), th.from_numpy(log_prob)
+
+    def _memory(self) -> list[int]:
+        return list(map(th.Tensor.data_ptr, self._parameters))
 
 
 def sampling_obstacle(policy: Any) -> str | None:

@@ -42,11 +42,11 @@ class NumpyMlp:
     at the same alignment.
 
     :param modules: of a network for which ``plain_mlp_obstacle`` finds nothing, from input to output
-    :param gradients: where the gradient of a parameter goes, by its id; without them there is no backward pass
+    :param gradients: where the gradient of a parameter goes, by its id
     """
 
-    def __init__(self, modules: Iterable[nn.Module], gradients: Mapping[int, th.Tensor] | None = None):
-        self.layers = [_layer(linear, activation, gradients or {}) for linear, activation in linear_layers(modules)]
+    def __init__(self, modules: Iterable[nn.Module], gradients: Mapping[int, th.Tensor]):
+        self.layers = [_layer(linear, activation, gradients) for linear, activation in linear_layers(modules)]
         self.activations: list[Array] = []
         self._made: dict[int, _Memory] = {}
 
@@ -87,6 +87,43 @@ class NumpyMlp:
             activations, gradients = ([th.empty(n_rows, size).numpy() for size in some] for some in (sizes, sizes[1:]))
             self._made[n_rows] = _Memory(activations, gradients, np.ones(n_rows, dtype=np.float32))
         return self._made[n_rows]
+
+
+class NumpyMlpOfColumns:
+    """The forward pass alone, with one column per sample: for the few samples of a step of a rollout.
+
+    OpenBLAS takes a quarter of the time for ``weight @ columns`` that it takes for ``rows @ weight.T`` where the layers
+    are wide and the samples few (256 x 256 and 8, with AVX-512). Memory is as in :class:`NumpyMlp`.
+
+    :param modules: as there
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]):
+        self.layers = [_layer(linear, activation, {}) for linear, activation in linear_layers(modules)]
+        self.latent: Array | None = None
+        self._made: dict[int, tuple[list[Array], Array]] = {}
+
+    def forward(self, inputs: npt.NDArray[Any]) -> Array:
+        """Run the network and remember what the last layer was given, as ``latent``: shape (n_batch, n_features).
+
+        :param inputs: shape (n_batch, n_inputs), of any type
+        :return: shape (n_batch, n_outputs)
+        """
+        n_columns = len(inputs)
+        if n_columns not in self._made:
+            sizes = [self.layers[0].weight.shape[1], *(len(layer.bias) for layer in self.layers)]
+            columns = [th.empty(size, n_columns).numpy() for size in sizes]
+            self._made[n_columns] = columns, th.empty(n_columns, sizes[-1]).numpy()
+        arrays, output = self._made[n_columns]
+        arrays[0][...] = inputs.T
+        for layer, before, after in zip(self.layers, arrays, arrays[1:]):
+            np.dot(layer.weight, before, out=after)
+            after += layer.bias[:, None]
+            if layer.activation is not None:
+                layer.activation.in_numpy(after, out=after)
+        self.latent = arrays[-2].T
+        output[...] = arrays[-1].T
+        return output
 
 
 class NumpyTrunk:
@@ -135,4 +172,4 @@ def _layer(linear: nn.Linear, activation: Activation | None, gradients: Mapping[
     return _Layer(weight, weight.T, bias, activation, by_weight, by_bias)
 
 
-__all__ = ["Array", "NumpyMlp", "NumpyTrunk"]
+__all__ = ["Array", "NumpyMlp", "NumpyMlpOfColumns", "NumpyTrunk"]

@@ -10,7 +10,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from sb3_ppo_variants import PPOPenalty
 from sb3_ppo_variants.fast_path.blas_threads import _libraries, _set, one_blas_thread
-from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp
+from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp, NumpyMlpOfColumns
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
 
 
@@ -33,13 +33,18 @@ def test_threads_are_given_back_after_an_error_too() -> None:
 
 def test_rollout_and_update_use_one_thread_and_the_environments_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     in_products, in_environments = [], []
-    forward = NumpyMlp.forward
 
-    def watched(self: NumpyMlp, inputs: Any) -> Any:
-        in_products.append(blas_threads())
-        return forward(self, inputs)
+    def watch(network: Any) -> None:
+        forward = network.forward
 
-    monkeypatch.setattr(NumpyMlp, "forward", watched)
+        def watched(self: Any, inputs: Any) -> Any:
+            in_products.append(blas_threads())
+            return forward(self, inputs)
+
+        monkeypatch.setattr(network, "forward", watched)
+
+    watch(NumpyMlp)
+    watch(NumpyMlpOfColumns)
     kwargs: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "device": "cpu"}
     model = PPOPenalty("MlpPolicy", make_vec_env(n_envs=1), policy_kwargs={"net_arch": [128, 128]}, **kwargs)
     step = model.env.step_wait  # type: ignore[union-attr]  # it has one
