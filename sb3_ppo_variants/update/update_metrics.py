@@ -67,13 +67,15 @@ class MinibatchMetrics(NamedTuple):
         """
         if ranks.size == 1:
             return self
-        row = self.row()
-        largest = row.new_zeros(ranks.size)  # a mean over ranks of which each fills one place
-        largest[ranks.rank] = row[METRICS.index("ratio_max")]
-        ranks.mean_(*gradients(), row, largest)
-        shared = dict(zip([*METRICS, *self.extra], row.unbind())) | {"ratio_max": largest.max() * ranks.size}
-        extra = {name: shared.pop(name) for name in self.extra}
-        return MinibatchMetrics(**shared, extra=extra)
+        row, ratio_max = self.row(), METRICS.index("ratio_max")
+        message = th.cat([row, row.new_zeros(ranks.size)])  # the largest: a mean of which each rank fills one place
+        numbers = message if isinstance(self.loss, th.Tensor) else message.numpy()  # the same memory
+        numbers[len(row) + ranks.rank] = numbers[ratio_max]
+        ranks.mean_(*gradients(), message)
+        shared = list(numbers[: len(row)])
+        shared[ratio_max] = numbers[len(row) :].max() * ranks.size
+        extra = dict(zip(self.extra, shared[len(METRICS) :]))
+        return self._replace(**dict(zip(METRICS, shared)), extra=extra)
 
 
 METRICS = MinibatchMetrics._fields[:-1]
