@@ -96,8 +96,9 @@ PRESETS = {
     ),
     "gae-lambda": Preset(
         "Which lambda of generalised advantage estimation works best, between one-step advantages (0: biased, little "
-        "variance) and Monte Carlo returns (1: unbiased, much variance)? Everything else has the class's default.",
-        [Arm(f"lambda-{value}", "ppo", {"gae_lambda": value}, _DEFAULTS) for value in (0.95, 0.0, 0.5, 0.9, 1.0)],
+        "variance) and Monte Carlo returns (1: unbiased, much variance)? The class is PPOClip, everything else has its "
+        "default: stock PPO, faster.",
+        [Arm(f"lambda-{value}", "ppo_clip", {"gae_lambda": value}, _DEFAULTS) for value in (0.95, 0.0, 0.5, 0.9, 1.0)],
         baseline="lambda-0.95",
         envs=["LunarLander-v3"],
         n_timesteps=200_000,
