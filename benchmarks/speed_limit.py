@@ -1,9 +1,10 @@
 """What no training loop can be faster than: the simulator alone, and the matrix products alone.
 
 Both are measured on the machine and with the shapes of the setting. The simulator: the environments of
-``make_vec_env``, stepped with random actions and reset, without a VecEnv. The products: of every linear, convolutional
-and recurrent layer, one forward per step of the rollout, forward and two backward per sample and epoch, in torch or in
-numpy, whichever is faster; nothing for biases, activations, the loss or the optimiser.
+``make_vec_env``, stepped with random actions, reset, and asked for their action masks if they have any, without a VecEnv.
+The products: of every linear, convolutional and recurrent layer, one forward per step of the rollout, forward and two
+backward per sample and epoch, in torch or in numpy, whichever is faster; nothing for biases, activations, the loss or
+the optimiser.
 """
 
 import time
@@ -35,9 +36,12 @@ def _simulator_seconds(envs: list[Any], steps: int = 2000) -> float:
     for env in envs:
         env.reset()
     actions = [envs[0].action_space.sample() for _ in range(100)]
+    masks = envs[0].has_wrapper_attr("action_masks")
     start = time.perf_counter()
     for i in range(steps):
         env = envs[i % len(envs)]
+        if masks:
+            env.get_wrapper_attr("action_masks")()
         _, _, terminated, truncated, _ = env.step(actions[i % 100])
         if terminated or truncated:
             env.reset()
