@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import MaskablePPOClip, MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.extend import KLPenaltyMixin, Penalty
+from sb3_ppo_variants.fast_path import activations
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
 from sb3_ppo_variants.update import distributions
 from sb3_ppo_variants.update.distributions.gaussian import DiagonalGaussian
@@ -584,10 +585,14 @@ def test_compiling_leaves_torch_s_argument_checks_as_they_were() -> None:
     assert th.distributions.Distribution._validate_args
 
 
+@pytest.mark.parametrize("tanh_is_fast", [False, True])  # whatever this processor has
 @pytest.mark.parametrize("activation", [th.nn.Tanh, th.nn.ReLU])
 @pytest.mark.parametrize("width", [8, 300])
-def test_activations_in_numpy_are_torch_s(activation: Any, width: int) -> None:
+def test_activations_in_numpy_are_torch_s(
+    activation: Any, width: int, tanh_is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Below and above the size from which a call of torch computes them."""
+    monkeypatch.setattr(activations, "_TANH_IS_FAST", tanh_is_fast)
     kwargs: dict[str, Any] = {"policy_kwargs": {"net_arch": [width], "activation_fn": activation}, "action": "box"}
     reference, fast = (updated(PPOClip, how, 2, **kwargs) for how in ("off", "eager"))
     assert fast.acceleration_report()["arithmetic"] == "numpy"
