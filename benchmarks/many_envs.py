@@ -135,10 +135,11 @@ def main() -> None:
     report: dict[str, Any] = {"machine": machine(arguments.device), "torch": th.__version__}
     for n in arguments.envs:
         speeds = measure(n, arguments)
-        base = statistics.median(speeds["stock, GymnasiumVecEnv"])
+        stock = speeds["stock, GymnasiumVecEnv"]
         print(f"\n{n} environments\n{'':28}{'steps/s':>10}{'ratio to stock on GymnasiumVecEnv':>36}")
         for name, own in speeds.items():
-            print(f"{name:28}{statistics.median(own):10.0f}{statistics.median(own) / base:36.2f}", flush=True)
+            ratio = statistics.median(mine / base for mine, base in zip(own, stock))  # of the same turn
+            print(f"{name:28}{statistics.median(own):10.0f}{ratio:36.2f}", flush=True)
         report[str(n)] = speeds
         if arguments.out is not None:
             arguments.out.write_text(json.dumps(report, indent=2) + "\n")

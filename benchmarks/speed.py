@@ -14,6 +14,7 @@ the simulator and the matrix products alone would have (speed_limit.py).
 import argparse
 import json
 import platform
+import re
 import statistics
 import time
 import warnings
@@ -85,7 +86,9 @@ def ours(names: list[str], setting: Setting, device: str, seed: int) -> dict[str
 
 def machine(device: str) -> str:
     """Name what the figures were measured on."""
-    processor = platform.processor() or platform.machine()
+    about = Path("/proc/cpuinfo")  # Linux; platform.processor() says x86_64 there
+    names = re.findall(r"^model name\s*: (.+)$", about.read_text(), re.MULTILINE) if about.exists() else []
+    processor = names[0] if names else platform.processor() or platform.machine()
     return processor if device == "cpu" else f"{th.cuda.get_device_name(device)}, {processor}"
 
 

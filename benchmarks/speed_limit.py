@@ -1,8 +1,8 @@
 """What no training loop can be faster than: the simulator alone, and the matrix products alone.
 
 Both are measured on the machine and with the shapes of the setting. The simulator: the environments of
-``make_vec_env``, stepped with random actions, reset, and asked for their action masks if they have any, without a VecEnv.
-The products: of every linear, convolutional and recurrent layer, one forward per step of the rollout, forward and two
+``make_vec_env``, stepped with random actions, reset, and asked for action masks if they have any, without a VecEnv. The
+products: of every linear, convolutional and recurrent layer, one forward per step of the rollout, forward and two
 backward per sample and epoch, in torch or in numpy, whichever is faster; nothing for biases, activations, the loss or
 the optimiser.
 """
