@@ -59,7 +59,8 @@ def _draw_ends(axes: Axes, trace: UpdateTrace) -> None:
     mark: dict[str, Any] = {"color": "black", "markersize": 11, "linestyle": "none", "zorder": 3}
     x, end, before = len(trace.epoch) + 1, trace.kl_divergence, trace.kl_before_projection
     if trace.projection < 1 and np.isfinite(before):
-        axes.plot(x, before, marker="*", fillstyle="none", label=f"before the projection: {before:.2g}", **mark)
+        label = f"before the projection: {before:.2g}; {trace.projection:.0%} of the step is kept"
+        axes.plot(x, before, marker="*", fillstyle="none", label=label, **mark)
         axes.annotate("", (x, end), (x, before), arrowprops={"arrowstyle": "->", "color": "0.4", "linestyle": "--"})
     if np.isfinite(end):
         axes.plot(x, end, marker="*", label=f"after the update: {end:.2g} (whole rollout)", **mark)

@@ -147,6 +147,27 @@ def batch_norm(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return {"parameters": model.policy.state_dict()}
 
 
+class _SpoilsOneAdvantage(BaseCallback):
+    """Put NaN into a rollout of the second rank."""
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self.model.ranks.rank == 1:  # type: ignore[attr-defined]  # of this package
+            self.model.rollout_buffer.advantages[3, 0] = np.nan  # type: ignore[attr-defined]  # it has one
+
+
+def skipping(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for acceleration in ("off", "eager"):
+        model = build(PPOPenalty, acceleration=acceleration, on_nonfinite="skip", normalize_advantage=False)
+        model.learn(100, callback=_SpoilsOneAdvantage())
+        skipped = model.last_update.column("skipped")
+        found[acceleration] = {"parameters": model.policy.state_dict(), "skipped": skipped, "beta": model.beta}
+    return found
+
+
 def resumed(ranks: Ranks, folder: Path) -> dict[str, Any]:
     """Train at once, and in two parts; environments, generators and episodes of each process go on."""
     ends = []
@@ -208,6 +229,7 @@ SCENARIOS: dict[str, Callable[[Ranks, Path], dict[str, Any]]] = {
         hooked,
         disagreement,
         batch_norm,
+        skipping,
         resumed,
         fifty_updates,
     )

@@ -137,6 +137,16 @@ def test_what_stands_in_the_way_on_one_rank_does_so_on_all(ranks: Any) -> None:
     assert_equal(first["parameters"], second["parameters"])
 
 
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+def test_a_minibatch_with_nan_on_one_rank_is_left_out_on_all(acceleration: str, ranks: Any) -> None:
+    first, second = (rank["skipping"][acceleration] for rank in ranks[0])
+    assert_equal(first["parameters"], second["parameters"])
+    assert all(value.isfinite().all() for value in first["parameters"].values())
+    np.testing.assert_array_equal(first["skipped"], second["skipped"])
+    assert 0 < first["skipped"].sum() <= len(first["skipped"]) / 2
+    assert first["beta"] == second["beta"]
+
+
 def test_running_statistics_are_averaged_over_the_ranks(ranks: Any) -> None:
     first, second = (rank["batch_norm"]["parameters"] for rank in ranks[0])
     assert_equal(first, second)

@@ -299,7 +299,7 @@ def test_an_update_that_was_projected_shows_the_kl_before_and_after(tmp_path: Pa
     assert trace.projection < 1
     figure = plot_update(trace)
     after = f"after the update: {trace.kl_divergence:.2g} (whole rollout)"
-    before = f"before the projection: {trace.kl_before_projection:.2g}"
+    before = f"before the projection: {trace.kl_before_projection:.2g}; {trace.projection:.0%} of the step is kept"
     assert before in texts(figure)
     assert line(figure.axes[0], before) == ([13.0], [trace.kl_before_projection])
     assert line(figure.axes[0], after) == ([13.0], [trace.kl_divergence])

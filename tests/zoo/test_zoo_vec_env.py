@@ -53,7 +53,10 @@ def test_envpool_refuses_wrappers_that_it_cannot_have(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("env", "kind"), [("CartPole-v1", "gymnasium"), ("Pendulum-v1", "gymnasium")])
+@pytest.mark.parametrize("kind", ["gymnasium", "envpool"])
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
 def test_the_command_trains(env: str, kind: str, tmp_path: Path) -> None:
+    if kind == "envpool":
+        pytest.importorskip("envpool")
     train(tmp_path, "ppo_clip", env, "--vec-env", kind, "-params", "n_steps:64")
     assert (tmp_path / "logs" / "ppo_clip" / f"{env}_1" / f"{env}.zip").exists()
