@@ -40,6 +40,14 @@ class AtariLikeEnv(gym.Env[Any, Any]):
         return self.frames[self.clock % 8], float(right), False, self.clock % 200 == 0, {}
 
 
+def pendulum_in_parts() -> gym.Env[Any, Any]:
+    """Make Pendulum-v1 with its observation as a dictionary of vectors: where the tip is, and how fast it moves."""
+    env = gym.make("Pendulum-v1")
+    one, two = spaces.Box(-1, 1, (2,)), spaces.Box(-8, 8, (1,))
+    parts = spaces.Dict({"position": one, "velocity": two})
+    return gym.wrappers.TransformObservation(env, lambda obs: {"position": obs[:2], "velocity": obs[2:]}, parts)
+
+
 class DictEnv(AtariLikeEnv):
     """Stand-in with a vector, a small image and two choices to make."""
 
@@ -79,6 +87,7 @@ SETTINGS = {
     "half_cheetah": Setting("HalfCheetah-v5", "MlpPolicy", 8, 256, 512, 10, 1, arguments={"policy_kwargs": WIDE}),
     "gsde": Setting("Pendulum-v1", "MlpPolicy", 4, 1024, 64, 10, 1, arguments={"use_sde": True, "sde_sample_freq": 4}),
     "dict": Setting(DictEnv, "MultiInputPolicy", 8, 64, 64, 4, 1),
+    "dict_vectors": Setting(pendulum_in_parts, "MultiInputPolicy", 4, 1024, 64, 10, 1),
     "clip_range_vf": Setting("CartPole-v1", "MlpPolicy", 16, 128, 64, 4, 2, arguments={"clip_range_vf": 0.2}),
     "target_kl": Setting("Pendulum-v1", "MlpPolicy", 4, 1024, 64, 10, 1, arguments={"target_kl": 0.1}),
     "recurrent": Setting("CartPole-v1", "MlpLstmPolicy", 8, 128, 128, 4, 1, "Recurrent"),

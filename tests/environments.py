@@ -24,6 +24,7 @@ OBSERVATION_SPACES: dict[str, spaces.Space[Any]] = {
     "vector": _VECTOR,
     "image": _IMAGE,
     "dict": spaces.Dict({"vector": _VECTOR, "image": _IMAGE}),
+    "vectors": spaces.Dict({"z": _VECTOR, "bits": spaces.MultiBinary(2), "phase": spaces.Discrete(5)}),
 }
 MASK_SIZES = {"discrete": [3], "multi_discrete": [2, 3], "multi_binary": [2, 2, 2]}
 EPISODE_LENGTHS = (7, 3, 11, 5, 8)
@@ -75,7 +76,9 @@ class TinyEnv(gym.Env[Any, Any]):
         vector = self.state.astype(np.float32)
         rows = np.resize(self.state, 36)
         image = (127 + 120 * np.tanh(np.add.outer(rows, rows))).astype(np.uint8)[:, :, None]
-        return {"vector": vector, "image": image, "dict": {"vector": vector, "image": image}}[self.observation_kind]
+        vectors = {"z": vector, "bits": (vector[:2] > 0).astype(np.int8), "phase": self.steps % 5}
+        both = {"vector": vector, "image": image}
+        return {"vector": vector, "image": image, "dict": both, "vectors": vectors}[self.observation_kind]
 
 
 def make_env(action: str = "discrete", observation: str = "vector", **kwargs: Any) -> Callable[[], gym.Env[Any, Any]]:

@@ -34,7 +34,9 @@ class Host(NamedTuple):
 
 
 def _policies(infix: str) -> dict[str, str]:
-    return {"vector": f"Mlp{infix}Policy", "image": f"Cnn{infix}Policy", "dict": f"MultiInput{infix}Policy"}
+    dictionaries = f"MultiInput{infix}Policy"
+    policies = {"vector": f"Mlp{infix}Policy", "image": f"Cnn{infix}Policy"}
+    return {**policies, "dict": dictionaries, "vectors": dictionaries}
 
 
 HOSTS = {
@@ -52,6 +54,7 @@ EXTRACTORS: dict[str, dict[str, Any]] = {
     "vector": {},
     "image": {"features_extractor_kwargs": {"features_dim": 8}},
     "dict": {"features_extractor_kwargs": {"cnn_output_dim": 8}},
+    "vectors": {},
 }
 
 all_classes = pytest.mark.parametrize("cls", VARIANTS.values(), ids=VARIANTS.keys())

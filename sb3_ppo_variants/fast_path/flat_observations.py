@@ -9,24 +9,31 @@ from stable_baselines3.common.preprocessing import is_image_space
 
 
 def is_flat(space: spaces.Space[Any]) -> bool:
-    """Tell whether :func:`as_vectors` knows a space: vectors, choices, and bits, but not images, dicts and tuples.
+    """Tell whether :func:`as_vectors` knows a space: vectors, choices, bits, and dictionaries of them, but not images.
 
     :param space: of the observations
     """
+    if isinstance(space, spaces.Dict):
+        return all(map(is_flat, space.spaces.values()))
     known = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
     return isinstance(space, known) and not is_image_space(space)
 
 
-def as_vectors(space: spaces.Space[Any], observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Flatten observations; of choices one-hot.
+def as_vectors(space: spaces.Space[Any], observations: Any) -> npt.NDArray[Any]:
+    """Flatten observations; of choices one-hot; of a dictionary one part after the other.
 
     :param space: one for which :func:`is_flat` is true
-    :param observations: shape (n_batch, *observation shape)
+    :param observations: shape (n_batch, *observation shape), or a dictionary of such arrays
     :return: shape (n_batch, n_inputs)
     """
+    if isinstance(space, spaces.Dict):
+        parts = [as_vectors(part, observations[key]) for key, part in space.spaces.items()]
+        vectors: npt.NDArray[Any] = np.concatenate(parts, axis=1, dtype=np.float32)
+        return vectors
     n_batch = len(observations)
     if isinstance(space, (spaces.Box, spaces.MultiBinary)):
-        return observations.reshape(n_batch, -1)
+        vectors = observations.reshape(n_batch, -1)
+        return vectors
     choices: Any = space
     sizes = np.array([choices.n] if isinstance(space, spaces.Discrete) else choices.nvec.ravel(), dtype=np.int64)
     columns = observations.reshape(n_batch, -1).astype(np.int64) + (np.cumsum(sizes) - sizes)

@@ -18,6 +18,7 @@ from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.interception import StandIn
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlpOfColumns
+from sb3_ppo_variants.update.arrays import mapped
 from sb3_ppo_variants.update.distributions import ActionDistribution, Context, closed_form
 
 _FORWARDS = (ActorCriticPolicy.forward, MaskableActorCriticPolicy.forward)
@@ -86,10 +87,10 @@ class NumpyForward(LeanForward):
         self._places = self._memory()
         self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
 
-    def sample(self, obs: th.Tensor, masks: Any) -> Collected:
+    def sample(self, obs: Any, masks: Any) -> Collected:
         if self._memory() != self._places:
             return super().sample(obs, masks)  # a callback has given a parameter other memory
-        flat = as_vectors(self.policy.observation_space, obs.numpy())
+        flat = as_vectors(self.policy.observation_space, mapped(th.Tensor.numpy, obs))
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
             output, values = self.actor.forward(flat), self.critic.forward(flat)
         if masks is not None:

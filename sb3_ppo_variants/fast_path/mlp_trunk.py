@@ -11,7 +11,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, MlpExtractor
 from torch import nn
 
 from sb3_ppo_variants.fast_path.activations import ACTIVATIONS, Activation
@@ -41,13 +41,13 @@ class MlpTrunk:
         self.space = policy.observation_space
         self._activations: list[list[th.Tensor]] = []
 
-    def forward(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def forward(self, observations: Any) -> tuple[th.Tensor, th.Tensor]:
         """Run both networks and remember what :meth:`backward` needs.
 
-        :param observations: shape (n_batch, *observation shape)
+        :param observations: shape (n_batch, *observation shape), or a dictionary of such tensors
         :return: output of the action net, shape (n_batch, n_outputs), and values, shape (n_batch,); without gradient
         """
-        inputs = self._vectors(observations)
+        inputs = _vectors(self.space, observations)
         with th.no_grad():
             self._activations = [_forward(inputs, self.actor), _forward(inputs, self.critic)]
         return self._activations[0][-1], self._activations[1][-1].flatten()
@@ -57,14 +57,14 @@ class MlpTrunk:
         """What the action net was given, shape (n_batch, n_features)."""
         return self._activations[0][-2]
 
-    def action_output(self, observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def action_output(self, observations: Any) -> tuple[th.Tensor, th.Tensor]:
         """Run the actor only, and remember nothing.
 
-        :param observations: shape (n_batch, *observation shape)
+        :param observations: shape (n_batch, *observation shape), or a dictionary of such tensors
         :return: output of the action net, shape (n_batch, n_outputs), and what it was given, without gradient
         """
         with th.no_grad():
-            activations = _forward(self._vectors(observations), self.actor)
+            activations = _forward(_vectors(self.space, observations), self.actor)
         return activations[-1], activations[-2]
 
     def backward(self, output: th.Tensor, values: th.Tensor, log_std: th.Tensor | None) -> None:
@@ -80,11 +80,6 @@ class MlpTrunk:
             if self.log_std_gradient is not None and log_std is not None:
                 self.log_std_gradient.copy_(log_std)
 
-    def _vectors(self, observations: th.Tensor) -> th.Tensor:
-        if not isinstance(self.space, spaces.Box):
-            observations = preprocess_obs(observations, self.space)  # type: ignore[assignment]  # not a dict
-        return observations.reshape(len(observations), -1).float()
-
 
 def plain_mlp_obstacle(policy: Any) -> str | None:
     """Say why a policy's network is not a plain pair of MLPs.
@@ -94,7 +89,7 @@ def plain_mlp_obstacle(policy: Any) -> str | None:
     """
     space = policy.observation_space
     extractors = (policy.pi_features_extractor, policy.vf_features_extractor)
-    if not is_flat(space) or any(type(e) is not FlattenExtractor for e in extractors):
+    if not is_flat(space) or not all(map(_only_flattens, extractors)):
         return "observations are not plain vectors"
     if type(policy.mlp_extractor) is not MlpExtractor:
         return "the network is not an MlpExtractor"
@@ -111,6 +106,12 @@ def plain_mlp_obstacle(policy: Any) -> str | None:
     return None
 
 
+def _only_flattens(extractor: Any) -> bool:
+    if type(extractor) is CombinedExtractor:
+        return all(type(part) is nn.Flatten for part in extractor.extractors.values())
+    return type(extractor) is FlattenExtractor
+
+
 def linear_layers(modules: Iterable[nn.Module]) -> list[tuple[nn.Linear, Activation | None]]:
     """Pair every linear layer with the activation that follows it.
 
@@ -123,6 +124,15 @@ def linear_layers(modules: Iterable[nn.Module]) -> list[tuple[nn.Linear, Activat
         else:
             layers[-1] = (layers[-1][0], ACTIVATIONS[type(module)])
     return layers
+
+
+def _vectors(space: spaces.Space[Any], observations: Any) -> th.Tensor:
+    if isinstance(space, spaces.Dict):
+        return th.cat([_vectors(part, observations[key]) for key, part in space.spaces.items()], dim=1)
+    if not isinstance(space, spaces.Box):
+        observations = preprocess_obs(observations, space)
+    vectors: th.Tensor = observations.reshape(len(observations), -1).float()
+    return vectors
 
 
 def _stack(modules: list[nn.Module], gradients: dict[int, th.Tensor]) -> list[_Layer]:

@@ -19,6 +19,7 @@ from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
+from sb3_ppo_variants.update.arrays import mapped
 from sb3_ppo_variants.update.distributions import ActionDistribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
@@ -48,8 +49,7 @@ class NumpyUpdate(StagedUpdate):
     ):
         super().__init__(algorithm, form, adam, trunk)
         self.in_numpy = in_numpy
-        rollout: Any = self.rollout.rollout
-        self._rollout = rollout._replace(**{name: field.numpy() for name, field in rollout._asdict().items()})
+        self._rollout: Any = mapped(th.Tensor.numpy, self.rollout.rollout)
         self._old = tuple(p.detach().numpy() for p in self.old) if self.rules.needs_old_distribution else ()
 
     def in_arrays(self, minibatch: Any, old: Parameters | None) -> _Minibatch:
@@ -58,7 +58,7 @@ class NumpyUpdate(StagedUpdate):
         :param minibatch: of the host's NamedTuple
         :param old: parameters of the distribution before the update
         """
-        arrays = type(minibatch)(*[field.numpy() for field in minibatch])
+        arrays = mapped(th.Tensor.numpy, minibatch)
         vectors = as_vectors(self.policy.observation_space, arrays.observations)
         return arrays._replace(observations=vectors), old and tuple(p.detach().numpy() for p in old)
 
@@ -75,7 +75,7 @@ class NumpyUpdate(StagedUpdate):
         together = max(1, _ROWS_AT_ONCE // size) * size
         for start in range(0, len(rows), together):
             some = rows[start : start + together]
-            observations, *others = [field[some] for field in rollout]
+            observations, *others = mapped(lambda field: field[some], rollout)  # noqa: B023  # called at once
             fields = [as_vectors(self.policy.observation_space, observations), *others]
             old = [p[some] for p in self._old]
             for first in range(0, len(some), size):

@@ -41,9 +41,7 @@ ALGORITHMS: list[Any] = [
 def make_model(cls: type[Any], action: str = "discrete", **kwargs: Any) -> Any:
     defaults: dict[str, Any] = {"n_steps": 32, "batch_size": 24, "n_epochs": 2, "seed": 0, "device": "cpu"}
     observation = kwargs.pop("observation", "vector")
-    policy = kwargs.pop(
-        "policy", {"vector": "MlpPolicy", "image": "CnnPolicy", "dict": "MultiInputPolicy"}[observation]
-    )
+    policy = kwargs.pop("policy", {"vector": "MlpPolicy", "image": "CnnPolicy"}.get(observation, "MultiInputPolicy"))
     return cls(policy, make_vec_env(action, observation), **{**defaults, **kwargs})
 
 
@@ -85,6 +83,27 @@ def test_eager_equals_the_reference_for_images_and_dicts(observation: str) -> No
     fast = updated(PPOPenalty, "eager", observation=observation, max_kl=None, n_epochs=1)
     assert relative_difference(reference, fast) < 1e-5
     assert fast.acceleration_report()["evaluation"] == "closed form"
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize(
+    ("cls", "action"), [(PPOPenalty, "box"), (PPOAdaptiveClip, "discrete"), (MaskablePPOPenalty, "discrete")]
+)
+def test_dictionaries_of_vectors_are_run_in_numpy(cls: Any, action: str, share: bool) -> None:
+    policy_kwargs = {"share_features_extractor": share}
+    kwargs: dict[str, Any] = {"observation": "vectors", "action": action, "policy_kwargs": policy_kwargs}
+    reference, fast = (updated(cls, how, 2, **kwargs) for how in ("off", "eager"))
+    report = fast.acceleration_report()
+    assert (report["arithmetic"], report["rollout"]) == ("numpy", "numpy forward pass")
+    assert relative_difference(reference, fast) < 1e-6
+    buffers = []
+    for acceleration in ("off", "eager"):
+        model = make_model(cls, acceleration=acceleration, **kwargs)
+        collect_rollout(model)
+        buffers.append(model.rollout_buffer)
+    for name in ("actions", "values", "log_probs"):
+        stock, ours = (getattr(buffer, name) for buffer in buffers)
+        np.testing.assert_allclose(ours, stock, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
