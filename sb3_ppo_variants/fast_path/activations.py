@@ -11,10 +11,10 @@ from torch import nn
 class Activation(NamedTuple):
     """An activation function.
 
-    :param forward: of a tensor, whose memory it may use
+    :param forward: of a tensor, in its memory
     :param in_numpy: of an array, written to ``out``
-    :param backward: gradient of the input, from the gradient of the output and the output
-    :param backward_in_numpy: the same in place of the gradient; the output's memory is used
+    :param backward: gradient of the input, from the gradient of the output, whose memory it takes, and the output
+    :param backward_in_numpy: the same with arrays; the output's memory is used, too
     """
 
     forward: Callable[[th.Tensor], th.Tensor]
@@ -43,7 +43,7 @@ def _tanh_backward(gradient: Any, output: Any) -> None:
 
 def _tanh_of_tensor(x: th.Tensor) -> th.Tensor:
     if x.is_cuda or x.numel() < _WORTH_MORE_CALLS or _TANH_IS_FAST:
-        return th.tanh(x)
+        return x.tanh_()
     return x.mul_(2).sigmoid_().mul_(2).sub_(1)  # as above
 
 
@@ -62,18 +62,23 @@ def _relu_backward(gradient: Any, output: Any) -> None:
         th.ops.aten.threshold_backward.grad_input(tensor, th.from_numpy(output), 0, grad_input=tensor)
 
 
+def _tanh_backward_of_tensor(gradient: th.Tensor, output: th.Tensor) -> th.Tensor:
+    result: th.Tensor = th.ops.aten.tanh_backward.grad_input(gradient, output, grad_input=gradient)
+    return result
+
+
+def _relu_backward_of_tensor(gradient: th.Tensor, output: th.Tensor) -> th.Tensor:
+    result: th.Tensor = th.ops.aten.threshold_backward.grad_input(gradient, output, 0, grad_input=gradient)
+    return result
+
+
 _WORTH_A_CALL_OF_TORCH = 2048  # numbers
 _WORTH_MORE_CALLS = 16_384
 _TANH_IS_FAST = th.backends.cpu.get_cpu_capability() == "AVX512"  # in both libraries, and as accurate
 
 ACTIVATIONS: dict[type[nn.Module], Activation] = {
-    nn.Tanh: Activation(_tanh_of_tensor, _tanh, th.ops.aten.tanh_backward, _tanh_backward),
-    nn.ReLU: Activation(
-        th.relu,
-        _relu,
-        lambda gradient, output: th.ops.aten.threshold_backward(gradient, output, 0),
-        _relu_backward,
-    ),
+    nn.Tanh: Activation(_tanh_of_tensor, _tanh, _tanh_backward_of_tensor, _tanh_backward),
+    nn.ReLU: Activation(th.relu_, _relu, _relu_backward_of_tensor, _relu_backward),
 }
 
 __all__ = ["ACTIVATIONS", "Activation"]
