@@ -4,7 +4,7 @@ For networks of a few thousand weights most of a call of torch is not arithmetic
 products are BLAS's in either library. Above some size torch's are faster: :func:`numpy_obstacle`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,12 @@ class _Layer(NamedTuple):
     activation: Activation | None
     weight_gradient: Array
     bias_gradient: Array
+
+
+class _LayerOfColumns(NamedTuple):
+    weight: Array
+    bias: Array
+    activation: Activation | None
 
 
 class _Memory(NamedTuple):
@@ -83,7 +89,7 @@ class NumpyMlp:
 
     def _memory(self, n_rows: int) -> _Memory:
         if n_rows not in self._made:
-            sizes = [self.layers[0].weight.shape[1], *(len(layer.bias) for layer in self.layers)]
+            sizes = _sizes(self.layers)
             activations, gradients = ([th.empty(n_rows, size).numpy() for size in some] for some in (sizes, sizes[1:]))
             self._made[n_rows] = _Memory(activations, gradients, np.ones(n_rows, dtype=np.float32))
         return self._made[n_rows]
@@ -99,7 +105,10 @@ class NumpyMlpOfColumns:
     """
 
     def __init__(self, modules: Iterable[nn.Module]):
-        self.layers = [_layer(linear, activation, {}) for linear, activation in linear_layers(modules)]
+        self.layers = [
+            _LayerOfColumns(linear.weight.detach().numpy(), linear.bias.detach().numpy()[:, None], activation)
+            for linear, activation in linear_layers(modules)
+        ]
         self.latent: Array | None = None
         self._made: dict[int, tuple[list[Array], Array]] = {}
 
@@ -111,14 +120,14 @@ class NumpyMlpOfColumns:
         """
         n_columns = len(inputs)
         if n_columns not in self._made:
-            sizes = [self.layers[0].weight.shape[1], *(len(layer.bias) for layer in self.layers)]
+            sizes = _sizes(self.layers)
             columns = [th.empty(size, n_columns).numpy() for size in sizes]
             self._made[n_columns] = columns, th.empty(n_columns, sizes[-1]).numpy()
         arrays, output = self._made[n_columns]
         arrays[0][...] = inputs.T
         for layer, before, after in zip(self.layers, arrays, arrays[1:]):
             np.dot(layer.weight, before, out=after)
-            after += layer.bias[:, None]
+            after += layer.bias
             if layer.activation is not None:
                 layer.activation.in_numpy(after, out=after)
         self.latent = arrays[-2].T
@@ -166,9 +175,14 @@ class NumpyTrunk:
             self.log_std_gradient[:] = log_std
 
 
+def _sizes(layers: Sequence[_Layer | _LayerOfColumns]) -> list[int]:
+    """Return how many numbers a sample has before the first layer and after each."""
+    return [layers[0].weight.shape[1], *(len(layer.weight) for layer in layers)]
+
+
 def _layer(linear: nn.Linear, activation: Activation | None, gradients: Mapping[int, th.Tensor]) -> _Layer:
     weight, bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
-    by_weight, by_bias = (gradients.get(id(p), th.empty(0)).numpy() for p in (linear.weight, linear.bias))
+    by_weight, by_bias = (gradients[id(p)].numpy() for p in (linear.weight, linear.bias))
     return _Layer(weight, weight.T, bias, activation, by_weight, by_bias)
 
 
