@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.fast_path import self_check
+from sb3_ppo_variants.fast_path.cell_steps import CellSteps
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
@@ -72,7 +73,7 @@ class Acceleration:
             for piece in PIECES
         }
         if not isinstance(self.policy, RecurrentActorCriticPolicy):
-            del found["sequences"]
+            del found["sequences"], found["steps"]
         return found
 
     def uses(self, name: str) -> bool:
@@ -152,6 +153,8 @@ class Acceleration:
                     stack.callback(setattr, self, "_bootstrap", None)
             if forward is not None:
                 stack.enter_context(standing_in(forward))
+            if self._steps_in_cells():
+                stack.enter_context(standing_in(CellSteps(self.policy)))
             yield
 
     def foresee_values(self, infos: list[dict[str, Any]], dones: Any) -> None:
@@ -229,6 +232,15 @@ class Acceleration:
                     continue
             return self._forward
         return None
+
+    def _steps_in_cells(self) -> bool:
+        last_obs = self.algorithm._last_obs
+        if self.uses("steps") and "steps" not in self._checked and last_obs is not None:
+            self._checked.add("steps")
+            self.policy.set_training_mode(False)  # as the host is about to
+            observations = obs_as_tensor(last_obs, self.policy.device)
+            self._refuse("steps", self_check.cell_difference(self.policy, observations))
+        return self.uses("steps")
 
     def _refuse(self, name: str, difference: str | None) -> bool:
         if not self.algorithm.ranks.any(difference is not None):  # all ranks take the same path

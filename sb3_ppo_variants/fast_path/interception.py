@@ -5,7 +5,7 @@ What the fast path was made for may be edited between two updates: the fingerpri
 """
 
 import copy
-import types
+import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -73,7 +73,7 @@ class StandIn:
 
 
 def _method_of(policy: Any, method: str) -> Any:
-    return types.MethodType(getattr(type(policy), method), policy)
+    return inspect.getattr_static(type(policy), method).__get__(policy, type(policy))  # a static one is not bound
 
 
 def is_replaced(module: nn.Module, method: str) -> bool:

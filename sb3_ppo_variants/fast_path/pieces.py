@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from sb3_ppo_variants.fast_path.cell_steps import cell_steps_obstacle
 from sb3_ppo_variants.fast_path.closed_forms import evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_parameters import flat_adam_obstacle
 from sb3_ppo_variants.fast_path.interception import fingerprint, parameter_obstacle
@@ -85,6 +86,7 @@ PIECES = (
     Piece("arithmetic", "numpy", "torch", ("backward",), numpy_obstacle),
     Piece("graph", "torch.compile", "eager", ("evaluation", "optimizer"), _graph_obstacle),
     Piece("sampling", "closed form", "policy.forward()", (), lambda algorithm: sampling_obstacle(algorithm.policy)),
+    Piece("steps", "LSTM cells", "nn.LSTM", (), lambda algorithm: cell_steps_obstacle(algorithm.policy)),
     Piece(
         "rollout",
         "numpy forward pass",

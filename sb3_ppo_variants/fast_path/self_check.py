@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch as th
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
+from sb3_ppo_variants.fast_path.cell_steps import CellSteps
 from sb3_ppo_variants.fast_path.closed_forms import masks_of
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+from sb3_ppo_variants.fast_path.interception import standing_in
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
@@ -145,6 +148,34 @@ def sequence_difference(policy: Any, minibatch: Any) -> str | None:
     return _evaluations_differ(found, expected)
 
 
+def cell_difference(policy: Any, observations: Any) -> str | None:
+    """Compare two steps of LSTM cells with ``nn.LSTM``'s, with the same draws: the first from states of 0, then not.
+
+    :param policy: with LSTMs, in evaluation mode
+    :param observations: shape (n_envs, *observation shape)
+    """
+    ordinary, fast = (_untouched(policy) for _ in range(2))
+    with th.no_grad(), _same_draws() as again:
+        expected = _two_steps(ordinary, observations)
+        again()
+        with standing_in(CellSteps(fast)):
+            found = _two_steps(fast, observations)
+    names = ("actions", "values", "log-probabilities", *4 * ["states"])
+    return _first_difference(zip(names, found, expected), "policy.forward()")
+
+
+def _two_steps(policy: Any, observations: Any) -> list[th.Tensor]:
+    """Take two steps in each environment, with the start of an episode in the first environment at the second."""
+    lstm = policy.lstm_actor
+    n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+    zeros = th.zeros(lstm.num_layers, n_envs, lstm.hidden_size, device=policy.device)
+    states, starts = RNNStates((zeros, zeros), (zeros, zeros)), th.zeros(n_envs, device=policy.device)
+    for _ in range(2):
+        actions, values, log_prob, states = policy.forward(observations, states, starts)
+        starts[:1] = 1
+    return [actions, values, log_prob, *states.pi, *states.vf]
+
+
 def _moved(update: StagedUpdate) -> tuple[Any, Parameters | None]:
     """Pretend that the policy has moved since the rollout, so that samples are clipped on both sides.
 
@@ -214,6 +245,7 @@ def _first_difference(pairs: Any, ordinary: str) -> str | None:
 
 __all__ = [
     "arithmetic_difference",
+    "cell_difference",
     "evaluation_difference",
     "forward_difference",
     "gradient_difference",

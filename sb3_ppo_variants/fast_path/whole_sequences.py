@@ -67,12 +67,22 @@ def whole_sequences_obstacle(policy: BasePolicy, buffer: RolloutBuffer) -> str |
     :param buffer: of the model
     :return: the reason, or None if they can
     """
+    obstacle = own_steps_obstacle(policy)
+    if obstacle is None and not any(type(buffer) is known for known in _BUFFERS):
+        return "the buffer may cut sequences in its own way"
+    return obstacle
+
+
+def own_steps_obstacle(policy: Any) -> str | None:
+    """Say why a policy does not step through sequences as contrib's do; None if it does.
+
+    :param policy: any policy
+    """
     if not isinstance(policy, RecurrentActorCriticPolicy):
         return "the policy has no LSTM"
-    if type(policy)._process_sequence is not _STEPPED or "_process_sequence" in vars(policy):
+    own = vars(policy).get("_process_sequence", _STEPPED)  # a copy made during a rollout has contrib's as its own
+    if type(policy)._process_sequence is not _STEPPED or own is not _STEPPED:
         return "the policy steps through sequences in its own way"
-    if not any(type(buffer) is known for known in _BUFFERS):
-        return "the buffer may cut sequences in its own way"
     return None
 
 

@@ -21,6 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty, RecurrentPPOPenalty
 from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
 from sb3_ppo_variants.fast_path import whole_sequences
+from sb3_ppo_variants.fast_path.cell_steps import CellSteps
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.update.distributions.gaussian import DiagonalGaussian
@@ -312,6 +313,16 @@ def wrong_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole_sequences, "run_sequences", wrong)
 
 
+def wrong_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = CellSteps.__call__
+
+    def wrong(*args: Any) -> Any:
+        outputs, states = step(*args)
+        return outputs, (states[0], 1.01 * states[1])
+
+    monkeypatch.setattr(CellSteps, "__call__", wrong)
+
+
 @pytest.mark.parametrize(
     ("piece", "cls", "spoil"),
     [
@@ -319,6 +330,7 @@ def wrong_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
         ("evaluation", PPOClip, wrong_entropy),
         ("arithmetic", PPOClip, wrong_values),
         ("sequences", RecurrentPPOPenalty, wrong_sequences),
+        ("steps", RecurrentPPOPenalty, wrong_cells),
     ],
 )
 def test_every_check_on_first_data_notices_a_difference(
