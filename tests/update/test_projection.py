@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_vec_env
-from hosts import ModeSensitiveExtractor, all_classes, build, collect_rollout, identical
+from hosts import VARIANTS, ModeSensitiveExtractor, all_classes, build, collect_rollout, identical
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -67,9 +67,12 @@ def test_a_policy_that_is_not_finite_goes_back_to_the_old_one() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cls", [PPOClip, PPOPenalty])
-def test_a_compiled_update_is_within_the_limit(cls: type[Any]) -> None:
-    model = build(cls, acceleration="compile", **FAR).learn(100)
+@pytest.mark.parametrize(
+    "name", ["PPOClip", "PPOPenalty", "PPOAdaptiveClip", "PPOAdaptiveLR", "MaskablePPOPenalty", "MaskablePPOAdaptiveLR"]
+)
+def test_a_compiled_update_is_within_the_limit(name: str) -> None:
+    lax: dict[str, Any] = {"learning_rate_bounds": (1e-5, 1.0)} if name.endswith("LR") else {}
+    model = build(VARIANTS[name], acceleration="compile", **lax, **FAR).learn(100)
     assert model.acceleration_report()["graph"] == "torch.compile"
     assert 0.9 * LIMIT < model.last_update.kl_divergence <= LIMIT < model.last_update.kl_before_projection
 
@@ -116,6 +119,28 @@ def test_the_bound_holds_for_every_distribution(action: str, kwargs: dict[str, A
     arguments = {"n_steps": 32, "batch_size": 16, "n_epochs": 3, "seed": 0, "device": "cpu", **FAR, **kwargs}
     model = PPOClip("MlpPolicy", make_vec_env(action), **arguments).learn(64 * 2)
     assert 0.9 * LIMIT < model.last_update.kl_divergence <= LIMIT < model.last_update.kl_before_projection
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@pytest.mark.parametrize(
+    ("name", "observation", "policy_kwargs"),
+    [
+        ("PPOClip", "image", {}),
+        ("PPOClip", "dict", {}),
+        ("MaskablePPOPenalty", "dict", {}),
+        ("RecurrentPPOClip", "image", {}),
+        ("RecurrentPPOClip", "vector", {"shared_lstm": True, "enable_critic_lstm": False}),
+        ("RecurrentPPOPenalty", "vector", {"enable_critic_lstm": False, "n_lstm_layers": 2}),
+    ],
+)
+def test_the_bound_holds_for_every_network(
+    name: str, observation: str, policy_kwargs: dict[str, Any], acceleration: str
+) -> None:
+    lax = {"adaptive_beta": False, "initial_beta": 0.0} if name.endswith("Penalty") else {}
+    arguments: dict[str, Any] = {"acceleration": acceleration, "policy_kwargs": policy_kwargs, **lax, **FAR}
+    arguments["learning_rate"] = 0.1
+    model = build(VARIANTS[name], observation=observation, **arguments).learn(100)
+    assert 0 < model.last_update.kl_divergence <= LIMIT < model.last_update.kl_before_projection
 
 
 def test_a_limit_is_measured_over_the_whole_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
