@@ -99,7 +99,8 @@ def evaluate_output(
     :return: the evaluation
     """
     parameters = form.from_output(policy, output, context)
-    return Evaluation(values, form.log_prob(parameters, actions), form.entropy(parameters), form, parameters)
+    log_prob, entropy = form.log_prob(parameters, actions), form.entropy(parameters)
+    return Evaluation(values, log_prob, -log_prob if entropy is None else entropy, form, parameters)
 
 
 def action_parameters(policy: Any, form: ActionDistribution, minibatch: Any) -> Parameters:

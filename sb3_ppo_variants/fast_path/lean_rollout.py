@@ -19,7 +19,7 @@ from sb3_ppo_variants.fast_path.interception import StandIn
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlpOfColumns
 from sb3_ppo_variants.update.arrays import mapped
-from sb3_ppo_variants.update.distributions import ActionDistribution, Context, closed_form
+from sb3_ppo_variants.update.distributions import ActionDistribution, Context
 
 _FORWARDS = (ActorCriticPolicy.forward, MaskableActorCriticPolicy.forward)
 _MOST_WEIGHTS = 300_000  # numpy's lead is call overhead; above this the matrix products decide
@@ -115,7 +115,7 @@ def sampling_obstacle(policy: Any) -> str | None:
         return f"the policy is on {policy.device.type}"
     if type(policy).forward not in _FORWARDS:
         return "the policy overrides its forward pass"
-    if type(closed_form(policy.action_dist)).draw is ActionDistribution.draw:  # type: ignore[union-attr]  # there is one
+    if type(closed_form_of(policy)).draw is ActionDistribution.draw:
         return f"{type(policy.action_dist).__name__} has no closed form to draw by"
     return None
 
@@ -131,6 +131,8 @@ def numpy_forward_obstacle(policy: Any) -> str | None:
     obstacle = plain_mlp_obstacle(policy)
     if obstacle is not None:
         return obstacle
+    if type(closed_form_of(policy)).sample is ActionDistribution.sample:
+        return "its actions are drawn in torch"
     if any(p.dtype != th.float32 for p in policy.parameters()):
         return "parameters are not float32"
     if sum(p.numel() for p in policy.parameters()) > _MOST_WEIGHTS:

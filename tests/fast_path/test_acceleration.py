@@ -315,8 +315,7 @@ def test_loaded_model_keeps_every_piece(tmp_path: Any) -> None:
         ("rollout", "plain vectors", {"observation": "image"}),
         ("rollout", "weights", {"policy_kwargs": {"net_arch": [400, 400]}}),
         ("graph", "early stopping", {"acceleration": "compile", "target_kl": 0.1}),
-        ("evaluation", "no closed form", {"use_sde": True, "policy_kwargs": {"squash_output": True}}),
-        ("evaluation", "no closed form", {"use_sde": True, "policy_kwargs": {"full_std": False}}),
+        ("evaluation", "no closed form", {"use_sde": True, "policy_kwargs": {"use_expln": True}}),
         ("arithmetic", "products", {"policy_kwargs": {"net_arch": [1100, 1100]}, "batch_size": 64}),
     ],
 )
@@ -427,14 +426,47 @@ def test_state_dependent_noise_equals_the_reference(cls: type[Any], kwargs: dict
     np.testing.assert_allclose(fast.last_update.minibatches, reference.last_update.minibatches, rtol=2e-3, atol=1e-4)
 
 
+GSDE_OPTIONS: dict[str, dict[str, Any]] = {
+    "squashed": {"squash_output": True},
+    "one_std": {"full_std": False},
+    "squashed_one_std": {"squash_output": True, "full_std": False},
+}
+gsde_options = pytest.mark.parametrize("options", GSDE_OPTIONS.values(), ids=GSDE_OPTIONS.keys())
+
+
+@gsde_options
+@pytest.mark.parametrize(("cls", "kwargs"), [*ALGORITHMS, (PPOPenalty, {"kl_direction": "reverse", "max_kl": None})])
+def test_options_of_state_dependent_noise_equal_the_reference(
+    cls: type[Any], kwargs: dict[str, Any], options: dict[str, Any]
+) -> None:
+    kwargs = {"ent_coef": 0.1, "learning_rate": 0.01, "policy_kwargs": options, **GSDE, **kwargs}
+    reference, fast = (updated(cls, how, 2, **kwargs) for how in ("off", "eager"))
+    assert fast.acceleration_report()["arithmetic"] == "numpy"
+    assert relative_difference(reference, fast) < 1e-5
+    np.testing.assert_allclose(fast.last_update.minibatches, reference.last_update.minibatches, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@gsde_options
+def test_options_of_state_dependent_noise_compile(options: dict[str, Any]) -> None:
+    kwargs = {"ent_coef": 0.1, "policy_kwargs": options, **GSDE}
+    reference, fast = (updated(PPOPenalty, how, 2, **kwargs) for how in ("off", "compile"))
+    assert fast.acceleration_report()["graph"] == "torch.compile"
+    assert relative_difference(reference, fast) < 1e-5
+
+
+@pytest.mark.parametrize("options", [{}, *GSDE_OPTIONS.values()], ids=["plain", *GSDE_OPTIONS.keys()])
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_state_dependent_noise_is_drawn_as_in_stock_ppo(n_envs: int) -> None:
+def test_state_dependent_noise_is_drawn_as_in_stock_ppo(n_envs: int, options: dict[str, Any]) -> None:
     actions = []
     for cls in (PPO, PPOClip):
-        model = cls("MlpPolicy", make_vec_env("box", n_envs=n_envs), n_steps=32, use_sde=True, seed=0, device="cpu")
+        env = make_vec_env("box", n_envs=n_envs)
+        model = cls("MlpPolicy", env, n_steps=32, use_sde=True, policy_kwargs=options, seed=0, device="cpu")
         collect_rollout(model)
         actions.append([model.rollout_buffer.actions, model.rollout_buffer.log_probs, model.rollout_buffer.values])
-    assert model.acceleration_report()["rollout"] == "numpy forward pass"
+    report = model.acceleration_report()
+    assert report["sampling"] == "closed form"
+    assert ("drawn in torch" if "squash_output" in options else "numpy forward pass") in report["rollout"]
     for ours, stock in zip(*actions):
         np.testing.assert_allclose(ours, stock, rtol=1e-4, atol=1e-5)
 

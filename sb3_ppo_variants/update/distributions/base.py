@@ -82,8 +82,8 @@ class ActionDistribution:
         """Compute log-probabilities, shape (n_batch,), of actions of shape (n_batch,) (Discrete) or (n_batch, n)."""
         raise NotImplementedError
 
-    def entropy(self, parameters: Parameters) -> Array:
-        """Compute the entropy, shape (n_batch,), nats."""
+    def entropy(self, parameters: Parameters) -> Array | None:
+        """Compute the entropy, shape (n_batch,), nats; None where ``-log_prob`` is its estimate, as in SB3."""
         raise NotImplementedError
 
     def gradient(

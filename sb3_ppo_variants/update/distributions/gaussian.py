@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch as th
-from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.distributions import Distribution, TanhBijector
 
 from sb3_ppo_variants.update import arrays
 from sb3_ppo_variants.update.arrays import Array
@@ -22,6 +22,8 @@ from sb3_ppo_variants.update.distributions.base import (
 from sb3_ppo_variants.update.kl_divergence import Parameters, gaussian_kl
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_LEAST_ACTION = -1 + float(np.finfo(np.float32).eps)
+_OF_TANH = TanhBijector().epsilon
 
 
 class Gaussian(ActionDistribution):
@@ -107,25 +109,33 @@ class DiagonalGaussian(Gaussian):
 
 
 class StateDependentGaussian(DiagonalGaussian):
-    """The Gaussian of gSDE (arXiv:2005.05719): its variance is ``latent^2 @ exp(log_std)^2``, of each state its own."""
+    """The Gaussian of gSDE (arXiv:2005.05719): its variance is ``latent^2 @ exp(log_std)^2``, of each state its own.
+
+    With ``full_std=False`` ``log_std`` has one column, for all dimensions of the action.
+    """
 
     def obstacle(self, distribution: Any) -> str | None:
         options = {
-            "squash_output": distribution.bijector is not None,
+            "another bijector than tanh": type(distribution.bijector) not in (type(None), TanhBijector),
             "use_expln": distribution.use_expln,
             "learn_features": distribution.learn_features,
-            "full_std=False": not distribution.full_std,
         }
         return next((option for option, given in options.items() if given), None)
 
+    def for_policy(self, policy: Any) -> ActionDistribution:
+        return StateDependentGaussian() if policy.action_dist.bijector is None else SquashedGaussian()
+
     def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
         latent, log_std = arrays.detached(context.latent), arrays.as_library(policy.log_std, output)
-        variance = latent**2 @ arrays.exp(log_std) ** 2
+        variance = latent**2 @ arrays.exp(log_std) ** 2 + 0 * output  # a column for each dimension, in any case
         return output, 0.5 * arrays.library(output).log(variance + policy.action_dist.epsilon)
 
     def _by_parameter(self, policy: Any, new: Parameters, by_log_std: Array, context: Context) -> Array:
         log_std = arrays.as_library(policy.log_std, by_log_std)
-        return arrays.exp(2 * log_std) * ((context.latent**2).T @ (by_log_std * arrays.exp(-2 * new[1])))
+        by_variance = (context.latent**2).T @ (by_log_std * arrays.exp(-2 * new[1]))
+        if log_std.shape != by_variance.shape:
+            by_variance = arrays.row_sums(by_variance)[:, None]
+        return arrays.exp(2 * log_std) * by_variance
 
     def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
         matrices, latent = policy.action_dist.exploration_matrices, context.latent
@@ -139,3 +149,42 @@ class StateDependentGaussian(DiagonalGaussian):
     def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
         actions: th.Tensor = parameters[0] + policy.action_dist.get_noise(context.latent)
         return actions
+
+
+class SquashedGaussian(StateDependentGaussian):
+    """gSDE with ``squash_output=True``: an action is the tanh of a Gaussian one. Its entropy has no closed form.
+
+    Rollouts draw in torch: close to 1 the next float32 is another Gaussian action, so that numpy's tanh would not do.
+    """
+
+    sample = ActionDistribution.sample
+
+    def log_prob(self, parameters: Parameters, actions: Array) -> Array:
+        gaussian, math_of = _before_tanh(actions), arrays.library(actions)
+        correction = arrays.row_sums(math_of.log(1 - math_of.tanh(gaussian) ** 2 + _OF_TANH))
+        return super().log_prob(parameters, gaussian) - correction
+
+    def entropy(self, parameters: Parameters) -> None:
+        return None
+
+    def gradient(
+        self,
+        policy: Any,
+        new: Parameters,
+        old: Parameters | None,
+        actions: Array,
+        slopes: Slopes,
+        context: Context,
+    ) -> OutputGradient:
+        slopes = slopes._replace(log_prob=slopes.log_prob - slopes.entropy, entropy=0.0)  # -log_prob is its estimate
+        return super().gradient(policy, new, old, _before_tanh(actions), slopes, context)
+
+    def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
+        return super().draw(policy, parameters, context).tanh()
+
+
+def _before_tanh(actions: Array) -> Array:
+    """Return the Gaussian actions, kept finite as SB3's TanhBijector keeps them."""
+    kept = arrays.clip(actions, _LEAST_ACTION, -_LEAST_ACTION)
+    log1p = arrays.library(actions).log1p
+    return 0.5 * (log1p(kept) - log1p(-kept))
