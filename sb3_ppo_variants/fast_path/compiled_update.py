@@ -19,7 +19,7 @@ from sb3_ppo_variants.update.distributions import ActionDistribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.policy_evaluation import Evaluation
-from sb3_ppo_variants.update.update_metrics import TraceRecorder
+from sb3_ppo_variants.update.update_metrics import METRICS, TraceRecorder
 
 _MOST_MINIBATCHES_PER_GRAPH = 4
 
@@ -158,6 +158,7 @@ class CompiledUpdate(StagedUpdate):
     ):
         super().__init__(algorithm, form, adam, trunk)
         self.compiled = compiled
+        self.metric_names = (*METRICS, *algorithm.extra_metric_names)
 
     def minibatches(self) -> Iterator[th.Tensor]:
         """Yield the rows of several full minibatches at a time, then of the remaining ones one by one."""
@@ -170,13 +171,30 @@ class CompiledUpdate(StagedUpdate):
             yield from rows[whole:].split(batch_size)
 
     def step(self, rows: th.Tensor, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
-        batch_size = self.batch_size
-        if self.compiled.usable and len(rows) == batch_size * self.compiled.minibatches_per_graph:
+        """Take the steps of one graph, or of one minibatch.
+
+        A rule that ends the update before a step is looked at after the graph: if it did apply, the graph's steps are
+        taken back, and those before the stop are taken again one by one.
+
+        :param rows: from :meth:`minibatches`
+        :param coefficients: of this epoch
+        :return: metrics, shape (n, n_metrics), and True if the update must stop (then the last step was not taken)
+        """
+        stop = self.rules.stop_before_step
+        if self.compiled.usable and len(rows) == self.batch_size * self.compiled.minibatches_per_graph:
+            before = None if stop is None else self.compiled.adam.snapshot()
             metrics = self.compiled(self.rollout.select(rows), self.old_parameters(rows), coefficients)
-            if metrics is not None:
+            if metrics is not None and (stop is None or not stop.passed_in(metrics, self.metric_names)):
                 return metrics, False
-        steps = [super(CompiledUpdate, self).step(part, coefficients)[0] for part in rows.split(batch_size)]
-        return th.stack(steps), False
+            if metrics is not None and before is not None:
+                self.compiled.adam.restore(before)
+        steps = []
+        for part in rows.split(self.batch_size):
+            row, stopped = super().step(part, coefficients)
+            steps.append(row)
+            if stopped:
+                break
+        return th.stack(steps), stopped
 
 
 def _compiler_options(on_gpu: bool) -> dict[str, Any]:

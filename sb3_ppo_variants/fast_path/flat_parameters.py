@@ -83,9 +83,24 @@ class FlatAdam:
         """Let compiled graphs change the tensors in place, and the steps in between agree with theirs."""
         self.checks_on_device = True
         if self.flat.is_cuda:  # torch makes a CUDA graph only if it is told that they stay where they are
-            moments = [self.flat, self.gradient, self.exp_avg, self.exp_avg_sq]
-            for tensor in [*moments, self.step_count, self.norm, self.skipped, self.skip_count, self.poison]:
+            for tensor in [self.gradient, *self._changing()]:
                 th._dynamo.mark_static_address(tensor)
+
+    def snapshot(self) -> list[th.Tensor]:
+        """Copy everything that a step changes, for :meth:`restore`."""
+        return [tensor.clone() for tensor in self._changing()]
+
+    def restore(self, snapshot: list[th.Tensor]) -> None:
+        """Take back the steps since a snapshot.
+
+        :param snapshot: of this object
+        """
+        for tensor, before in zip(self._changing(), snapshot):
+            tensor.copy_(before)
+
+    def _changing(self) -> list[th.Tensor]:
+        moments = [self.flat, self.exp_avg, self.exp_avg_sq]
+        return [*moments, self.step_count, self.norm, self.skipped, self.skip_count, self.poison]
 
     def intact(self) -> bool:
         """Tell whether parameters and moments are still ours: loading or moving a model replaces them."""

@@ -52,8 +52,6 @@ def _graph_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
     own_parameters = [p for module in policy.modules() for p in module.parameters(recurse=False)]
     if len(own_parameters) > len(list(policy.parameters())):
         return "layers share parameters"
-    if algorithm.update_rules().stop_before_step is not None:
-        return "early stopping on each minibatch reads one number back per step"
     if algorithm.batch_size > buffer.buffer_size * algorithm.n_envs:
         return "the rollout is smaller than one minibatch"
     return parameter_obstacle(policy)

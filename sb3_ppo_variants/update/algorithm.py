@@ -1,6 +1,6 @@
 """What an update needs of the algorithm whose policy it updates, so that nothing here knows the algorithms."""
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch as th
 
@@ -25,6 +25,7 @@ class UpdatedAlgorithm(Protocol):
     n_envs: int
     verbose: int
     kl_direction: KLDirection
+    extra_metric_names: ClassVar[tuple[str, ...]]
     acceleration: Any
     on_nonfinite: Any
     normalize_advantage: Any

@@ -1,8 +1,10 @@
 """What an update must measure and obey, declared by the algorithm once per update."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch as th
 
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
@@ -26,6 +28,14 @@ class StopRule(NamedTuple):
         :param metrics: of the minibatch
         """
         return bool(np.float32(metrics.named(self.metric).item()) > self.limit)
+
+    def passed_in(self, metrics: th.Tensor, names: Sequence[str]) -> bool:
+        """Compare each of several minibatches with the limit; this waits for the device.
+
+        :param metrics: shape (n_minibatches, n_metrics)
+        :param names: of the metrics
+        """
+        return bool((metrics[:, names.index(self.metric)] > self.limit).any())
 
 
 class UpdateRules(NamedTuple):

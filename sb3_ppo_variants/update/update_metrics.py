@@ -189,10 +189,11 @@ class TraceRecorder:
             self._first_row_of_epoch = len(self._rows)
         self._rows.append(metrics)
         self._epochs += [self.epoch] * count
-        if self.stopped:  # before this step was taken
+        taken = count - self.stopped  # a rule has stopped the update before the last one
+        before, self._in_epoch = self._in_epoch, self._in_epoch + taken
+        self.steps += taken
+        if self.stopped:
             return False
-        before, self._in_epoch = self._in_epoch, self._in_epoch + count
-        self.steps += count
         checks = [self.checks_per_epoch * done // self.minibatches_per_epoch for done in (before, self._in_epoch)]
         return checks[0] < checks[1]
 

@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_ppo_variants import MaskablePPOClip, MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.extend import KLPenaltyMixin, Penalty
 from sb3_ppo_variants.fast_path import activations
+from sb3_ppo_variants.fast_path.compiled_update import minibatches_per_graph
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
 from sb3_ppo_variants.update import distributions
 from sb3_ppo_variants.update.distributions.gaussian import DiagonalGaussian
@@ -123,6 +124,30 @@ def test_compile_equals_the_reference_after_two_updates(action: str, cls: type[A
     assert fast.acceleration_report()["graph"] == "torch.compile"
     assert relative_difference(reference, fast) < 1e-5
     np.testing.assert_allclose(fast.last_update.minibatches, reference.last_update.minibatches, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["discrete", "box"])
+def test_compile_stops_where_the_reference_does(action: str) -> None:
+    kwargs = {"action": action, "target_kl": 0.02, "learning_rate": 0.01, "batch_size": 8, "n_epochs": 8}
+    models = reference, fast = [make_model(PPOClip, acceleration=how, **kwargs) for how in ("off", "compile")]
+    ends = []
+    for _ in range(4):
+        for model in models:
+            np.random.seed(0)
+            th.manual_seed(0)
+            model.learn(64, reset_num_timesteps=False)
+        traces = [model.last_update for model in models]
+        assert traces[1].epochs_done == traces[0].epochs_done
+        assert traces[1].stopped == traces[0].stopped
+        np.testing.assert_allclose(traces[1].minibatches, traces[0].minibatches, rtol=1e-2, atol=1e-3)
+        ends.append(traces[1].epochs_done)
+    assert fast.acceleration_report()["graph"] == "torch.compile"
+    assert minibatches_per_graph(fast) == 4
+    assert any(8 * end % 4 for end in ends), f"no update was broken off within a graph: {ends}"
+    assert relative_difference(reference, fast) < 1e-4
+    steps = [next(iter(model.policy.optimizer.state.values()))["step"].item() for model in models]
+    assert steps[0] == steps[1]
 
 
 @pytest.mark.slow
@@ -314,7 +339,6 @@ def test_loaded_model_keeps_every_piece(tmp_path: Any) -> None:
         ("rollout", "other layers", {"policy_kwargs": {"activation_fn": th.nn.ELU}}),
         ("rollout", "plain vectors", {"observation": "image"}),
         ("rollout", "weights", {"policy_kwargs": {"net_arch": [400, 400]}}),
-        ("graph", "early stopping", {"acceleration": "compile", "target_kl": 0.1}),
         ("evaluation", "no closed form", {"use_sde": True, "policy_kwargs": {"use_expln": True}}),
         ("arithmetic", "products", {"policy_kwargs": {"net_arch": [1100, 1100]}, "batch_size": 64}),
     ],
