@@ -21,7 +21,14 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_ppo_variants import MaskablePPOClip, MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants import (
+    MaskablePPOClip,
+    MaskablePPOPenalty,
+    PPOAdaptiveClip,
+    PPOAdaptiveLR,
+    PPOClip,
+    PPOPenalty,
+)
 from sb3_ppo_variants.extend import KLPenaltyMixin, Penalty
 from sb3_ppo_variants.fast_path import activations
 from sb3_ppo_variants.fast_path.compiled_update import minibatches_per_graph
@@ -159,23 +166,32 @@ def test_compile_equals_the_reference_for_images() -> None:
 
 
 @pytest.mark.slow
-def test_compile_compiles_once_for_changing_coefficients() -> None:
+@pytest.mark.parametrize(
+    ("cls", "action", "kwargs", "moves"),
+    [
+        (PPOPenalty, "box", {"max_kl": None}, "beta"),
+        (PPOPenalty, "box", {"use_sde": True, "clip_range": lambda p: 0.2 * p}, "beta"),
+        (PPOAdaptiveClip, "discrete", {"clip_range_vf": lambda p: 0.2 * p, "target_kl": 1e-6}, "clip_scale"),
+        (PPOAdaptiveLR, "multi_discrete", {}, "lr_scale"),
+        (PPOClip, "discrete", {"clip_range": lambda p: 0.2 * p, "target_kl": 1e-4}, None),
+        (MaskablePPOPenalty, "discrete", {}, "beta"),
+    ],
+)
+def test_compile_compiles_once_for_changing_coefficients(
+    cls: type[Any], action: str, kwargs: dict[str, Any], moves: str | None
+) -> None:
     from torch._dynamo.utils import counters
 
     model = make_model(
-        PPOPenalty,
-        "box",
-        acceleration="compile",
-        learning_rate=lambda p: 1e-3 * p,
-        ent_coef=lambda p: 0.01 * p,
-        max_kl=None,
+        cls, action, acceleration="compile", learning_rate=lambda p: 1e-3 * p, ent_coef=lambda p: 0.01 * p, **kwargs
     )
     model.learn(64 * 2)
-    before = counters["stats"]["unique_graphs"]
-    beta = model.beta
+    graphs = counters["stats"]["unique_graphs"]
+    before = moves and getattr(model, moves)
     model.learn(64 * 10)
-    assert counters["stats"]["unique_graphs"] == before
-    assert model.beta != beta
+    assert model.acceleration_report()["graph"] == "torch.compile"
+    assert counters["stats"]["unique_graphs"] == graphs
+    assert moves is None or getattr(model, moves) != before
 
 
 def test_eager_update_draws_the_same_minibatches_as_stock() -> None:
