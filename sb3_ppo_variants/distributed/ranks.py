@@ -18,6 +18,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch as th
 import torch.distributed as dist
+
+# Before a group is made: the group of all ranks is the default of these functions' arguments. Were they defined when
+# there is one, as making an optimiser would see to, it would never be let go, and its threads would outlive the
+# interpreter, which ends a process with SIGABRT now and then.
+import torch.distributed.nn.functional
 from torch.distributed.rendezvous import rendezvous
 
 from sb3_ppo_variants.distributed.shared_memory import SharedMemory, shared_memory

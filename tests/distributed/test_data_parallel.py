@@ -1,6 +1,7 @@
 """Two processes with two environments each train as one process with four."""
 
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -222,6 +223,14 @@ def test_a_rank_that_finds_nan_before_its_update_ends_the_others_and_is_named() 
     first, second = launched("failing_rank.py", "nan")
     assert "RankFailedError: rank 1 of 2 failed: NonFiniteUpdateError" in first.errors
     assert "nan in the rewards of environment 0 at timestep 4 (step 0 of the rollout)" in second.errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_thread_of_gloo_is_left_when_the_interpreter_ends() -> None:
+    """One that is ends the process with SIGABRT now and then."""
+    for ended in launched("leaving.py"):
+        assert ended.status == 0, ended.errors
+        assert "gloo" not in ended.output
 
 
 @pytest.mark.slow
