@@ -153,6 +153,53 @@ def test_a_simulator_that_resets_in_the_next_step_spends_an_episode_of_one_step_
     assert max(lengths) < 15  # always to the right
 
 
+class NextStepSimulator(VectorEnv[Any, Any, Any]):
+    """Counts; environment i ends at 2 + i, and is reset in the step after that. Only one action is valid at a time."""
+
+    def __init__(self, num_envs: int = 2):
+        self.num_envs = num_envs
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.single_observation_space = spaces.Dict({"count": spaces.Box(-np.inf, np.inf, (1,), np.float32)})
+        self.single_action_space = spaces.Discrete(3)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.counts, self.over = np.zeros(num_envs), np.zeros(num_envs, dtype=bool)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.counts[:] = 0
+        return self._seen(), {}
+
+    def step(self, actions: Any) -> Any:
+        assert (np.asarray(actions) == self.counts % 3).all()
+        self.counts = np.where(self.over, 0, self.counts + 1)
+        self.over = self.counts == 2 + np.arange(self.num_envs)
+        return self._seen(), np.ones(self.num_envs), np.zeros(self.num_envs, dtype=bool), self.over.copy(), {}
+
+    def action_masks(self) -> Any:
+        return np.arange(3) == self.counts[:, None] % 3
+
+    def _seen(self) -> Any:
+        return {"count": self.counts[:, None].astype(np.float32)}
+
+
+def test_dictionaries_and_masks_of_a_simulator_that_resets_in_the_next_step() -> None:
+    model = build(MaskablePPOClip, observation="vectors", env=GymnasiumVecEnv(NextStepSimulator()), gamma=0.5)
+    model.learn(50)
+    buffer = model.rollout_buffer
+    counts = buffer.observations["count"].reshape(2, -1)  # one environment after the other
+    np.testing.assert_array_equal(counts[:, :6], [[0, 1, 2, 0, 1, 2], [0, 1, 2, 3, 0, 1]])
+    rewards = buffer.rewards.T
+    starts = buffer.episode_starts.T
+    np.testing.assert_array_equal(starts[:, :6], [[1, 0, 1, 1, 0, 1], [1, 0, 0, 1, 1, 0]])
+    assert rewards[0, 0] == rewards[1, 0] == rewards[1, 1] == 1
+    bootstrapped = rewards[0, 1] - 1  # by the value of where the time limit ended the episode
+    assert bootstrapped != 0
+    assert rewards[0, 2] == pytest.approx(bootstrapped, rel=1e-4)  # the step that resets has no reward of its own
+    masks = buffer.action_masks.reshape(2, -1, 3)
+    np.testing.assert_array_equal(masks.argmax(axis=2)[:, :6], counts[:, :6] % 3)
+    assert model.ep_info_buffer[0]["l"] == 2
+
+
 @pytest.mark.parametrize("in_dict", [False, True])
 def test_torch_simulator_with_same_step_autoreset(in_dict: bool) -> None:
     env = GymnasiumVecEnv(CountingSimulator(2, in_dict))
