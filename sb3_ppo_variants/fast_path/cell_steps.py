@@ -30,7 +30,7 @@ class CellSteps(StandIn):
     def __call__(
         self, features: th.Tensor, states: States, episode_starts: th.Tensor, lstm: nn.LSTM
     ) -> tuple[th.Tensor, States]:
-        """Step once; longer sequences, and what gradients are wanted of, are contrib's.
+        """Step once; longer sequences, other shapes, and what gradients are wanted of, are contrib's.
 
         :param features: shape (n_envs, n_features)
         :param states: before the step
@@ -38,7 +38,9 @@ class CellSteps(StandIn):
         :param lstm: of the actor or the critic
         :return: output of shape (n_envs, n_units), states after the step
         """
-        if th.is_grad_enabled() or len(features) != states[0].shape[1]:
+        n_envs = states[0].shape[1]
+        usual = features.shape == (n_envs, lstm.input_size) and episode_starts.shape == (n_envs,)
+        if not usual or th.is_grad_enabled() or (lstm.dropout and lstm.training):
             ordinary: tuple[th.Tensor, States] = self.ordinary()(features, states, episode_starts, lstm)
             return ordinary
         goes_on = (1.0 - episode_starts).unsqueeze(1)
@@ -69,4 +71,4 @@ def cell_steps_obstacle(policy: Any) -> str | None:
 def _is_stack_of_cells(lstm: nn.Module) -> bool:
     if type(lstm) is not nn.LSTM or lstm.batch_first or lstm.bidirectional or lstm.proj_size:
         return False
-    return lstm.bias and not (lstm.dropout and lstm.training)
+    return bool(lstm.bias)

@@ -24,7 +24,7 @@ _GLOBAL_HOOKS = (
 _GLOBAL_OPTIMIZER_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 _PATCHABLE = (
     *("forward", "evaluate_actions", "extract_features", "predict_values", "_get_action_dist_from_latent"),
-    *("forward_actor", "forward_critic"),
+    *("forward_actor", "forward_critic", "_process_sequence"),
 )
 
 
@@ -85,7 +85,7 @@ def is_replaced(module: nn.Module, method: str) -> bool:
     :param method: its name
     """
     own = vars(module).get(method)
-    if own is None or isinstance(own, StandIn):
+    if own is None or isinstance(own, StandIn) or own is getattr(type(module), method, None):  # the last if static
         return False
     return getattr(own, "__self__", None) is not module or own.__func__ is not getattr(type(module), method, None)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from sb3_ppo_variants.fast_path.cell_steps import cell_steps_obstacle
-from sb3_ppo_variants.fast_path.closed_forms import evaluation_obstacle
+from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_parameters import flat_adam_obstacle
 from sb3_ppo_variants.fast_path.interception import fingerprint, parameter_obstacle
 from sb3_ppo_variants.fast_path.lean_rollout import numpy_forward_obstacle, sampling_obstacle
@@ -49,6 +49,8 @@ def _graph_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
         return "not asked for"
     if algorithm.ranks.size > 1:
         return f"{algorithm.ranks.size} processes average the gradient between backward pass and step"
+    if not closed_form_of(policy).compiles:
+        return f"{type(policy.action_dist).__name__}, with the options it has, is not compiled"
     own_parameters = [p for module in policy.modules() for p in module.parameters(recurse=False)]
     if len(own_parameters) > len(list(policy.parameters())):
         return "layers share parameters"
@@ -108,7 +110,7 @@ def identity(algorithm: UpdatedAlgorithm) -> list[Any]:
     values = [getattr(algorithm, name, None) for name in parameters if name not in _FREE_TO_CHANGE]
     settings = [value for value in values if value is None or isinstance(value, (str, bool, int, float, tuple))]
     rules = algorithm.update_rules()
-    watched = (rules.stop_before_step is not None, rules.watches_kl, algorithm.ranks.size)
+    watched = (rules.watches_kl, algorithm.ranks.size)
     return [algorithm.policy, algorithm.rollout_buffer, watched, *settings, *fingerprint(algorithm.policy)]
 
 

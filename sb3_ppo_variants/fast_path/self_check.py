@@ -6,6 +6,7 @@ none leaves a trace in parameters, buffers, the optimiser or a random generator.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any
 
 import torch as th
@@ -149,31 +150,33 @@ def sequence_difference(policy: Any, minibatch: Any) -> str | None:
 
 
 def cell_difference(policy: Any, observations: Any) -> str | None:
-    """Compare two steps of LSTM cells with ``nn.LSTM``'s, with the same draws: the first from states of 0, then not.
+    """Compare steps of LSTM cells with ``nn.LSTM``'s, with the same draws.
 
-    :param policy: with LSTMs, in evaluation mode
+    :param policy: with LSTMs, in evaluation mode; copies are asked
     :param observations: shape (n_envs, *observation shape)
     """
-    ordinary, fast = (_untouched(policy) for _ in range(2))
+    ordinary, fast = (snapshot_policy(policy) for _ in range(2))
     with th.no_grad(), _same_draws() as again:
-        expected = _two_steps(ordinary, observations)
+        expected = _steps(ordinary, observations)
         again()
         with standing_in(CellSteps(fast)):
-            found = _two_steps(fast, observations)
-    names = ("actions", "values", "log-probabilities", *4 * ["states"])
+            found = _steps(fast, observations)
+    names = cycle(("actions", "values", "log-probabilities", *4 * ["states"]))
     return _first_difference(zip(names, found, expected), "policy.forward()")
 
 
-def _two_steps(policy: Any, observations: Any) -> list[th.Tensor]:
-    """Take two steps in each environment, with the start of an episode in the first environment at the second."""
+def _steps(policy: Any, observations: Any) -> list[th.Tensor]:
+    """Step from states of 0, from those it left, and at the start of an episode in the first environment."""
     lstm = policy.lstm_actor
     n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
     zeros = th.zeros(lstm.num_layers, n_envs, lstm.hidden_size, device=policy.device)
     states, starts = RNNStates((zeros, zeros), (zeros, zeros)), th.zeros(n_envs, device=policy.device)
-    for _ in range(2):
-        actions, values, log_prob, states = policy.forward(observations, states, starts)
-        starts[:1] = 1
-    return [actions, values, log_prob, *states.pi, *states.vf]
+    found = []
+    for started in (0, 0, 1):
+        starts[:1] = started
+        *collected, states = policy.forward(observations, states, starts)
+        found += [*collected, *states.pi, *states.vf]
+    return found
 
 
 def _moved(update: StagedUpdate) -> tuple[Any, Parameters | None]:

@@ -18,7 +18,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from sb3_ppo_variants.fast_path.interception import LibraryMethods, module_obstacle
+from sb3_ppo_variants.fast_path.interception import LibraryMethods, is_replaced, module_obstacle
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.distributions import ActionDistribution, action_distribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
@@ -80,8 +80,7 @@ def own_steps_obstacle(policy: Any) -> str | None:
     """
     if not isinstance(policy, RecurrentActorCriticPolicy):
         return "the policy has no LSTM"
-    own = vars(policy).get("_process_sequence", _STEPPED)  # a copy made during a rollout has contrib's as its own
-    if type(policy)._process_sequence is not _STEPPED or own is not _STEPPED:
+    if type(policy)._process_sequence is not _STEPPED or is_replaced(policy, "_process_sequence"):
         return "the policy steps through sequences in its own way"
     return None
 

@@ -15,7 +15,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.distributions import DiagGaussianDistribution, StateDependentNoiseDistribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -34,7 +34,7 @@ from sb3_ppo_variants.fast_path import activations
 from sb3_ppo_variants.fast_path.compiled_update import minibatches_per_graph
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
 from sb3_ppo_variants.update import distributions
-from sb3_ppo_variants.update.distributions.gaussian import DiagonalGaussian
+from sb3_ppo_variants.update.distributions.gaussian import DiagonalGaussian, StateDependentGaussian
 
 ACTIONS = ["discrete", "box", "multi_discrete", "multi_binary"]
 ALGORITHMS: list[Any] = [
@@ -487,12 +487,60 @@ def test_options_of_state_dependent_noise_equal_the_reference(
 
 
 @pytest.mark.slow
-@gsde_options
-def test_options_of_state_dependent_noise_compile(options: dict[str, Any]) -> None:
-    kwargs = {"ent_coef": 0.1, "policy_kwargs": options, **GSDE}
+def test_state_dependent_noise_of_one_std_compiles() -> None:
+    kwargs = {"ent_coef": 0.1, "policy_kwargs": GSDE_OPTIONS["one_std"], **GSDE}
     reference, fast = (updated(PPOPenalty, how, 2, **kwargs) for how in ("off", "compile"))
     assert fast.acceleration_report()["graph"] == "torch.compile"
     assert relative_difference(reference, fast) < 1e-5
+
+
+@pytest.mark.parametrize("acceleration", ["eager", "compile"])
+def test_ratios_of_squashed_actions_at_their_bounds_are_those_of_the_reference(acceleration: str) -> None:
+    """The correction for tanh cancels there: compiled, an unmoved policy had ratios of 1.5."""
+    policy_kwargs = {"squash_output": True, "log_std_init": 2.0}
+    model = make_model(PPOClip, "box", acceleration=acceleration, policy_kwargs=policy_kwargs, use_sde=True)
+    model.learning_rate, model.lr_schedule = 1e-9, lambda _: 1e-9
+    model.learn(64)
+    assert np.abs(model.rollout_buffer.actions).max() > 0.999999
+    assert "is not compiled" in model.acceleration_report()["graph"] or acceleration == "eager"
+    np.testing.assert_allclose(model.last_update.column("ratio_max"), 1, atol=1e-4)
+    assert model.last_update.column("approx_kl").max() < 1e-6
+
+
+class SharperNoise(StateDependentNoiseDistribution):
+    pass
+
+
+class Sharper(StateDependentGaussian):
+    """Somebody's own form: another measure of the KL."""
+
+    def kl(self, p: Any, q: Any) -> Any:
+        return 1000 * super().kl(p, q)
+
+
+class SharperPolicy(ActorCriticPolicy):
+    def _build(self, lr_schedule: Any) -> None:
+        kind: type[Any] = SharperNoise
+        self.action_dist = kind(2, squash_output=self.squash_output)
+        super()._build(lr_schedule)
+
+
+@pytest.mark.parametrize("squash", [False, True])
+def test_a_form_of_one_s_own_stays_what_it_is_on_the_fast_path(squash: bool) -> None:
+    distributions.register_distribution(SharperNoise, Sharper())
+    kwargs = {
+        "policy": SharperPolicy,
+        "policy_kwargs": {"squash_output": squash},
+        "use_sde": True,
+        "max_kl": None,
+        "learning_rate": 0.01,
+    }
+    models = [updated(PPOPenalty, how, action="box", **kwargs) for how in ("off", "eager")]
+    expected = "policy.evaluate_actions()" if squash else "closed form"
+    assert models[1].acceleration_report()["evaluation"].startswith(expected)
+    kls = [model.last_update.column("kl_divergence") for model in models]
+    np.testing.assert_allclose(*kls, rtol=2e-3, atol=1e-3)
+    assert kls[0].max() > 0.05  # without the factor: a thousandth
 
 
 @pytest.mark.parametrize("options", [{}, *GSDE_OPTIONS.values()], ids=["plain", *GSDE_OPTIONS.keys()])

@@ -53,6 +53,8 @@ class ActionDistribution:
     """Whether the functions below ``kl`` exist."""
     takes_arrays: ClassVar[bool] = False
     """Whether ``kl`` and the closed forms but ``sample``, which always does, also work on numpy's arrays."""
+    compiles: ClassVar[bool] = True
+    """Whether the closed forms may be part of a torch.compile graph, whose functions round in their own way."""
 
     def parameters(self, distribution: Distribution) -> Parameters:
         """Read the parameters of an evaluated SB3 distribution."""
@@ -96,6 +98,8 @@ class ActionDistribution:
         context: Context,
     ) -> OutputGradient:
         """Differentiate the loss by the output of the action net, shape (n_batch, n_outputs), and by ``log_std``.
+
+        Where :meth:`entropy` is None, its slope has to be taken off that of the log-probability here.
 
         :param policy: whose distribution it is
         :param new: parameters now

@@ -115,15 +115,19 @@ class StateDependentGaussian(DiagonalGaussian):
     """
 
     def obstacle(self, distribution: Any) -> str | None:
+        bijector, own = distribution.bijector, type(self) not in (StateDependentGaussian, SquashedGaussian)
         options = {
-            "another bijector than tanh": type(distribution.bijector) not in (type(None), TanhBijector),
+            "squash_output": bijector is not None and own,
+            "a bijector of one's own": bijector is not None
+            and (type(bijector) is not TanhBijector or bijector.epsilon != _OF_TANH),
             "use_expln": distribution.use_expln,
             "learn_features": distribution.learn_features,
         }
         return next((option for option, given in options.items() if given), None)
 
     def for_policy(self, policy: Any) -> ActionDistribution:
-        return StateDependentGaussian() if policy.action_dist.bijector is None else SquashedGaussian()
+        squashed = type(self) is StateDependentGaussian and policy.action_dist.bijector is not None
+        return SquashedGaussian() if squashed else type(self)()
 
     def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
         latent, log_std = arrays.detached(context.latent), arrays.as_library(policy.log_std, output)
@@ -154,14 +158,18 @@ class StateDependentGaussian(DiagonalGaussian):
 class SquashedGaussian(StateDependentGaussian):
     """gSDE with ``squash_output=True``: an action is the tanh of a Gaussian one. Its entropy has no closed form.
 
-    Rollouts draw in torch: close to 1 the next float32 is another Gaussian action, so that numpy's tanh would not do.
+    Close to 1 the next float32 is another Gaussian action, and the correction for tanh is the logarithm of a
+    difference: a tanh that rounds otherwise than torch's would change ratios. So it is torch's everywhere: rollouts
+    draw in torch, and nothing is compiled.
     """
 
+    compiles = False
     sample = ActionDistribution.sample
 
     def log_prob(self, parameters: Parameters, actions: Array) -> Array:
-        gaussian, math_of = _before_tanh(actions), arrays.library(actions)
-        correction = arrays.row_sums(math_of.log(1 - math_of.tanh(gaussian) ** 2 + _OF_TANH))
+        gaussian = _before_tanh(actions)
+        squashed = gaussian.tanh() if isinstance(gaussian, th.Tensor) else th.from_numpy(gaussian).tanh().numpy()
+        correction = arrays.row_sums(arrays.library(actions).log(1 - squashed**2 + _OF_TANH))
         return super().log_prob(parameters, gaussian) - correction
 
     def entropy(self, parameters: Parameters) -> None:
