@@ -141,11 +141,8 @@ def test_compile_equals_the_reference_path(name: str, make: Any) -> None:
     reference, compiled = updated(make, gallery_class(name), ["off", "compile"])
     for key, value in reference.policy.state_dict().items():
         th.testing.assert_close(compiled.policy.state_dict()[key], value, rtol=1e-4, atol=1e-5)
-    graph = compiled.acceleration_report()["graph"]
-    if name == "espo":
-        assert graph == "eager (early stopping on each minibatch reads one number back per step)"
-    elif name != "reference_kl":
-        assert graph == "torch.compile"
+    if name != "reference_kl":
+        assert compiled.acceleration_report()["graph"] == "torch.compile"
 
 
 @pytest.mark.parametrize("acceleration", ["off", "eager"])
