@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch as th
@@ -153,7 +154,7 @@ class Acceleration:
                     stack.callback(setattr, self, "_bootstrap", None)
             if forward is not None:
                 stack.enter_context(standing_in(forward))
-            if self._steps_in_cells():
+            if self.uses("steps") and self._agrees("steps", partial(self_check.cell_difference, self.policy)):
                 stack.enter_context(standing_in(CellSteps(self.policy)))
             yield
 
@@ -223,24 +224,22 @@ class Acceleration:
                 continue
             if type(self._forward) is not kind or not self.uses("optimizer"):  # others may have moved in memory
                 self._forward = kind(self.policy)
-            last_obs = self.algorithm._last_obs
-            if name not in self._checked and last_obs is not None:
-                self._checked.add(name)
-                self.policy.set_training_mode(False)  # as the host is about to
-                observations = obs_as_tensor(last_obs, self.policy.device)
-                if self._refuse(name, self_check.forward_difference(self.policy, self._forward, observations)):
-                    continue
-            return self._forward
+            if self._agrees(name, partial(self_check.forward_difference, self.policy, self._forward)):
+                return self._forward
         return None
 
-    def _steps_in_cells(self) -> bool:
+    def _agrees(self, name: str, difference: Callable[[Any], str | None]) -> bool:
+        """Check a piece of a rollout on the last observations, once; True if it serves.
+
+        :param name: of an active piece
+        :param difference: says what differs, given observations
+        """
         last_obs = self.algorithm._last_obs
-        if self.uses("steps") and "steps" not in self._checked and last_obs is not None:
-            self._checked.add("steps")
+        if name not in self._checked and last_obs is not None:
+            self._checked.add(name)
             self.policy.set_training_mode(False)  # as the host is about to
-            observations = obs_as_tensor(last_obs, self.policy.device)
-            self._refuse("steps", self_check.cell_difference(self.policy, observations))
-        return self.uses("steps")
+            self._refuse(name, difference(obs_as_tensor(last_obs, self.policy.device)))
+        return self.uses(name)
 
     def _refuse(self, name: str, difference: str | None) -> bool:
         if not self.algorithm.ranks.any(difference is not None):  # all ranks take the same path

@@ -186,7 +186,7 @@ class CompiledUpdate(StagedUpdate):
             metrics = self.compiled(self.rollout.select(rows), self.old_parameters(rows), coefficients)
             if metrics is not None and (stop is None or not stop.passed_in(metrics, self.metric_names)):
                 return metrics, False
-            if metrics is not None and before is not None:
+            if before is not None:
                 self.compiled.adam.restore(before)
         steps = []
         for part in rows.split(self.batch_size):

@@ -131,8 +131,10 @@ class StateDependentGaussian(DiagonalGaussian):
 
     def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
         latent, log_std = arrays.detached(context.latent), arrays.as_library(policy.log_std, output)
-        variance = latent**2 @ arrays.exp(log_std) ** 2 + 0 * output  # a column for each dimension, in any case
-        return output, 0.5 * arrays.library(output).log(variance + policy.action_dist.epsilon)
+        variance, library = latent**2 @ arrays.exp(log_std) ** 2, arrays.library(output)
+        if variance.shape != output.shape:
+            variance = variance + library.zeros_like(output)  # a column for each dimension
+        return output, 0.5 * library.log(variance + policy.action_dist.epsilon)
 
     def _by_parameter(self, policy: Any, new: Parameters, by_log_std: Array, context: Context) -> Array:
         log_std = arrays.as_library(policy.log_std, by_log_std)
