@@ -18,7 +18,7 @@ from sb3_ppo_variants.fast_path.closed_forms import (
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
-from sb3_ppo_variants.update.distributions import ActionDistribution, Context
+from sb3_ppo_variants.update.distributions import ActionDistribution, Context, Point
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import StagedRollout, shares_advantages
@@ -123,9 +123,8 @@ class StagedUpdate(UpdateSteps):
             terms = self.algorithm.terms_of(minibatch, new, old, c)
             _, metrics = self.algorithm.minibatch_loss(minibatch, new, old, c, terms)
             slopes = self.algorithm.loss_slopes(minibatch, new, c, terms)
-            by_output, by_log_std = self.form.gradient(
-                self.policy, new.parameters, old, minibatch.actions, slopes, context
-            )
+            at = Point(new.parameters, old, minibatch.actions, context)
+            by_output, by_log_std = self.form.gradient(self.policy, at, slopes)
         trunk.backward(by_output, slopes.values, by_log_std)
         return metrics
 

@@ -20,7 +20,7 @@ from stable_baselines3.common.distributions import (
     StateDependentNoiseDistribution,
 )
 
-from sb3_ppo_variants.update.distributions.base import ActionDistribution, Context, Slopes
+from sb3_ppo_variants.update.distributions.base import ActionDistribution, Context, Point, Slopes
 from sb3_ppo_variants.update.distributions.categorical import Bernoulli, Categorical, MaskedCategorical
 from sb3_ppo_variants.update.distributions.gaussian import DiagonalGaussian, Gaussian, StateDependentGaussian
 from sb3_ppo_variants.update.kl_divergence import KLDirection
@@ -100,6 +100,7 @@ __all__ = [
     "DiagonalGaussian",
     "Gaussian",
     "MaskedCategorical",
+    "Point",
     "Slopes",
     "StateDependentGaussian",
     "action_distribution",

@@ -43,6 +43,21 @@ class Context(NamedTuple):
     masks: Array | None = None
 
 
+class Point(NamedTuple):
+    """Where a minibatch's loss is differentiated.
+
+    :param new: the distribution's parameters now
+    :param old: before the update, for the KL divergence
+    :param actions: shape (n_batch,) for Discrete, else (n_batch, n_dimensions)
+    :param context: that ``new`` was computed in
+    """
+
+    new: Parameters
+    old: Parameters | None
+    actions: Array
+    context: Context
+
+
 class ActionDistribution:
     """One kind of action distribution, as pure functions of its parameters: tensors with n_batch rows.
 
@@ -88,25 +103,14 @@ class ActionDistribution:
         """Compute the entropy, shape (n_batch,), nats; None where ``-log_prob`` is its estimate, as in SB3."""
         raise NotImplementedError
 
-    def gradient(
-        self,
-        policy: Any,
-        new: Parameters,
-        old: Parameters | None,
-        actions: Array,
-        slopes: Slopes,
-        context: Context,
-    ) -> OutputGradient:
+    def gradient(self, policy: Any, at: Point, slopes: Slopes) -> OutputGradient:
         """Differentiate the loss by the output of the action net, shape (n_batch, n_outputs), and by ``log_std``.
 
         Where :meth:`entropy` is None, its slope has to be taken off that of the log-probability here.
 
         :param policy: whose distribution it is
-        :param new: parameters now
-        :param old: before the update, for the KL divergence
-        :param actions: as in :meth:`log_prob`
-        :param slopes: of the loss
-        :param context: that ``new`` was computed in
+        :param at: where
+        :param slopes: of the loss there
         """
         raise NotImplementedError
 

@@ -16,6 +16,7 @@ from sb3_ppo_variants.update.distributions.base import (
     Draws,
     FloatArray,
     OutputGradient,
+    Point,
     Slopes,
     as_column,
 )
@@ -64,15 +65,8 @@ class Categorical(ActionDistribution):
         first, *others = [-arrays.row_sums(arrays.exp(log_p) * log_p) for log_p in parameters]
         return sum(others, first)
 
-    def gradient(
-        self,
-        policy: Any,
-        new: Parameters,
-        old: Parameters | None,
-        actions: Array,
-        slopes: Slopes,
-        context: Context,
-    ) -> OutputGradient:
+    def gradient(self, policy: Any, at: Point, slopes: Slopes) -> OutputGradient:
+        new, old, actions, _ = at
         columns = arrays.as_indices(actions)
         weight = slopes.log_prob
         gradients = []
@@ -117,18 +111,10 @@ class MaskedCategorical(Categorical):
     def from_output(self, policy: Any, output: Array, context: Context) -> Parameters:
         return super().from_output(policy, self._masked(output, context.masks), context)
 
-    def gradient(
-        self,
-        policy: Any,
-        new: Parameters,
-        old: Parameters | None,
-        actions: Array,
-        slopes: Slopes,
-        context: Context,
-    ) -> OutputGradient:
-        gradient, _ = super().gradient(policy, new, old, actions, slopes, context)
+    def gradient(self, policy: Any, at: Point, slopes: Slopes) -> OutputGradient:
+        gradient, masks = super().gradient(policy, at, slopes)[0], at.context.masks
         # Only where no choice is valid does this change anything: elsewhere the others' probability is 0.
-        return (gradient if context.masks is None else gradient * arrays.as_floats(context.masks > 0)), None
+        return (gradient if masks is None else gradient * arrays.as_floats(masks > 0)), None
 
     def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
         return super().sample(policy, self._masked(output, context.masks), context)
@@ -168,15 +154,8 @@ class Bernoulli(ActionDistribution):
         (logits,) = parameters
         return arrays.row_sums(arrays.sigmoid(-logits) * logits - arrays.log_sigmoid(logits))
 
-    def gradient(
-        self,
-        policy: Any,
-        new: Parameters,
-        old: Parameters | None,
-        actions: Array,
-        slopes: Slopes,
-        context: Context,
-    ) -> OutputGradient:
+    def gradient(self, policy: Any, at: Point, slopes: Slopes) -> OutputGradient:
+        new, old, actions, _ = at
         p = arrays.sigmoid(new[0])
         gradient = slopes.log_prob[:, None] * (actions - p) - slopes.entropy * new[0] * p * (1 - p)
         if slopes.kl is not None and old is not None:

@@ -16,6 +16,7 @@ from sb3_ppo_variants.update.distributions.base import (
     Draws,
     FloatArray,
     OutputGradient,
+    Point,
     Slopes,
     as_column,
 )
@@ -64,15 +65,8 @@ class DiagonalGaussian(Gaussian):
     def entropy(self, parameters: Parameters) -> Array:
         return arrays.row_sums(parameters[1] + (0.5 + _HALF_LOG_2PI))
 
-    def gradient(
-        self,
-        policy: Any,
-        new: Parameters,
-        old: Parameters | None,
-        actions: Array,
-        slopes: Slopes,
-        context: Context,
-    ) -> OutputGradient:
+    def gradient(self, policy: Any, at: Point, slopes: Slopes) -> OutputGradient:
+        new, old, actions, context = at
         mean, log_std = new
         inverse = arrays.exp(-log_std)
         standardized = (actions - mean) * inverse
@@ -177,17 +171,9 @@ class SquashedGaussian(StateDependentGaussian):
     def entropy(self, parameters: Parameters) -> None:
         return None
 
-    def gradient(
-        self,
-        policy: Any,
-        new: Parameters,
-        old: Parameters | None,
-        actions: Array,
-        slopes: Slopes,
-        context: Context,
-    ) -> OutputGradient:
+    def gradient(self, policy: Any, at: Point, slopes: Slopes) -> OutputGradient:
         slopes = slopes._replace(log_prob=slopes.log_prob - slopes.entropy, entropy=0.0)  # -log_prob is its estimate
-        return super().gradient(policy, new, old, _before_tanh(actions), slopes, context)
+        return super().gradient(policy, at._replace(actions=_before_tanh(at.actions)), slopes)
 
     def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
         return super().draw(policy, parameters, context).tanh()
