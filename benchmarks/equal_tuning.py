@@ -1,6 +1,6 @@
 """Does stock PPO profit from the zoo's numbers because they were tuned for it? Tune all algorithms with equal budgets.
 
-    python benchmarks/equal_tuning.py --trials 25 --jobs 2 --out tuning
+    python benchmarks/equal_tuning.py --trials 20 --jobs 2 --out tuning
 
 For every algorithm and environment one study of rl-zoo3's `train -optimize`: as many trials of as many steps, the same
 sampler (TPE), pruner (median) and evaluations; what the zoo samples for PPO, and the arguments of our own classes. Then
@@ -32,7 +32,7 @@ from sb3_ppo_variants.zoo.hyperparameters import find_source
 from sb3_ppo_variants.zoo.search_spaces import convert
 
 ALGOS = ["ppo", "ppo_penalty", "ppo_adaptive_clip"]
-STEPS = {"CartPole-v1": 50_000, "Pendulum-v1": 50_000, "LunarLander-v3": 100_000}
+STEPS = {"CartPole-v1": 20_000, "Pendulum-v1": 40_000, "LunarLander-v3": 70_000}
 ZOO_ENTRIES = Path(rl_zoo3.__file__).parent / "hyperparams"
 ZOO = [sys.executable, "-m", "sb3_ppo_variants.zoo"]
 EVALUATION = ["--n-evaluations", "5", "--eval-episodes", "10", "--n-eval-envs", "5"]
@@ -89,7 +89,7 @@ def main() -> None:
     """Tune what is missing, and compare what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--envs", nargs="+", default=list(STEPS), choices=STEPS)
-    parser.add_argument("--trials", type=int, default=25, help="of each study, those that are pruned included")
+    parser.add_argument("--trials", type=int, default=20, help="of each study, those that are pruned included")
     parser.add_argument("--seeds", type=int, default=10, help="of the comparison")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
