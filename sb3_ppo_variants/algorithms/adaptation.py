@@ -84,9 +84,9 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         return {**super().update_coefficients(), "target_kl": self.current_target_kl()}
 
     def current_target_kl(self) -> float:
-        """Return the set point of this update, nats per state."""
+        """Return the set point of this update, nats per state; 0 where a schedule that ends at 0 is past its end."""
         assert self.target_kl is not None  # refused by check_arguments
-        return self.scheduled("target_kl", self.target_kl)
+        return max(self.scheduled("target_kl", self.target_kl), 0.0)
 
     def adapts(self) -> bool:
         """Say whether the KL moves the coefficient: if not, ``max_kl="target"`` does not stop updates either."""
@@ -147,6 +147,8 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
                 f"the measured KL divergence is {kl}: the trust region is tightened by one step", stacklevel=2
             )
         target = self.current_target_kl()
+        if target == 0:  # every KL is above it
+            return
         if self.adapt_after == "epoch":
             target *= max(progress, 0.01)
         controller = BandController(self.kl_tolerance, self.adaptation_factor)

@@ -43,7 +43,7 @@ class PolicyLine:
         """Go back until the KL divergence is within 2 % of the limit, from below.
 
         :param measure: exact KL between the policy before the update and now, nats per state
-        :param limit: nats per state, > 0
+        :param limit: nats per state; 0 or less for no step at all
         """
         kl_before = kl = measure()
         if kl <= limit:
@@ -51,7 +51,7 @@ class PolicyLine:
         end = [tensor.detach().clone() for tensor in self.moving]
         inside, outside, at_inside = 0.0, 1.0, 0.0
         share = 1.0
-        for _ in range(_MOST_TRIALS):
+        for _ in range(_MOST_TRIALS if limit > 0 else 0):
             # The KL grows about with the square of the step; where that leaves the bracket, halve it.
             share *= math.sqrt((1 - _PRECISION / 2) * limit / kl) if math.isfinite(kl) and kl > 0 else 0.0
             if not inside < share < outside:

@@ -25,7 +25,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 from torch import nn
 
-from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants import PPOAdaptiveClip, PPOAdaptiveLR, PPOClip, PPOPenalty
 from sb3_ppo_variants.algorithms.minibatch_loss import LossMixin, Penalty
 from sb3_ppo_variants.update.distributions import Categorical
 from sb3_ppo_variants.update.policy_evaluation import Evaluation
@@ -850,3 +850,17 @@ def test_without_adaptation_a_learning_rate_below_0_is_as_in_stock_ppo() -> None
     assert models[0].logger.name_to_value["train/learning_rate"] < 0
     for name, value in stock.items():
         assert th.equal(value, ours[name])
+
+
+@pytest.mark.parametrize("cls", [PPOPenalty, PPOAdaptiveClip, PPOAdaptiveLR])
+@pytest.mark.parametrize("max_kl", ["target", None])
+def test_a_target_that_decays_past_0_moves_no_coefficient(cls: type[Any], max_kl: Any) -> None:
+    """Ten steps in all and rollouts of fifty: the schedule is at -4 x 0.01 then."""
+    model = build(cls, target_kl=lambda progress: 0.01 * progress, max_kl=max_kl)
+    (name,) = cls.live_state
+    before = getattr(model, name)
+    model.learn(10)
+    assert model.logger.name_to_value["train/target_kl"] == 0
+    assert getattr(model, name) == before
+    if max_kl == "target":
+        assert (model.last_update.kl_divergence, model.last_update.projection) == (0.0, 0.0)

@@ -43,6 +43,16 @@ def test_a_step_within_the_limit_is_kept_whole() -> None:
     assert parameter.item() == 1.0
 
 
+@pytest.mark.parametrize("limit", [0.0, -0.01])
+def test_a_limit_of_0_leaves_nothing_of_the_step(limit: float) -> None:
+    parameter = nn.Parameter(th.zeros(1))
+    line = PolicyLine([parameter])
+    with th.no_grad():
+        parameter.fill_(1.0)
+    assert line.project(lambda: float(parameter.item()) ** 2, limit) == (1.0, 0.0, 0.0)
+    assert parameter.item() == 0.0
+
+
 @given(st.floats(0.2, 8.0), st.floats(1e-6, 10.0), st.floats(0.01, 1e6))
 def test_the_limit_holds_for_any_growth_of_the_kl(power: float, limit: float, kl_at_the_end: float) -> None:
     parameter = nn.Parameter(th.zeros(1, dtype=th.float64))
