@@ -34,7 +34,6 @@ class LeanVecEnv(DummyVecEnv):
 
         :return: observations, rewards of shape (n_envs,), dones of shape (n_envs,), and one info per environment
         """
-        infos = []
         for index, (env, action) in enumerate(zip(self.envs, self.actions)):
             obs, reward, terminated, truncated, info = env.step(action)
             done = terminated or truncated
@@ -45,9 +44,8 @@ class LeanVecEnv(DummyVecEnv):
             if done:
                 info["terminal_observation"] = obs
                 obs, self.reset_infos[index] = env.reset()
-            infos.append(_independent(info))
             self._save_obs(index, obs)
-        return self._obs_from_buf(), self.buf_rews.copy(), self.buf_dones.copy(), infos
+        return self._obs_from_buf(), self.buf_rews.copy(), self.buf_dones.copy(), _independent(self.buf_infos)
 
     def _obs_from_buf(self) -> VecEnvObs:
         if len(self.keys) == 1 and self.keys[0] is None:
@@ -85,11 +83,15 @@ def innermost(env: VecEnv) -> VecEnv:
     return env
 
 
-def _independent(info: dict[str, Any]) -> dict[str, Any]:
-    """Copy an info so that neither side sees what the other does to it."""
-    if type(info) is dict and _UNCHANGEABLE.issuperset(map(type, info.values())):
-        return info.copy()
-    return deepcopy(info)
+def _independent(infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Copy infos so that neither side sees what the other does to them; what they share, the copies share."""
+    copies: dict[int, Any] = {}  # deepcopy's memo
+    for info in infos:
+        if type(info) is dict and _UNCHANGEABLE.issuperset(map(type, info.values())):
+            copies[id(info)] = info.copy()
+    if len(copies) == len(infos):
+        return list(copies.values())
+    return deepcopy(infos, copies)
 
 
 __all__ = ["LeanVecEnv", "innermost", "lean_steps"]

@@ -46,6 +46,22 @@ class TalkativeEnv(TinyEnv):
         return self.place, np.float32(reward), terminated, truncated, self.info
 
 
+class SharingEnv(TinyEnv):
+    """Returns one info and one array as the observation, which all environments write into."""
+
+    def __init__(self, info: dict[str, Any], place: Any) -> None:
+        super().__init__("box")
+        self.info, self.place = info, place
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.place[:], info = super().reset(seed=seed, options=options)
+        return self.place, info
+
+    def step(self, action: Any) -> Any:
+        self.place[:], reward, terminated, truncated, _ = super().step(action)
+        return self.place, reward, terminated, truncated, self.info
+
+
 class TupleObservations(gym.ObservationWrapper[Any, Any, Any]):
     def __init__(self, env: Any) -> None:
         super().__init__(env)
@@ -102,6 +118,19 @@ def test_rollouts_are_those_of_dummy_vec_env(action: str, observation: str) -> N
 
 def test_infos_of_a_dict_that_is_used_again_are_those_of_dummy_vec_env() -> None:
     assert_same_rollouts(*pair(TalkativeEnv, TalkativeEnv, make_env("box")))
+
+
+@pytest.mark.parametrize("one_info", [False, True])
+def test_infos_and_observations_that_environments_share_are_those_of_dummy_vec_env(one_info: bool) -> None:
+    def sharing() -> list[Any]:
+        info, place = {"name": "x"}, np.zeros(4, dtype=np.float32)
+        return [lambda: SharingEnv(info if one_info else {}, place)] * 3
+
+    stock, lean = DummyVecEnv(sharing()), LeanVecEnv(sharing())
+    assert_same_rollouts(stock, lean)
+    for venv in (stock, lean):
+        infos = venv.step(np.zeros((3, 2), dtype=np.float32))[3]
+        assert (infos[0] is infos[2]) == one_info
 
 
 def test_tuple_observations_are_those_of_dummy_vec_env() -> None:
