@@ -5,6 +5,7 @@ its steps, and the KL divergence of the update is at or below the limit, whateve
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch
 
 _PRECISION = 0.02  # of the limit, from below
 _MOST_TRIALS = 12
+_ROUNDING = 1e-6  # nats: of a KL between equal policies
 
 
 class Projection(NamedTuple):
@@ -49,7 +51,7 @@ class PolicyLine:
         if kl <= limit:
             return Projection(kl_before, kl, 1.0)
         end = [tensor.detach().clone() for tensor in self.moving]
-        inside, outside, at_inside = 0.0, 1.0, 0.0
+        inside, outside = 0.0, 1.0
         share = 1.0
         for _ in range(_MOST_TRIALS if limit > 0 else 0):
             # The KL grows about with the square of the step; where that leaves the bracket, halve it.
@@ -59,13 +61,20 @@ class PolicyLine:
             self._go_to(share, end)
             kl = measure()
             if kl <= limit:
-                inside, at_inside = share, kl
+                inside = share
                 if kl >= (1 - _PRECISION) * limit:
                     return Projection(kl_before, kl, share)
             else:  # NaN too
                 outside = share
         self._go_to(inside, end)
-        return Projection(kl_before, at_inside, inside)
+        kl = measure()
+        if not kl <= max(limit, _ROUNDING):
+            warnings.warn(
+                f"the KL divergence is {kl:.3g}, above the limit of {limit:.3g}, although the old parameters were put "
+                "back: the policy depends on something that is neither a parameter nor a buffer of it",
+                stacklevel=2,
+            )
+        return Projection(kl_before, kl, inside)
 
     def _go_to(self, share: float, end: list[th.Tensor]) -> None:
         with th.no_grad():
@@ -77,7 +86,7 @@ def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
     """Find what the action distribution depends on: parameters by what autograd reaches, and running statistics.
 
     Not by name: shared layers, an LSTM, ``log_std`` and the matrices of gSDE are among them. A value network of its own
-    is not, and keeps its steps.
+    is not, and keeps its steps. What autograd does not reach is tried: an actor may read features that are detached.
 
     :param policy: in training mode
     :param minibatch: a few states of the rollout, the host's NamedTuple
@@ -88,9 +97,38 @@ def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
         found = evaluate_minibatch(policy, minibatch).parameters
         outputs = [tensor.sum() for tensor in found if tensor.requires_grad]  # none, if the actor is frozen
         gradients = th.autograd.grad(outputs, parameters, allow_unused=True) if outputs else [None] * len(parameters)
-    policy.set_training_mode(True)
     reached: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is not None]
+    others: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is None]
+    with th.no_grad():
+        reached += _of_influence(policy, minibatch, others)
+    policy.set_training_mode(True)
     return [*reached, *(buffer for buffer in policy.buffers() if buffer.is_floating_point())]
+
+
+def _of_influence(policy: Any, minibatch: Any, tensors: list[th.Tensor]) -> list[th.Tensor]:
+    """Select those of a policy's tensors whose change alters the action distribution; all are put back."""
+    before = evaluate_minibatch(policy, minibatch).parameters
+
+    def alter(changed: list[th.Tensor]) -> bool:
+        kept = [tensor.clone() for tensor in changed]
+        try:
+            for tensor in changed:
+                tensor.add_(_nudge(tensor))
+            after = evaluate_minibatch(policy, minibatch).parameters
+        except (ValueError, RuntimeError, IndexError):  # refused, as NaN is by torch's distributions
+            return True
+        finally:
+            for tensor, value in zip(changed, kept):
+                tensor.copy_(value)
+        return any(not th.equal(a, b) for a, b in zip(before, after, strict=True))
+
+    return [tensor for tensor in tensors if alter([tensor])] if tensors and alter(tensors) else []
+
+
+def _nudge(tensor: th.Tensor) -> th.Tensor:
+    """Return an amount to add that no normalisation takes out: of each element its own, and > 0, as for a variance."""
+    pattern = 1.5 + th.arange(tensor.numel(), device=tensor.device).cos().view(tensor.shape)
+    return 0.1 * pattern.to(tensor.dtype) * (1 + tensor.abs())
 
 
 __all__ = ["PolicyLine", "Projection", "find_moving"]

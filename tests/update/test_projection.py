@@ -10,12 +10,16 @@ from environments import make_vec_env
 from hosts import VARIANTS, ModeSensitiveExtractor, all_classes, build, collect_rollout, identical
 from hypothesis import given
 from hypothesis import strategies as st
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
 from torch import nn
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 from sb3_ppo_variants.extend import AdaptiveLearningRateMixin, KLPenaltyMixin
 from sb3_ppo_variants.fast_path.compiled_update import minibatches_per_graph
 from sb3_ppo_variants.update import minibatches
+from sb3_ppo_variants.update.distributions import kl_divergence
+from sb3_ppo_variants.update.policy_evaluation import snapshot_policy
 from sb3_ppo_variants.update.projection import PolicyLine
 
 LIMIT = 0.003
@@ -188,9 +192,6 @@ def test_the_controller_sees_the_kl_before_the_projection(monkeypatch: pytest.Mo
 
 
 def test_a_frozen_layer_and_running_statistics_are_left_where_they_belong() -> None:
-
-    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-
     class Features(BaseFeaturesExtractor):
         def __init__(self, space: Any):
             super().__init__(space, 4)
@@ -229,3 +230,65 @@ def test_a_limit_that_is_not_reached_changes_nothing(acceleration: str) -> None:
         for limit in (1e6, None)
     )
     assert identical(limited, free)
+
+
+class DetachedActor(MlpExtractor):
+    """Only the value function trains the features that the actor reads."""
+
+    def forward(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: th.Tensor) -> th.Tensor:
+        return super().forward_actor(features.detach())
+
+
+class DetachedPolicy(ActorCriticPolicy):
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor = DetachedActor(self.features_dim, self.net_arch, self.activation_fn, self.device)
+
+
+class LinearFeatures(BaseFeaturesExtractor):
+    def __init__(self, space: Any):
+        super().__init__(space, 8)
+        self.layer = nn.Linear(4, 8)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.layer(observations)
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+def test_parameters_that_move_the_policy_without_gradient_go_back_too(acceleration: str) -> None:
+    """The features alone take the policy too far: the actor's own parameters would go back in vain."""
+    settings: dict[str, Any] = {"features_extractor_class": LinearFeatures, "log_std_init": -3.0, "net_arch": [8]}
+    model = PPOClip(
+        DetachedPolicy,
+        make_vec_env("box"),
+        n_steps=32,
+        batch_size=16,
+        seed=0,
+        device="cpu",
+        acceleration=acceleration,
+        policy_kwargs=settings,
+        **FAR,
+    )
+    collect_rollout(model)
+    old, observations = snapshot_policy(model.policy), th.as_tensor(model.rollout_buffer.observations.reshape(-1, 4))
+    value_net = model.policy.value_net.weight.clone()
+    model.train()
+    model.policy.set_training_mode(False)
+    with th.no_grad():
+        distributions = [policy.get_distribution(observations) for policy in (old, model.policy)]
+    kl = kl_divergence(*distributions).mean().item()
+    assert model.last_update.kl_divergence == pytest.approx(kl, rel=1e-3)
+    assert 0.9 * LIMIT < kl <= LIMIT
+    assert th.dist(model.policy.value_net.weight, value_net) > 0.05  # keeps its steps
+
+
+def test_a_policy_that_depends_on_something_else_is_measured_and_warned_of() -> None:
+    parameter = nn.Parameter(th.zeros(1))
+    line = PolicyLine([parameter])
+    with th.no_grad():
+        parameter.fill_(1.0)
+    with pytest.warns(UserWarning, match=r"the KL divergence is 0\.2, above the limit of 0\.01, although the old"):
+        assert line.project(lambda: 0.2 + parameter.item(), 0.01) == (1.2, 0.2, 0.0)
+    assert parameter.item() == 0.0
