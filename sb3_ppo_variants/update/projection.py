@@ -83,10 +83,11 @@ class PolicyLine:
 
 
 def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
-    """Find what the action distribution depends on: parameters by what autograd reaches, and running statistics.
+    """Find what the action distribution depends on: parameters by what autograd reaches, and what it does not by trial.
 
     Not by name: shared layers, an LSTM, ``log_std`` and the matrices of gSDE are among them. A value network of its own
-    is not, and keeps its steps. What autograd does not reach is tried: an actor may read features that are detached.
+    is not, and keeps its steps and its running statistics. Tried are buffers, and the other parameters: an actor may
+    read features that are detached.
 
     :param policy: in training mode
     :param minibatch: a few states of the rollout, the host's NamedTuple
@@ -99,10 +100,11 @@ def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
         gradients = th.autograd.grad(outputs, parameters, allow_unused=True) if outputs else [None] * len(parameters)
     reached: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is not None]
     others: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is None]
+    others += [buffer for buffer in policy.buffers() if buffer.is_floating_point()]
     with th.no_grad():
         reached += _of_influence(policy, minibatch, others)
     policy.set_training_mode(True)
-    return [*reached, *(buffer for buffer in policy.buffers() if buffer.is_floating_point())]
+    return reached
 
 
 def _of_influence(policy: Any, minibatch: Any, tensors: list[th.Tensor]) -> list[th.Tensor]:

@@ -184,6 +184,17 @@ def test_the_value_function_keeps_its_steps() -> None:
     assert free.last_update.kl_divergence == held.last_update.kl_before_projection
 
 
+def test_the_value_function_keeps_the_running_statistics_of_its_steps() -> None:
+    settings = {"features_extractor_class": ModeSensitiveExtractor, "share_features_extractor": False}
+    model = build(PPOClip, "box", policy_kwargs=settings, **{**FAR, "max_kl": 0.0001, "n_steps": 24})
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.learn(48)
+    assert model.last_update.projection < 0.2
+    for side, least, most in (("pi", 0.0, 0.02), ("vf", 0.05, math.inf)):
+        name = f"{side}_features_extractor.layers.1.running_mean"
+        assert least < th.dist(model.policy.get_buffer(name), before[name]) < most
+
+
 def test_the_controller_sees_the_kl_before_the_projection(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
     monkeypatch.setattr(PPOPenalty, "after_update", lambda self, kl, progress: seen.append(kl))
