@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
@@ -54,8 +55,20 @@ class GymnasiumVecEnv(VecEnv):
         self._begin_episodes(env.num_envs)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
+    def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
+        """Set the options of the next reset.
+
+        :param options: for all environments, or a list with the same for each of them: a vector environment takes one
+        :raises ValueError: if they differ
+        """
+        if isinstance(options, (list, tuple)):
+            rule = f"the options of {type(self.env.unwrapped).__name__} must be the same for all environments"
+            alike = all(data_equivalence(one, options[0], exact=True) for one in options)
+            require(alike, rule, options, "pass one dictionary, or use a DummyVecEnv")
+        super().set_options(options)
+
     def reset(self) -> VecEnvObs:
-        options = next((one for one in self._options if one), None)
+        options = self._options[0] or None
         observations, infos = self.env.reset(seed=self._seeds[0], options=options)
         self._reset_seeds()
         self._reset_options()

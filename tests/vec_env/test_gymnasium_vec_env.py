@@ -230,6 +230,21 @@ def test_torch_simulator_with_same_step_autoreset(in_dict: bool) -> None:
     assert infos[0]["TimeLimit.truncated"] is True
 
 
+def test_options_that_differ_are_refused() -> None:
+    env = GymnasiumVecEnv(CountingSimulator(2))
+    for options in ([{"level": 1}, {"level": 2}], [{"level": 1}, {}], [{"at": np.zeros(2)}, {"at": np.ones(2)}]):
+        with pytest.raises(ValueError, match="options of CountingSimulator must be the same for all environments"):
+            env.set_options(options)
+    env.reset()
+    assert env.env.options is None
+    env.set_options([{"level": 3, "at": np.zeros(2)}, {"level": 3, "at": np.zeros(2)}])
+    env.reset()
+    assert env.env.options["level"] == 3
+    env.set_options([{}, {}])
+    env.reset()
+    assert env.env.options is None
+
+
 def test_a_simulator_that_does_not_tell_the_last_observation_is_not_bootstrapped() -> None:
     env = GymnasiumVecEnv(CountingSimulator(2, tells=False))
     env.reset()
