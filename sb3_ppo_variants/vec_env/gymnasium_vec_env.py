@@ -91,6 +91,7 @@ class GymnasiumVecEnv(VecEnv):
         self._lengths += ~idle
         special = self._idle_infos
         self._idle_infos = {}
+        begun, first_infos = idle, infos
         if ended.any():
             final = on_host(self._final_observations(observations, infos))
             last = {int(i): self._last_info(int(i), final, infos) for i in np.flatnonzero(ended)}
@@ -98,11 +99,15 @@ class GymnasiumVecEnv(VecEnv):
                 info["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
             self._returns[ended], self._lengths[ended] = 0.0, 0
             if self._resets_by_mask:
-                observations, _ = self.env.reset(options={"reset_mask": ended.copy()})
-            elif not self._same_step:
+                observations, first_infos = self.env.reset(options={"reset_mask": ended.copy()})
+            if self._resets_by_mask or self._same_step:
+                begun = ended
+            else:
                 kept = ("terminal_observation", "TimeLimit.truncated")
                 self._idle_infos = {i: {key: info[key] for key in kept} for i, info in last.items()}
             special = {**special, **last}
+        for place in np.flatnonzero(begun):
+            self.reset_infos[place] = info_of(first_infos, int(place), self.num_envs)
         dones = ended | idle
         self._idle = ended if self._idle_infos else np.zeros_like(ended)
 

@@ -27,6 +27,17 @@ def sync(mode: AutoresetMode, action: str = "discrete", observation: str = "vect
     return SyncVectorEnv([make_env(action, observation)] * n_envs, autoreset_mode=mode)
 
 
+class NumbersEpisodes(gym.Wrapper[Any, Any, Any, Any]):
+    """Tells with each reset how many there have been."""
+
+    count = 0
+
+    def reset(self, **arguments: Any) -> Any:
+        observation, _ = self.env.reset(**arguments)
+        self.count += 1
+        return observation, {"count": self.count}
+
+
 class CountingSimulator(VectorEnv[Any, Any, Any]):
     """Counts steps in torch tensors that it writes into again; environment i ends after 3 + i steps, in turn by itself
     and by a time limit."""
@@ -90,6 +101,20 @@ def test_async_vector_env_behaves_as_dummy_vec_env(mode: AutoresetMode) -> None:
     with pytest.raises(ValueError, match="acts on all environments"):
         env.env_method("action_masks", indices=[0])
     env.close()
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_infos_of_resets_are_those_of_dummy_vec_env(mode: AutoresetMode) -> None:
+    env_fns = [lambda: NumbersEpisodes(make_env()())] * N_ENVS
+    envs = [GymnasiumVecEnv(SyncVectorEnv(env_fns, autoreset_mode=mode)), DummyVecEnv(env_fns)]
+    for env in envs:
+        env.seed(5)
+        env.reset()
+    for _ in range(30):
+        for env in envs:
+            env.step(np.zeros(N_ENVS, dtype=np.int64))
+        assert envs[0].reset_infos == envs[1].reset_infos
+    assert min(info["count"] for info in envs[0].reset_infos) > 3
 
 
 def check_like_dummy(env: GymnasiumVecEnv, observation: str) -> None:
@@ -171,9 +196,10 @@ class NextStepSimulator(VectorEnv[Any, Any, Any]):
 
     def step(self, actions: Any) -> Any:
         assert (np.asarray(actions) == self.counts % 3).all()
+        infos = {"was": self.counts, "_was": self.over}  # told with resets
         self.counts = np.where(self.over, 0, self.counts + 1)
         self.over = self.counts == 2 + np.arange(self.num_envs)
-        return self._seen(), np.ones(self.num_envs), np.zeros(self.num_envs, dtype=bool), self.over.copy(), {}
+        return self._seen(), np.ones(self.num_envs), np.zeros(self.num_envs, dtype=bool), self.over.copy(), infos
 
     def action_masks(self) -> Any:
         return np.arange(3) == self.counts[:, None] % 3
@@ -198,6 +224,19 @@ def test_dictionaries_and_masks_of_a_simulator_that_resets_in_the_next_step() ->
     masks = buffer.action_masks.reshape(2, -1, 3)
     np.testing.assert_array_equal(masks.argmax(axis=2)[:, :6], counts[:, :6] % 3)
     assert model.ep_info_buffer[0]["l"] == 2
+
+
+def test_infos_of_the_resets_of_a_simulator_that_resets_in_the_next_step() -> None:
+    env = GymnasiumVecEnv(NextStepSimulator())
+    env.reset()
+    for action, infos in (
+        ([0, 0], [{}, {}]),
+        ([1, 1], [{}, {}]),
+        ([2, 2], [{"was": 2}, {}]),
+        ([0, 0], [{"was": 2}, {"was": 3}]),
+    ):
+        env.step(np.array(action))
+        assert env.reset_infos == infos
 
 
 @pytest.mark.parametrize("in_dict", [False, True])
