@@ -64,12 +64,21 @@ def merged_signature(cls: type, mixin: type) -> inspect.Signature:
             defaults.update(vars(base).get("host_defaults", {}))
             own = inspect.signature(vars(base)["__init__"]).parameters if "__init__" in vars(base) else {}
             keywords = [p for p in own.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-            merged.update({p.name: p for p in keywords if p.name != "_init_setup_model"})
+            merged.update({p.name: _redeclared(p, merged) for p in keywords if p.name != "_init_setup_model"})
     for name in defaults.keys() & merged.keys():
         merged[name] = merged[name].replace(default=defaults[name])
     if setup is not None:
         merged["_init_setup_model"] = setup.replace(kind=inspect.Parameter.KEYWORD_ONLY)
     return inspect.Signature(list(merged.values()))
+
+
+def _redeclared(own: inspect.Parameter, merged: dict[str, inspect.Parameter]) -> inspect.Parameter:
+    """Return a parameter as it is shown: one of the host's stays in its place there, and required if it is."""
+    known = merged.get(own.name)
+    if known is None:
+        return own
+    required = own.empty in (own.default, known.default)
+    return own.replace(kind=known.kind, default=known.default if required else own.default)
 
 
 def merged_docstring(cls: type, mixin: type) -> str | None:

@@ -15,6 +15,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants.extend import KLPenaltyMixin
 
 Variant = type[PPOClip] | type[PPOPenalty] | type[PPOAdaptiveClip]
 CLIP: tuple[Variant, ...] = (PPOClip,)
@@ -334,6 +335,24 @@ def test_signature_is_what_the_constructor_takes(cls: Variant, networks: list[Ac
     assert len(networks) == 1
     untouched = {"value_clipping", "value_loss", "n_epochs", "target_kl", "max_kl", *EXTRAS[cls]}
     assert {name: getattr(model, name) for name in untouched} == {name: defaults[name] for name in untouched}
+
+
+def test_a_subclass_may_redeclare_arguments_of_the_host() -> None:
+    class Mixin(KLPenaltyMixin):
+        def __init__(self, *args: Any, gamma: float = 0.9, **kwargs: Any) -> None:
+            super().__init__(*args, gamma=gamma, **kwargs)
+
+    class Mine(Mixin, PPO):
+        def __init__(self, *args: Any, policy: Any = "MlpPolicy", n_steps: int, beta_0: float = 2, **kwargs: Any):
+            super().__init__(policy, *args, n_steps=n_steps, initial_beta=beta_0, **kwargs)
+
+    found = inspect.signature(Mine).parameters
+    assert [*found][:8] == [*inspect.signature(PPO).parameters][:8]
+    assert (found["gamma"].default, found["n_steps"].default) == (0.9, 2048)  # an order without gaps needs the host's
+    assert found["policy"].default is inspect.Parameter.empty
+    assert (found["beta_0"].kind, found["beta_0"].default) == (inspect.Parameter.KEYWORD_ONLY, 2)
+    model = Mine(env="CartPole-v1", n_steps=128, device="cpu")
+    assert (model.n_steps, model.gamma, model.beta) == (128, 0.9, 2.0)
 
 
 def test_defaults_of_the_variant_yield_to_what_is_given() -> None:
