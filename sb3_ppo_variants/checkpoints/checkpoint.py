@@ -32,7 +32,7 @@ class Checkpoint(NamedTuple):
     :param run: everything else
     :param timesteps: environment steps done
     :param total_timesteps: environment steps at which the run ends
-    :param learn: ``log_interval`` and ``tb_log_name`` of the run
+    :param learn: ``log_interval``, ``tb_log_name`` and, with MaskablePPO, ``use_masking`` of the run
     :param save_freq: of the callback that wrote it
     :param keep: of the callback that wrote it
     """

@@ -71,7 +71,8 @@ class ResumableCheckpointCallback(BaseCallback):
             "continue that run with resume(), or choose an empty folder",
         )
         self._saved_at = max(newest, done)
-        self._learn = {name: self.locals[name] for name in ("log_interval", "tb_log_name")}
+        names = ("log_interval", "tb_log_name", "use_masking")  # of which the last is MaskablePPO's
+        self._learn = {name: self.locals[name] for name in names if name in self.locals}
 
     def _prepare_folder(self) -> int:
         self.path.mkdir(parents=True, exist_ok=True)

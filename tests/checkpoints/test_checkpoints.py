@@ -17,6 +17,7 @@ import pytest
 import torch as th
 from environments import TinyEnv, make_vec_env
 from hosts import VARIANTS, all_classes, build
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, EveryNTimesteps
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -125,6 +126,23 @@ def test_a_resumed_run_equals_an_uninterrupted_one(cls: type[Any], acceleration:
     resumed = assert_resumes_alike(make, normalized, tmp_path)
     assert type(resumed) is cls
     assert resumed.acceleration == acceleration
+
+
+@pytest.mark.parametrize("name", ["MaskablePPO", "MaskablePPOPenalty"])
+def test_a_run_without_masks_goes_on_without_them(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(VARIANTS.get(name, MaskablePPO))
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(TOTAL, [Kill(BREAK), ResumableCheckpointCallback(1, tmp_path)], use_masking=False)
+    seen: list[bool] = []
+    collect = MaskablePPO.collect_rollouts
+
+    def collecting(self: Any, *args: Any) -> bool:
+        seen.append(args[4])
+        return collect(self, *args)
+
+    monkeypatch.setattr(MaskablePPO, "collect_rollouts", collecting)
+    resume(tmp_path, make_vec_env(), device="cpu")
+    assert seen == [False, False]
 
 
 @pytest.mark.parametrize("cls", [PPO, A2C])
