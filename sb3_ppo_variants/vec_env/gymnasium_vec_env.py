@@ -112,7 +112,9 @@ class GymnasiumVecEnv(VecEnv):
         self._idle = ended if self._idle_infos else np.zeros_like(ended)
 
         def made(index: int) -> Info:
-            return special[index] if index in special else info_of(infos, index, self.num_envs)
+            if index in special:
+                return special[index]
+            return {**info_of(infos, index, self.num_envs), "TimeLimit.truncated": False}
 
         return as_array(observations), rewards, dones, LazyInfos(self.num_envs, made)
 
