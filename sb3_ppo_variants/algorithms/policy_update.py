@@ -130,7 +130,8 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         line = None if limit is None else acceleration.policy_line(update)
         self._trace = trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch(), self.extra_metric_names)
         try:
-            with nonfinite.explained(self, "updating the policy"), update.running():
+            explained, finite_buffers = nonfinite.explained, nonfinite.finite_buffers
+            with explained(self, "updating the policy"), finite_buffers(self.policy), update.running():
                 coefficients = self._run_epochs(update, rules, trace)
         finally:
             update.stepper.hand_back()

@@ -111,6 +111,23 @@ def _update_causes(model: UpdatedAlgorithm) -> str:
 
 
 @contextmanager
+def finite_buffers(policy: Any) -> Iterator[None]:
+    """Take running statistics that an update made NaN or infinite back to what they were before it.
+
+    Batch normalisation takes them in the forward pass, before anything can be refused.
+
+    :param policy: being updated
+    """
+    kept = [(buffer, buffer.clone()) for buffer in policy.buffers() if buffer.is_floating_point()]
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            if not th.isfinite(buffer).all():
+                buffer.copy_(value)
+
+
+@contextmanager
 def explained(model: UpdatedAlgorithm, doing: str) -> Iterator[None]:
     """Say what is not finite when something fails because of it: torch's distributions refuse NaN, simulators crash.
 

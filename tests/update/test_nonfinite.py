@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import TinyEnv
-from hosts import VARIANTS, all_classes, build
+from hosts import VARIANTS, ModeSensitiveExtractor, all_classes, build
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import NonFiniteUpdateError, PPOClip, PPOPenalty
@@ -274,6 +274,37 @@ def test_skip_leaves_the_minibatch_out_and_counts_it(
     assert all(math.isfinite(v) for k, v in model.logger.name_to_value.items() if k.startswith("train/"))
     steps = {int(state["step"]) for state in model.policy.optimizer.state_dict()["state"].values()}
     assert steps == {STEPS_PER_UPDATE - 1}
+    assert_usable(model, tmp_path / "model")
+
+
+@pytest.mark.parametrize("on_nonfinite", ["raise", "skip"])
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+def test_running_statistics_stay_finite(acceleration: str, on_nonfinite: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "acceleration": acceleration,
+        "on_nonfinite": on_nonfinite,
+        "n_steps": 24,
+        "max_kl": 1.0,
+    }
+    model = build(PPOClip, policy_kwargs={"features_extractor_class": ModeSensitiveExtractor}, **settings)
+    norm = model.policy.features_extractor.layers[1]
+
+    def spoil(module: Any, inputs: Any) -> Any:  # the output is masked, so that torch's distributions see no NaN
+        return (with_nan(inputs[0], math.inf),) if module.training and module.num_batches_tracked == 12 else None
+
+    norm.register_forward_pre_hook(spoil)
+    norm.register_forward_hook(lambda _, __, output: output.nan_to_num())
+    model.learn(48)
+    before = snapshot(model)
+    if on_nonfinite == "raise":
+        with pytest.raises(NonFiniteUpdateError, match="minibatch 0 of epoch 1"):
+            model.learn(48, reset_num_timesteps=False)
+    else:
+        model.learn(48, reset_num_timesteps=False)
+        assert model.logger.name_to_value["train/skipped_minibatches"] == 1
+        assert math.isfinite(model.last_update.kl_divergence)
+    mean = "features_extractor.layers.1.running_mean"
+    assert th.equal(snapshot(model)[mean], before[mean])
     assert_usable(model, tmp_path / "model")
 
 
