@@ -44,7 +44,8 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
     :param acceleration: ``"off"``: stock order and arithmetic, bit-identical to the host; ``"eager"``: the fast path;
         ``"compile"``: the fast path as torch.compile graphs. ``model.acceleration_report()`` says what is active
     :param on_nonfinite: ``"raise"``: NaN or infinity in the rollout, a loss or a gradient ends the update before a
-        parameter is harmed; ``"skip"``: such minibatches are left out, up to half of an update's
+        parameter is harmed; ``"skip"``: such minibatches are left out, up to half of an update's. NaN in the policy's
+        output always raises where torch's distributions are made of it, as with ``acceleration="off"``
     :raises ValueError: for a value outside its range
     :raises TypeError: for an unknown keyword
     """

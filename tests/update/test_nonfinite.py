@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import TinyEnv
-from hosts import VARIANTS, ModeSensitiveExtractor, all_classes, build
+from hosts import VARIANTS, ModeSensitiveExtractor, all_classes, build, collect_rollout
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import NonFiniteUpdateError, PPOClip, PPOPenalty
@@ -306,6 +306,22 @@ def test_running_statistics_stay_finite(acceleration: str, on_nonfinite: str, tm
     mean = "features_extractor.layers.1.running_mean"
     assert th.equal(snapshot(model)[mean], before[mean])
     assert_usable(model, tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["PPOClip", "RecurrentPPOClip"])
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+def test_skip_leaves_out_a_nan_output_only_where_the_form_is_closed(
+    name: str, acceleration: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(VARIANTS[name], acceleration=acceleration, on_nonfinite="skip")
+    collect_rollout(model)
+    inject("logit", model, 7, monkeypatch)
+    if model.acceleration_report().get("evaluation") == "closed form":
+        model.train()
+        assert model.logger.name_to_value["train/skipped_minibatches"] == 1
+    else:
+        with pytest.raises(NonFiniteUpdateError, match="NaN in the policy's output while updating the policy"):
+            model.train()
 
 
 @pytest.mark.parametrize("acceleration", ["off", "eager"])
