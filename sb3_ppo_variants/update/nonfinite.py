@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch as th
 
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
@@ -62,20 +61,20 @@ def check_rollout(model: UpdatedAlgorithm) -> None:
     :raises NonFiniteUpdateError: naming the quantity, the timestep and the environment
     """
     buffer = model.rollout_buffer
-    observations = buffer.observations
+    observations = getattr(buffer, "observations", None)  # a buffer of somebody's own may keep them elsewhere
     quantities: dict[str, Any] = {"rewards": buffer.rewards}
     if isinstance(observations, dict):
         quantities |= {f"observations[{key!r}]": value for key, value in observations.items()}
     else:
         quantities["observations"] = observations
     names = ("actions", "values", "log_probs", "advantages", "returns")  # each may follow from what stands before it
-    for name, array in {**quantities, **{name: getattr(buffer, name) for name in names}}.items():
+    for name, array in {**quantities, **{name: getattr(buffer, name, None) for name in names}}.items():
         bad = _first_bad(array)
         if bad is not None:
-            step, env = _step_and_env(model, array, bad)
+            value, (step, env) = float(array[bad]), _step_and_env(model, array, bad)
             timestep = model.num_timesteps - (buffer.buffer_size - 1 - step) * model.n_envs * model.ranks.size
             raise NonFiniteUpdateError(
-                f"{array[bad]} in the {name} of environment {env} at timestep {timestep} (step {step} of the rollout); "
+                f"{value} in the {name} of environment {env} at timestep {timestep} (step {step} of the rollout); "
                 f"no update was made. Likely causes, in order: {_ROLLOUT_CAUSES}"
             )
 
@@ -163,14 +162,18 @@ def _bad_state(model: UpdatedAlgorithm) -> str | None:
     return None
 
 
-def _first_bad(array: npt.NDArray[Any]) -> tuple[int, ...] | None:
-    """Find the first entry that is NaN or infinite."""
-    if array.dtype.kind != "f" or np.isfinite(array).all():
+def _first_bad(array: Any) -> tuple[int, ...] | None:
+    """Find the first entry that is NaN or infinite; what is neither an array nor a tensor has none."""
+    if isinstance(array, th.Tensor):
+        finite = th.isfinite(array).cpu().numpy()
+    elif isinstance(array, np.ndarray) and array.dtype.kind == "f":
+        finite = np.isfinite(array)
+    else:
         return None
-    return tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    return None if finite.all() else tuple(int(i) for i in np.argwhere(~finite)[0])
 
 
-def _step_and_env(model: UpdatedAlgorithm, array: npt.NDArray[Any], index: tuple[int, ...]) -> tuple[int, int]:
+def _step_and_env(model: UpdatedAlgorithm, array: Any, index: tuple[int, ...]) -> tuple[int, int]:
     n_steps = model.rollout_buffer.buffer_size
     if array.shape[:2] == (n_steps, model.n_envs):
         return index[0], index[1]

@@ -10,6 +10,7 @@ import pytest
 import torch as th
 from environments import TinyEnv
 from hosts import VARIANTS, ModeSensitiveExtractor, all_classes, build, collect_rollout
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import NonFiniteUpdateError, PPOClip, PPOPenalty
@@ -222,6 +223,56 @@ def test_the_message_names_timestep_and_environment(kind: str, name: str, accele
             caught.value
         )
     assert model._n_updates == 3  # epochs of the first update only
+
+
+class TensorBuffer(RolloutBuffer):
+    """Keeps observations, as a tensor, under a name of the caller's."""
+
+    def __init__(self, *args: Any, kept_as: str = "observations", **kwargs: Any):
+        self.kept_as = kept_as
+        super().__init__(*args, **kwargs)
+
+    def reset(self) -> None:
+        super().reset()
+        del self.observations
+        setattr(self, self.kept_as, th.zeros(self.buffer_size, self.n_envs, *self.obs_shape))
+
+    def add(self, obs: Any, *args: Any) -> None:
+        kept, self.observations = getattr(self, self.kept_as), np.zeros((self.buffer_size, self.n_envs, 4), np.float32)
+        kept[self.pos] = th.as_tensor(obs)
+        super().add(obs, *args)
+        del self.observations
+        setattr(self, self.kept_as, kept)
+
+    def get(self, batch_size: int | None = None) -> Any:
+        kept = getattr(self, self.kept_as)
+        self.observations = kept.numpy()
+        yield from super().get(batch_size)
+        del self.observations
+        setattr(self, self.kept_as, kept)
+        for name in ("actions", "values", "log_probs", "advantages", "returns"):
+            flat = getattr(self, name)
+            setattr(self, name, flat.reshape(self.n_envs, self.buffer_size, *flat.shape[1:]).swapaxes(0, 1))
+        self.generator_ready = False
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@pytest.mark.parametrize("kept_as", ["observations", "states"])
+def test_a_buffer_may_keep_tensors_or_other_names(kept_as: str, acceleration: str) -> None:
+    own = {"rollout_buffer_class": TensorBuffer, "rollout_buffer_kwargs": {"kept_as": kept_as}}
+    build(PPOClip, acceleration=acceleration, **own).learn(ROLLOUT)
+    model = build(PPOClip, acceleration=acceleration, env=faulty("reward", at=30, env=1), **own)
+    with pytest.raises(NonFiniteUpdateError, match=r"nan in the rewards of environment 1 at timestep 60 \(step 4"):
+        model.learn(2 * ROLLOUT)
+
+
+def test_a_nan_in_a_tensor_of_the_buffer_is_found() -> None:
+    model = build(PPOClip)
+    collect_rollout(model)
+    model.rollout_buffer.observations = th.as_tensor(model.rollout_buffer.observations)
+    model.rollout_buffer.observations[3, 1, 2] = -math.inf
+    with pytest.raises(NonFiniteUpdateError, match="-inf in the observations of environment 1 at timestep 8"):
+        nonfinite.check_rollout(model)
 
 
 @pytest.mark.parametrize("acceleration", ["off", "eager"])
