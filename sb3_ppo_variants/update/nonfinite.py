@@ -22,6 +22,11 @@ _UPDATE_CAUSES = (
     "your own"
 )
 _MOST_SKIPPED = 0.5
+# What torch, numpy and Python raise at NaN. A class of its own, of a callback's say, tells more than this module knows.
+_RAISED_AT_NAN = (
+    *(ValueError, RuntimeError, AssertionError, IndexError),
+    *(FloatingPointError, OverflowError, ZeroDivisionError),
+)
 _REFUSALS = ("Expected parameter", "probability tensor contains")  # torch.distributions' words, torch.multinomial's
 
 
@@ -130,15 +135,17 @@ def finite_buffers(policy: Any) -> Iterator[None]:
 def explained(model: UpdatedAlgorithm, doing: str) -> Iterator[None]:
     """Say what is not finite when something fails because of it: torch's distributions refuse NaN, simulators crash.
 
+    An error of a class of its own passes as it is.
+
     :param model: collecting or updating
     :param doing: what, for the message
     :raises NonFiniteUpdateError: in place of the error, which becomes its cause
     """
     try:
         yield
-    except NonFiniteUpdateError:
-        raise
-    except Exception as error:
+    except _RAISED_AT_NAN as error:
+        if type(error) not in _RAISED_AT_NAN:
+            raise
         what = _bad_state(model)
         if what is None and any(words in str(error) for words in _REFUSALS):
             what = "NaN in the policy's output"

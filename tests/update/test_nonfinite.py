@@ -11,6 +11,7 @@ import torch as th
 from environments import TinyEnv
 from hosts import VARIANTS, ModeSensitiveExtractor, all_classes, build, collect_rollout
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import NonFiniteUpdateError, PPOClip, PPOPenalty
@@ -305,6 +306,21 @@ def test_an_error_that_has_nothing_to_do_with_it_passes_unchanged() -> None:
 
     with pytest.raises(RuntimeError, match="the simulator is gone"):
         build(PPOClip, env=DummyVecEnv([Broken])).learn(ROLLOUT)
+
+
+@pytest.mark.parametrize("base", [Exception, RuntimeError])
+def test_an_error_of_a_class_of_its_own_passes_unchanged_beside_a_nan(base: type[Exception]) -> None:
+    pruned = type("Pruned", (base,), {})  # as optuna.TrialPruned
+
+    class Pruning(BaseCallback):
+        def _on_step(self) -> bool:
+            if np.isnan(self.locals["new_obs"]).any():
+                self.model._last_obs = self.locals["new_obs"]
+                raise pruned
+            return True
+
+    with pytest.raises(pruned):
+        build(PPOClip, env=faulty("observation", at=10)).learn(ROLLOUT, Pruning())
 
 
 @pytest.mark.parametrize("acceleration", ["off", "eager", "eager on the device"])
