@@ -6,6 +6,7 @@ from typing import Any
 
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 
@@ -41,20 +42,31 @@ def check_observation_space(model: Any) -> None:
     for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
         scalar = isinstance(part, spaces.Box) and part.shape == ()
         require(not scalar, "the `observation_space` must have a dimension", part, "give it the shape (1,)")
-        if extractor in (NatureCNN, CombinedExtractor) and isinstance(part, spaces.Box) and is_image_space(part):
+        normalized = _takes_normalized_images(model)
+        if extractor in (NatureCNN, CombinedExtractor) and is_image_space(part, normalized_image=normalized):
             rule = "images in the `observation_space` must be 36 x 36 or larger for SB3's NatureCNN"
-            require(min(part.shape[1:]) >= 36, rule, part, "enlarge them, or pass a features_extractor_class")
-        if isinstance(part, spaces.MultiDiscrete):  # torch's LSTM refuses its size, a numpy integer
+            way_out = f"enlarge them, {'put channels first, ' * normalized}or pass a features_extractor_class"
+            require(min(part.shape[1:]) >= 36, rule, part, way_out)
+        if extractor in (FlattenExtractor, CombinedExtractor) and isinstance(part, spaces.MultiDiscrete):
+            # torch's LSTM refuses their size of it, a numpy integer
             recurrent = issubclass(model.policy_class, RecurrentActorCriticPolicy)
             rule = "the `observation_space` of a recurrent policy must not be MultiDiscrete"
-            require(not recurrent, rule, part, "encode it as a Box with a wrapper")
+            require(not recurrent, rule, part, "encode it as a Box with a wrapper, or pass a features_extractor_class")
 
 
 def _features_extractor(model: Any) -> Any:
-    """Return the class that the policy is about to make: the one asked for, or the policy's default."""
+    """Return the class that the policy is about to make, as asked for or by default; None if it makes its own."""
+    if model.policy_class.make_features_extractor is not BaseModel.make_features_extractor:
+        return None
     parameter = inspect.signature(model.policy_class).parameters.get("features_extractor_class")
     default = None if parameter is None else parameter.default
     return model.policy_kwargs.get("features_extractor_class", default)
+
+
+def _takes_normalized_images(model: Any) -> bool:
+    """Tell whether SB3's extractors take any Box of three dimensions for an image."""
+    kwargs = model.policy_kwargs.get("features_extractor_kwargs") or {}
+    return not model.policy_kwargs.get("normalize_images", True) or bool(kwargs.get("normalized_image"))
 
 
 __all__ = ["check_action_space", "check_observation_space"]
