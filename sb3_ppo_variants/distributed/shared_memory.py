@@ -48,7 +48,8 @@ class SharedMemory:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, rank)
         memory = np.frombuffer(mmap.mmap(file, self.length(size)), dtype=np.uint8)
         head, body = memory[: _LINE * size], memory[_LINE * size :]
-        self._counts = head.view(np.int64).reshape(size, -1)[:, 0]
+        lines = head.view(np.int64).reshape(size, -1)
+        self._counts, self._lengths = lines[:, 0], lines[:, 1:3]
         self._places = body.reshape(2, size, MESSAGE_BYTES)
 
     @staticmethod
@@ -74,15 +75,19 @@ class SharedMemory:
         :param parts: which are joined to one message; of the same shapes and type on every rank
         :return: of all ranks, in their order, shape (n_ranks, n_numbers); this is the shared memory itself, to be used
             before the next exchange
-        :raises RuntimeError: if a rank has ended or has closed its memory
+        :raises RuntimeError: if a rank has ended or has closed its memory, or sends something else
         """
         self._sent += 1
         arrays = [part.detach().numpy().reshape(-1) for part in parts]
         n_bytes = sum(array.nbytes for array in arrays)
         messages = self._places[self._sent % 2, :, :n_bytes].view(arrays[0].dtype)
         np.concatenate(arrays, out=messages[self._rank])
+        lengths = self._lengths[:, self._sent % 2]
+        lengths[self._rank] = n_bytes
         self._counts[self._rank] = self._sent
         self._wait()
+        if (lengths != n_bytes).any():
+            raise RuntimeError(f"the ranks exchange different things: messages of {lengths.tolist()} bytes")
         return messages
 
     def close(self) -> None:

@@ -22,14 +22,14 @@ from sb3_ppo_variants.fast_path.cell_steps import CellSteps
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
-from sb3_ppo_variants.fast_path.interception import same_fingerprint, standing_in
+from sb3_ppo_variants.fast_path.interception import plain_attributes, same_fingerprint, standing_in
 from sb3_ppo_variants.fast_path.lean_bootstrap import LeanBootstrap, bootstrap_obstacle, lean_bootstrap
 from sb3_ppo_variants.fast_path.lean_buffer import lean_buffer
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
-from sb3_ppo_variants.fast_path.pieces import PIECES, identity
+from sb3_ppo_variants.fast_path.pieces import NO_IMAGES, PIECES, identity
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import SequenceUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
@@ -60,6 +60,7 @@ class Acceleration:
         self._in_numpy: NumpyTrunk | None = None
         self._forward: LeanForward | None = None
         self._compiled: CompiledStep | None = None
+        self._compiled_with: dict[str, Any] = {}
         self._bootstrap: LeanBootstrap | None = None
         self._choose()
 
@@ -75,6 +76,8 @@ class Acceleration:
         }
         if not isinstance(self.policy, RecurrentActorCriticPolicy):
             del found["sequences"], found["steps"]
+        if self.obstacles["images"] == NO_IMAGES:
+            del found["images"]
         return found
 
     def uses(self, name: str) -> bool:
@@ -91,20 +94,36 @@ class Acceleration:
         """
         return same_fingerprint(self.made_for, identity(algorithm))
 
+    def _still_fits(self) -> bool:
+        return self.fits(self.algorithm)
+
     def adopt(self) -> None:
         """Take the parameters over, before anything is computed with them: their place in memory is for life."""
         intact = self._adam is not None and self._adam.intact()
         if not intact:
             self._choose()  # what was loaded may speak against a piece
         self._agree()
-        if intact or not self.uses("optimizer"):
+        self._distrust_graph()
+        if not self.uses("optimizer"):
             return
-        self._adam = FlatAdam(self.policy)
-        self._trunk = self._in_numpy = self._forward = self._compiled = None  # made for parameters in another place
-        if "optimizer" not in self._checked:
+        if not intact:
+            self._adam = FlatAdam(self.policy)
+            self._trunk = self._in_numpy = self._forward = self._compiled = None  # for parameters in another place
+        if "optimizer" not in self._checked:  # on all ranks, or on none
+            assert self._adam is not None
             self._checked.add("optimizer")
             max_grad_norm = float(self.algorithm.max_grad_norm)
             self._refuse("optimizer", self_check.step_difference(self.policy, self._adam, max_grad_norm))
+
+    def _distrust_graph(self) -> None:
+        """Leave a graph whose constants change, as an annealed dropout: it would be compiled anew at every update."""
+        if self._compiled is None or not self.uses("graph"):
+            return
+        now = plain_attributes(self.policy)
+        changed = [name for name in {**now, **self._compiled_with} if now.get(name) != self._compiled_with.get(name)]
+        if changed:
+            self._refused["graph"] = f"{changed[0]} has changed, and a graph keeps what it was compiled with"
+            self._choose()
 
     def _agree(self) -> None:
         """Use, and check, the same pieces on all ranks: how often they talk to each other depends on it."""
@@ -123,6 +142,9 @@ class Acceleration:
     def new_update(self) -> Update:
         """Begin an update on the fastest path that applies."""
         self.adopt()
+        if self.uses("images"):
+            self._agrees("images", partial(self_check.layout_difference, self.policy))
+            self.policy.set_training_mode(True)
         while True:
             update = self._make_update()
             if not self._finds_difference(update):
@@ -155,7 +177,7 @@ class Acceleration:
             if forward is not None:
                 stack.enter_context(standing_in(forward))
             if self.uses("steps") and self._agrees("steps", partial(self_check.cell_difference, self.policy)):
-                stack.enter_context(standing_in(CellSteps(self.policy)))
+                stack.enter_context(standing_in(CellSteps(self.policy, self._still_fits)))
             yield
 
     def foresee_values(self, infos: list[dict[str, Any]], dones: Any) -> None:
@@ -183,7 +205,7 @@ class Acceleration:
             return update(algorithm, stepper)
         form = closed_form_of(self.policy) if self.uses("evaluation") else None
         if form is None or adam is None:
-            return StagedUpdate(algorithm, form, stepper)
+            return StagedUpdate(algorithm, form, stepper, channels_last=self.uses("images"))
         if self.uses("backward") and self._trunk is None:
             self._trunk = MlpTrunk(self.policy, adam)
         trunk = self._trunk if self.uses("backward") else None
@@ -191,12 +213,13 @@ class Acceleration:
             if self._compiled is None:
                 count = minibatches_per_graph(algorithm)
                 self._compiled = CompiledStep(algorithm, form, adam, count, self._give_up_compiling)
-            return CompiledUpdate(algorithm, form, adam, trunk, self._compiled)
+                self._compiled_with = plain_attributes(self.policy)
+            return CompiledUpdate(algorithm, form, adam, trunk, self._compiled, self.uses("images"))
         if self.uses("arithmetic") and trunk is not None:
             if self._in_numpy is None:
                 self._in_numpy = NumpyTrunk(self.policy, adam)
             return NumpyUpdate(algorithm, form, adam, trunk, self._in_numpy)
-        return StagedUpdate(algorithm, form, adam, trunk)
+        return StagedUpdate(algorithm, form, adam, trunk, self.uses("images"))
 
     def _finds_difference(self, update: Update) -> bool:
         """Check what the update uses for the first time; True if a piece was refused."""
@@ -213,7 +236,7 @@ class Acceleration:
         for name, check in checks.items():
             if name not in self._checked:
                 self._checked.add(name)
-                if self._refuse(name, check()):
+                if self._refuse(name, _failure_or(check)):
                     return True
         return False
 
@@ -223,7 +246,7 @@ class Acceleration:
             if not self.uses(name):
                 continue
             if type(self._forward) is not kind or not self.uses("optimizer"):  # others may have moved in memory
-                self._forward = kind(self.policy)
+                self._forward = kind(self.policy, self._still_fits)
             if self._agrees(name, partial(self_check.forward_difference, self.policy, self._forward)):
                 return self._forward
         return None
@@ -238,7 +261,7 @@ class Acceleration:
         if name not in self._checked and last_obs is not None:
             self._checked.add(name)
             self.policy.set_training_mode(False)  # as the host is about to
-            self._refuse(name, difference(obs_as_tensor(last_obs, self.policy.device)))
+            self._refuse(name, _failure_or(lambda: difference(obs_as_tensor(last_obs, self.policy.device))))
         return self.uses(name)
 
     def _refuse(self, name: str, difference: str | None) -> bool:
@@ -257,3 +280,14 @@ class Acceleration:
         self._choose()
         if self.algorithm.verbose >= 1:
             print(f"Acceleration: {self}")
+
+
+def _failure_or(check: Callable[[], str | None]) -> str | None:
+    """Return what a check found; an error in it, too, sends the model to the ordinary code.
+
+    :param check: says what differs, or None
+    """
+    try:
+        return check()
+    except Exception as error:
+        return f"a check on the first data failed: {type(error).__name__}: {error}"

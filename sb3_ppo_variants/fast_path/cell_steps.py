@@ -6,6 +6,7 @@ time. contrib's ``forward`` and ``predict_values`` keep running; only ``policy._
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch as th
@@ -22,10 +23,11 @@ class CellSteps(StandIn):
     """Stands in for ``policy._process_sequence`` while a rollout is collected.
 
     :param policy: one for which :func:`cell_steps_obstacle` finds nothing
+    :param still_fits: as of :class:`StandIn`
     """
 
-    def __init__(self, policy: Any):
-        super().__init__(policy, "_process_sequence")
+    def __init__(self, policy: Any, still_fits: Callable[[], bool] = lambda: True):
+        super().__init__(policy, "_process_sequence", still_fits)
 
     def __call__(
         self, features: th.Tensor, states: States, episode_starts: th.Tensor, lstm: nn.LSTM
@@ -40,7 +42,7 @@ class CellSteps(StandIn):
         """
         n_envs = states[0].shape[1]
         usual = features.shape == (n_envs, lstm.input_size) and episode_starts.shape == (n_envs,)
-        if not usual or th.is_grad_enabled() or (lstm.dropout and lstm.training):
+        if not usual or th.is_grad_enabled() or not self.serves() or (lstm.dropout and lstm.training):
             ordinary: tuple[th.Tensor, States] = self.ordinary()(features, states, episode_starts, lstm)
             return ordinary
         goes_on = (1.0 - episode_starts).unsqueeze(1)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from sb3_ppo_variants.fast_path.interception import LibraryMethods, module_obstacle
@@ -40,8 +41,11 @@ def evaluation_obstacle(policy: Any) -> str | None:
         return f"the policy overrides its evaluation: {own[0]}()"
     if not all(hasattr(policy.mlp_extractor, name) for name in ("forward_actor", "forward_critic")):
         return "the network has no forward_actor() and forward_critic()"
-    if closed_form(policy.action_dist) is None:
-        return f"{type(policy.action_dist).__name__}, with the options it has, has no closed form"
+    distribution = policy.action_dist
+    if isinstance(distribution, DiagGaussianDistribution) and policy.log_std.shape != (distribution.action_dim,):
+        return f"log_std has the shape {tuple(policy.log_std.shape)}"
+    if closed_form(distribution) is None:
+        return f"{type(distribution).__name__}, with the options it has, has no closed form"
     return module_obstacle(policy)
 
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
 from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form, evaluate_features
-from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, traceable_adam_step
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, clipping_factor
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
@@ -104,7 +104,7 @@ class CompiledStep:
                 minibatch = _part(rows, i, minibatches_per_graph)
                 gradient, row = gradient_of(adam.flat, minibatch, _part(old, i, minibatches_per_graph), c)
                 with th.no_grad():
-                    norm = traceable_adam_step(adam, gradient, algorithm.max_grad_norm, values[-1], row.loss)
+                    norm = _adam_step(adam, gradient, algorithm.max_grad_norm, values[-1], row.loss)
                     metrics.append(row._replace(grad_norm=norm, skipped=adam.skipped).row())
             return th.stack(metrics)
 
@@ -146,6 +146,7 @@ class CompiledUpdate(StagedUpdate):
     :param adam: flat optimiser
     :param trunk: for the remainder
     :param compiled: the model's compiled function
+    :param channels_last: whether images lie so in memory
     """
 
     def __init__(
@@ -155,8 +156,9 @@ class CompiledUpdate(StagedUpdate):
         adam: FlatAdam,
         trunk: MlpTrunk | None,
         compiled: CompiledStep,
+        channels_last: bool,
     ):
-        super().__init__(algorithm, form, adam, trunk)
+        super().__init__(algorithm, form, adam, trunk, channels_last)
         self.compiled = compiled
         self.metric_names = (*METRICS, *algorithm.extra_metric_names)
 
@@ -195,6 +197,35 @@ class CompiledUpdate(StagedUpdate):
             if stopped:
                 break
         return th.stack(steps), stopped
+
+
+def _adam_step(
+    state: FlatAdam, gradient: th.Tensor, max_grad_norm: float, learning_rate: th.Tensor, loss: th.Tensor
+) -> th.Tensor:
+    """Do what :meth:`FlatAdam.step` does in plain operations that torch.compile fuses.
+
+    :param state: parameters, moments and constants
+    :param gradient: as long as ``state.flat``
+    :param max_grad_norm: as in ``clip_grad_norm_``
+    :param learning_rate: scalar
+    :param loss: that the gradient belongs to, scalar
+    :return: norm before clipping, scalar
+    """
+    norm: th.Tensor = th.linalg.vector_norm(gradient)
+    state.note_skip(norm, loss)
+    skipped = state.skipped.bool()
+    state.step_count.add_(1 - state.skipped)
+    gradient = gradient * clipping_factor(norm, max_grad_norm)
+    state.gradient.copy_(gradient)
+    exp_avg = th.where(skipped, state.exp_avg, state.exp_avg.lerp(gradient, 1 - state.beta1))
+    exp_avg_sq = (state.exp_avg_sq * state.beta2).addcmul(gradient, gradient, value=1 - state.beta2)
+    exp_avg_sq = th.where(skipped, state.exp_avg_sq, exp_avg_sq)
+    bias1, bias2 = 1 - state.beta1**state.step_count, 1 - state.beta2**state.step_count
+    change = exp_avg / (exp_avg_sq.sqrt() / bias2.sqrt() + state.eps) * (learning_rate / bias1)
+    state.flat.sub_(th.where(skipped, 0.0, change))
+    state.exp_avg.copy_(exp_avg)
+    state.exp_avg_sq.copy_(exp_avg_sq)
+    return norm
 
 
 def _compiler_options(on_gpu: bool) -> dict[str, Any]:

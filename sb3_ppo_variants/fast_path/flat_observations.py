@@ -36,7 +36,10 @@ def as_vectors(space: spaces.Space[Any], observations: Any) -> npt.NDArray[Any]:
         return vectors
     choices: Any = space
     sizes = np.array([choices.n] if isinstance(space, spaces.Discrete) else choices.nvec.ravel(), dtype=np.int64)
-    columns = observations.reshape(n_batch, -1).astype(np.int64) + (np.cumsum(sizes) - sizes)
+    chosen = observations.reshape(n_batch, -1).astype(np.int64)
+    if (chosen >= sizes).any():
+        raise RuntimeError("Class values must be smaller than num_classes.")  # torch's words
+    columns = chosen + (np.cumsum(sizes) - sizes)
     vectors = np.zeros((n_batch, int(sizes.sum())), dtype=np.float32)
     vectors[np.arange(n_batch)[:, None], columns] = 1
     return vectors

@@ -9,6 +9,7 @@ on that, and a resumed run must not depend on where memory was free.
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from stable_baselines3.common.policies import BasePolicy
 from sb3_ppo_variants.fast_path.interception import optimizer_obstacle
 from sb3_ppo_variants.update.arrays import Array
 from sb3_ppo_variants.update.nonfinite import StepGuard
+from sb3_ppo_variants.update.policy_evaluation import foreign_module
+from sb3_ppo_variants.update.reference_update import OwnOptimizer
 
 _ALIGNMENT = 16  # float32 numbers, 64 bytes
 
@@ -29,10 +32,16 @@ class FlatAdam:
 
     The parameters' ``grad`` are views of the flat gradient: after a step they hold what the step was taken with.
 
+    A parameter without a gradient, as a layer that is left out at random has none, is left alone by torch's Adam. With
+    modules of somebody's own all gradients are looked for, and where one is missing the policy's own optimiser goes on.
+
     :param policy: whose optimiser :func:`flat_adam_obstacle` accepts; its parameters' storage is replaced
     """
 
     def __init__(self, policy: BasePolicy):
+        self.own: OwnOptimizer | None = None  # has taken over
+        self._policy = policy
+        self._has_all_gradients = foreign_module(policy) is None
         self.parameters = list(policy.parameters())
         self.optimizer = policy.optimizer
         group = self.optimizer.param_groups[0]
@@ -81,7 +90,7 @@ class FlatAdam:
 
     def prepare_for_graphs(self) -> None:
         """Let compiled graphs change the tensors in place, and the steps in between agree with theirs."""
-        self.checks_on_device = True
+        self.checks_on_device = self._has_all_gradients = True  # autograd gives a graph zeros for what is missing
         if self.flat.is_cuda:  # torch makes a CUDA graph only if it is told that they stay where they are
             for tensor in [self.gradient, *self._changing()]:
                 th._dynamo.mark_static_address(tensor)
@@ -117,8 +126,25 @@ class FlatAdam:
 
         :param loss: scalar
         """
-        self.gradient.zero_()
-        loss.backward()  # it adds to the parameters' grad in place
+        if self.own is not None:
+            self.own.backward(loss)
+        elif self._has_all_gradients:
+            self.gradient.zero_()
+            loss.backward()  # it adds to the parameters' grad in place
+        else:
+            for parameter in self.parameters:
+                parameter.grad = None
+            loss.backward()
+            self._collect_gradients()
+
+    def _collect_gradients(self) -> None:
+        found = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if len(found) < len(self.parameters):
+            self.hand_back()
+            self.own = OwnOptimizer(self._policy, self.guard)
+            return
+        for parameter, gradient, view in zip(self.parameters, found, self._gradients):
+            parameter.grad = view.copy_(gradient)
 
     def gradients(self) -> list[th.Tensor]:
         """Return the flat gradient, of which the next step is made."""
@@ -133,10 +159,12 @@ class FlatAdam:
         :param loss: that the gradient belongs to, scalar
         :return: norm before clipping, and 1 if the step was not taken, else 0; scalars
         """
+        if self.own is not None:
+            return self.own.step(max_grad_norm, loss)
         if self.checks_on_device:
             norm: th.Tensor = th.linalg.vector_norm(self.gradient)
             self.note_skip(norm, loss)
-            self.gradient.mul_(_clipping_factor(norm, max_grad_norm))
+            self.gradient.mul_(clipping_factor(norm, max_grad_norm))
             self._adam_step(found_inf=self.skipped)
             self.step_count.sub_(self.skipped)
             return norm, self.skipped
@@ -205,41 +233,14 @@ class FlatAdam:
 
     def hand_back(self) -> None:
         """Bring the step counters up to date; the moments are shared already."""
+        if self.own is not None:
+            return
         self.steps = int(self.step_count.item())
         for parameter in self.parameters:
             self.optimizer.state[parameter]["step"].fill_(float(self.steps))
 
 
-def traceable_adam_step(
-    state: FlatAdam, gradient: th.Tensor, max_grad_norm: float, learning_rate: th.Tensor, loss: th.Tensor
-) -> th.Tensor:
-    """Do what :meth:`FlatAdam.step` does in plain operations that torch.compile fuses.
-
-    :param state: parameters, moments and constants
-    :param gradient: as long as ``state.flat``
-    :param max_grad_norm: as in ``clip_grad_norm_``
-    :param learning_rate: scalar
-    :param loss: that the gradient belongs to, scalar
-    :return: norm before clipping, scalar
-    """
-    norm: th.Tensor = th.linalg.vector_norm(gradient)
-    state.note_skip(norm, loss)
-    skipped = state.skipped.bool()
-    state.step_count.add_(1 - state.skipped)
-    gradient = gradient * _clipping_factor(norm, max_grad_norm)
-    state.gradient.copy_(gradient)
-    exp_avg = th.where(skipped, state.exp_avg, state.exp_avg.lerp(gradient, 1 - state.beta1))
-    exp_avg_sq = (state.exp_avg_sq * state.beta2).addcmul(gradient, gradient, value=1 - state.beta2)
-    exp_avg_sq = th.where(skipped, state.exp_avg_sq, exp_avg_sq)
-    bias1, bias2 = 1 - state.beta1**state.step_count, 1 - state.beta2**state.step_count
-    change = exp_avg / (exp_avg_sq.sqrt() / bias2.sqrt() + state.eps) * (learning_rate / bias1)
-    state.flat.sub_(th.where(skipped, 0.0, change))
-    state.exp_avg.copy_(exp_avg)
-    state.exp_avg_sq.copy_(exp_avg_sq)
-    return norm
-
-
-def _clipping_factor(norm: th.Tensor, max_grad_norm: float) -> th.Tensor:
+def clipping_factor(norm: th.Tensor, max_grad_norm: float) -> th.Tensor:
     """Return what a gradient is multiplied by; for a norm of NaN 0, so that the gaps between the parameters stay 0."""
     return th.clamp(max_grad_norm / (norm + 1e-6), max=1.0).nan_to_num(nan=0.0)
 
@@ -269,9 +270,18 @@ def flat_adam_obstacle(policy: BasePolicy) -> str | None:
     parameters = list(policy.parameters())
     if {id(p) for p in parameters} != {id(p) for p in group["params"]}:
         return "the optimiser does not hold exactly the policy's parameters"
+    on_cpu = parameters[0].device.type == "cpu"
+    if on_cpu and (any(p.is_shared() for p in parameters) or _overlap(parameters)):
+        return "somebody else shares the parameters' memory"
     steps = {int(optimizer.state.get(p, {}).get("step", 0)) for p in parameters}
     if len(steps) > 1:
         return "some parameters have taken more steps than others"
     if any(p.dtype != th.float32 or p.device != parameters[0].device or not p.requires_grad for p in parameters):
         return "parameters differ in type or device, or are frozen"
     return None
+
+
+def _overlap(parameters: list[th.nn.Parameter]) -> bool:
+    """Tell whether two parameters have memory in common, as those that were tied by their ``data`` have."""
+    places = sorted((p.data_ptr(), p.data_ptr() + p.nbytes) for p in parameters)
+    return any(end > start for (_, end), (start, _) in pairwise(places))

@@ -6,7 +6,7 @@ What the fast path was made for may be edited between two updates: the fingerpri
 
 import copy
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,9 @@ _PATCHABLE = (
     *("forward", "evaluate_actions", "extract_features", "predict_values", "_get_action_dist_from_latent"),
     *("forward_actor", "forward_critic", "_process_sequence"),
 )
+
+
+_PLAIN = (bool, int, float, str, tuple)
 
 
 class LibraryMethods:
@@ -55,11 +58,25 @@ class StandIn:
 
     :param policy: of SB3 or contrib
     :param method: name of the method
+    :param still_fits: asked at the first call: whether the policy is as it was when this was chosen
     """
 
-    def __init__(self, policy: Any, method: str):
+    def __init__(self, policy: Any, method: str, still_fits: Callable[[], bool] = lambda: True):
         self.policy = policy
         self.method = method
+        self.still_fits = still_fits
+        self._serves: bool | None = None
+
+    def serves(self) -> bool:
+        """Tell whether to do it; where not, the ordinary method does, until it is put in place again."""
+        if self._serves is None:
+            self._serves = self.still_fits()
+        return self._serves
+
+    def put_in_place(self) -> None:
+        """Take the method's place."""
+        self._serves = None
+        setattr(self.policy, self.method, self)
 
     def ordinary(self) -> Any:
         """Return the method whose place this takes."""
@@ -97,7 +114,7 @@ def standing_in(*stand_ins: StandIn) -> Iterator[None]:
     :param stand_ins: of different methods
     """
     for stand_in in stand_ins:
-        setattr(stand_in.policy, stand_in.method, stand_in)
+        stand_in.put_in_place()
     try:
         yield
     finally:
@@ -168,6 +185,19 @@ def fingerprint(policy: Any) -> list[Any]:
     return found
 
 
+def plain_attributes(policy: nn.Module) -> dict[str, Any]:
+    """Collect the numbers, words and tuples that modules keep, such as the rate of a dropout.
+
+    :param policy: any policy
+    :return: by the names of module and attribute
+    """
+    found: dict[str, Any] = {}
+    for name, module in policy.named_modules():
+        own = vars(module).items()
+        found |= {f"{name}.{key}".lstrip("."): v for key, v in own if isinstance(v, _PLAIN) and key != "training"}
+    return found
+
+
 def same_fingerprint(a: list[Any], b: list[Any]) -> bool:
     """Compare two fingerprints: parameters and modules by identity, everything else by value.
 
@@ -197,6 +227,7 @@ __all__ = [
     "module_obstacle",
     "optimizer_obstacle",
     "parameter_obstacle",
+    "plain_attributes",
     "same_fingerprint",
     "standing_in",
 ]

@@ -17,12 +17,12 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_ppo_variants.fast_path.interception import LibraryMethods, StandIn, is_replaced, module_obstacle, standing_in
+from sb3_ppo_variants.update.policy_evaluation import foreign_module, package_of
 
 _METHODS = ("obs_to_tensor", "predict_values")
 _OF_SB3 = LibraryMethods(_METHODS, ActorCriticPolicy, MaskableActorCriticPolicy)
 _LOOPS = (OnPolicyAlgorithm.collect_rollouts, MaskablePPO.collect_rollouts)
 _OURS = __name__.partition(".")[0]
-_STATELESS = {"torch", "stable_baselines3", "sb3_contrib", _OURS}  # whose modules evaluation leaves as they are
 
 
 class _Foreseen(NamedTuple):
@@ -106,18 +106,11 @@ def bootstrap_obstacle(algorithm: Any) -> str | None:
     if own:
         return f"the policy overrides {own[0]}()"
     loops = [vars(cls)["collect_rollouts"] for cls in type(algorithm).__mro__ if "collect_rollouts" in vars(cls)]
-    own_loop = any(loop not in _LOOPS and _package_of(loop) != _OURS for loop in loops)
+    own_loop = any(loop not in _LOOPS and package_of(loop) != _OURS for loop in loops)
     if own_loop or "collect_rollouts" in vars(algorithm):
         return "the algorithm collects rollouts in its own way"
-    for module in policy.modules():
-        if _package_of(type(module)) not in _STATELESS:
-            return f"{type(module).__name__} may remember what it was asked"
-    return module_obstacle(policy)
-
-
-def _package_of(defined: Any) -> str:
-    """Return the name of the package in which a class or function is defined."""
-    return str(defined.__module__).partition(".")[0]
+    foreign = foreign_module(policy)
+    return module_obstacle(policy) if foreign is None else f"{foreign} may remember what it was asked"
 
 
 def _has_shape_of(space: spaces.Space[Any], observation: Any) -> bool:

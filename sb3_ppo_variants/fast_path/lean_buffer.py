@@ -51,7 +51,7 @@ def lean_add(
     :param log_prob: shape (n_envs,)
     """
     position = buffer.pos
-    buffer.observations[position] = obs.reshape(buffer.observations.shape[1:])
+    buffer.observations[position] = obs.reshape(buffer.observations.shape[1:]) if obs.ndim == 1 else obs
     buffer.actions[position] = action.reshape(buffer.n_envs, buffer.action_dim)
     buffer.rewards[position] = reward
     buffer.episode_starts[position] = episode_start

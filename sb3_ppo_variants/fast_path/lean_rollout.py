@@ -4,6 +4,7 @@ At batch size 1 nearly all of SB3's forward pass is call overhead. SB3's own ``c
 the policy's forward is replaced while it does, and what the buffer does (``lean_buffer.py``).
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch as th
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_ppo_variants.fast_path.blas_threads import may_use_threads, one_blas_thread
 from sb3_ppo_variants.fast_path.closed_forms import both_features, closed_form_of, evaluation_obstacle
@@ -35,10 +37,11 @@ class LeanForward(StandIn):
     SB3 makes distribution objects, checks what it gave them, and on a GPU waits for the answer several times.
 
     :param policy: one for which :func:`sampling_obstacle` finds nothing
+    :param still_fits: as of :class:`StandIn`
     """
 
-    def __init__(self, policy: Any):
-        super().__init__(policy, "forward")
+    def __init__(self, policy: Any, still_fits: Callable[[], bool] = lambda: True):
+        super().__init__(policy, "forward", still_fits)
         self.action_shape: tuple[int, ...] = policy.action_space.shape or ()
         self.form = closed_form_of(policy)
 
@@ -49,7 +52,7 @@ class LeanForward(StandIn):
         :param deterministic: handled by the ordinary forward, as is what gradients are wanted of
         :param action_masks: of a maskable policy, shape (n_envs, number of choices); None for none
         """
-        if deterministic or th.is_grad_enabled():  # a callback may differentiate; SB3's loop does not
+        if deterministic or th.is_grad_enabled() or not self.serves():  # a callback may differentiate; SB3 does not
             masks = () if action_masks is None else (action_masks,)
             ordinary: Collected = self.ordinary()(obs, deterministic, *masks)
             return ordinary
@@ -77,19 +80,23 @@ class NumpyForward(LeanForward):
     """The same in numpy, the networks too, on the parameters' memory.
 
     :param policy: one for which :func:`numpy_forward_obstacle` finds nothing, either
+    :param still_fits: as of :class:`StandIn`
     """
 
-    def __init__(self, policy: Any):
-        super().__init__(policy)
+    def __init__(self, policy: Any, still_fits: Callable[[], bool] = lambda: True):
+        super().__init__(policy, still_fits)
         self.actor = NumpyMlpOfColumns([*policy.mlp_extractor.policy_net, policy.action_net])
         self.critic = NumpyMlpOfColumns([*policy.mlp_extractor.value_net, policy.value_net])
         self._parameters = list(policy.parameters())
         self._places = self._memory()
+        modules = [module for module in policy.modules() if not isinstance(module, BaseFeaturesExtractor)]
+        parts = [held for module in modules for held in (module._modules, module._parameters)]
+        self._parts = [(held, name, part) for held in parts for name, part in held.items()]
         self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
 
     def sample(self, obs: Any, masks: Any) -> Collected:
-        if self._memory() != self._places:
-            return super().sample(obs, masks)  # a callback has given a parameter other memory
+        if self._memory() != self._places or any(held.get(name) is not part for held, name, part in self._parts):
+            return super().sample(obs, masks)  # a callback has given a parameter other memory, or replaced a module
         flat = as_vectors(self.policy.observation_space, mapped(th.Tensor.numpy, obs))
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
             output, values = self.actor.forward(flat), self.critic.forward(flat)

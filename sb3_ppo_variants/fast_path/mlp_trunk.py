@@ -5,6 +5,7 @@ matrix products per layer, written out here; what comes after the networks' outp
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,6 +103,9 @@ def plain_mlp_obstacle(policy: Any) -> str | None:
         return "the network uses other layers than Linear, Tanh and ReLU"
     if any(isinstance(module, nn.Linear) and module.bias is None for module in modules):
         return "a layer has no bias"
+    before = [None, *policy.mlp_extractor.policy_net, None, *policy.mlp_extractor.value_net]
+    if any(type(b) in ACTIVATIONS and type(a) is not nn.Linear for a, b in pairwise(before)):
+        return "an activation does not follow a layer"
     known = sum(p.numel() for module in modules for p in module.parameters())
     known += policy.log_std.numel() if hasattr(policy, "log_std") else 0
     if known != sum(p.numel() for p in policy.parameters()):

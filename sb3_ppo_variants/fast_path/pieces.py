@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from gymnasium import spaces
+
 from sb3_ppo_variants.fast_path.cell_steps import cell_steps_obstacle
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_parameters import flat_adam_obstacle
@@ -13,6 +15,9 @@ from sb3_ppo_variants.fast_path.numpy_update import numpy_obstacle
 from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences_obstacle
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.minibatches import staging_obstacle
+from sb3_ppo_variants.update.policy_evaluation import foreign_module
+
+NO_IMAGES = "there are none"
 
 
 class Piece(NamedTuple):
@@ -35,7 +40,17 @@ class Piece(NamedTuple):
 def _optimizer_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
     sequences = whole_sequences_obstacle(algorithm.policy, algorithm.rollout_buffer)
     rows = None if sequences is None else staging_obstacle(algorithm.rollout_buffer)
-    return rows or flat_adam_obstacle(algorithm.policy)
+    foreign = None if algorithm.ranks.size == 1 else foreign_module(algorithm.policy)
+    missing = foreign and f"{foreign} may leave a parameter without a gradient in one process only"
+    return rows or missing or flat_adam_obstacle(algorithm.policy)
+
+
+def _images_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
+    space = algorithm.policy.observation_space
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    if algorithm.policy.device.type != "cpu":
+        return "the policy is not on the CPU"
+    return None if any(len(part.shape or ()) == 3 for part in parts) else NO_IMAGES
 
 
 def _backward_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
@@ -81,6 +96,7 @@ PIECES = (
         ("minibatches",),
         lambda algorithm: evaluation_obstacle(algorithm.policy),
     ),
+    Piece("images", "channels last in memory", "as in the buffer", ("minibatches",), _images_obstacle),
     Piece("optimizer", "Adam on one flat tensor", "policy.optimizer", (), _optimizer_obstacle),
     Piece("backward", "written out", "autograd", ("evaluation", "optimizer"), _backward_obstacle),
     Piece("arithmetic", "numpy", "torch", ("backward",), numpy_obstacle),
@@ -114,4 +130,4 @@ def identity(algorithm: UpdatedAlgorithm) -> list[Any]:
     return [algorithm.policy, algorithm.rollout_buffer, watched, *settings, *fingerprint(algorithm.policy)]
 
 
-__all__ = ["PIECES", "Piece", "identity"]
+__all__ = ["NO_IMAGES", "PIECES", "Piece", "identity"]

@@ -23,12 +23,13 @@ from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences
 from sb3_ppo_variants.update.distributions import Context
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
-from sb3_ppo_variants.update.minibatches import preserved_numpy_generator
-from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, snapshot_policy
+from sb3_ppo_variants.update.minibatches import prepared, preserved_numpy_generator
+from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, foreign_module, snapshot_policy
 from sb3_ppo_variants.update.reference_update import OwnOptimizer, Stepper
 
 _TOLERANCE = 1e-4  # of the largest number; rounding of float32 is a hundredth of it
 _LARGEST = 1e30
+_OF_FORWARD = ("actions", "values", "log-probabilities")
 _SMALLEST = 1e-3  # numbers below it are compared with it: differences of tiny ones are rounding
 
 
@@ -48,8 +49,7 @@ def forward_difference(policy: Any, forward: LeanForward, observations: Any) -> 
         expected = policy.forward(observations)
         again()
         found = forward(observations)
-    names = ("actions", "values", "log-probabilities")
-    return _first_difference(zip(names, found, expected), "policy.forward()")
+    return _first_difference(zip(_OF_FORWARD, found, expected), "policy.forward()")
 
 
 def evaluation_difference(update: StagedUpdate) -> str | None:
@@ -64,6 +64,20 @@ def evaluation_difference(update: StagedUpdate) -> str | None:
         again()
         found = update.evaluate(minibatch, fast)
     return _evaluations_differ(found, expected)
+
+
+def layout_difference(policy: Any, observations: Any) -> str | None:
+    """Compare what a policy makes of images that lie channels last in memory with the same as they come.
+
+    :param policy: copies of it are asked
+    :param observations: shape (n_envs, *observation shape)
+    """
+    ordinary, fast = (snapshot_policy(policy) for _ in range(2))
+    with th.no_grad(), _same_draws() as again:
+        expected = ordinary.forward(observations)
+        again()
+        found = fast.forward(prepared(observations, channels_last=True))
+    return _first_difference(zip(_OF_FORWARD, found, expected), "images as they come")
 
 
 def gradient_difference(update: StagedUpdate, coefficients: dict[str, Number]) -> str | None:
@@ -96,10 +110,7 @@ def arithmetic_difference(update: NumpyUpdate, coefficients: dict[str, Number]) 
     minibatch, old = _moved(update)
     metrics = update.written_step(minibatch, old, coefficients, update.trunk).row()
     expected = adam.gradient.clone()
-    try:
-        found = update.written_step(*update.in_arrays(minibatch, old), coefficients, update.in_numpy).row()
-    except TypeError as error:  # of a term that takes tensors only
-        return f"it failed in a check on the first data: {error}"
+    found = update.written_step(*update.in_arrays(minibatch, old), coefficients, update.in_numpy).row()
     pairs = [("the gradient", adam.gradient, expected), ("a minibatch's metrics", found, metrics)]
     return _first_difference(pairs, "torch")
 
@@ -161,7 +172,7 @@ def cell_difference(policy: Any, observations: Any) -> str | None:
         again()
         with standing_in(CellSteps(fast)):
             found = _steps(fast, observations)
-    names = cycle(("actions", "values", "log-probabilities", *4 * ["states"]))
+    names = cycle((*_OF_FORWARD, *4 * ["states"]))
     return _first_difference(zip(names, found, expected), "policy.forward()")
 
 
@@ -202,8 +213,8 @@ def _moved(update: StagedUpdate) -> tuple[Any, Parameters | None]:
 
 
 def _untouched(policy: Any) -> Any:
-    """Return a policy that may be evaluated as in training: a copy, if it keeps running statistics."""
-    if not any(True for _ in policy.buffers()):
+    """Return a policy that may be evaluated as in training: a copy, if it keeps, or may keep, running statistics."""
+    if not any(True for _ in policy.buffers()) and foreign_module(policy) is None:
         return policy
     copied = snapshot_policy(policy)
     copied.set_training_mode(policy.training)
@@ -252,6 +263,7 @@ __all__ = [
     "evaluation_difference",
     "forward_difference",
     "gradient_difference",
+    "layout_difference",
     "sequence_difference",
     "step_difference",
 ]

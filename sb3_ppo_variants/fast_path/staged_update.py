@@ -5,6 +5,7 @@ so that results agree to rounding. What an algorithm or policy does not support 
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch as th
@@ -22,7 +23,7 @@ from sb3_ppo_variants.update.distributions import ActionDistribution, Context, P
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import StagedRollout, shares_advantages
-from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch
+from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, measuring
 from sb3_ppo_variants.update.reference_update import Stepper, UpdateSteps
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
@@ -34,6 +35,7 @@ class StagedUpdate(UpdateSteps):
     :param form: closed form of the policy; None to go through ``evaluate_actions``
     :param stepper: takes the steps
     :param trunk: the policy's network without autograd, where it is a plain MLP; needs ``form`` and FlatAdam
+    :param channels_last: whether images lie so in memory
     """
 
     def __init__(
@@ -42,12 +44,13 @@ class StagedUpdate(UpdateSteps):
         form: ActionDistribution | None,
         stepper: Stepper,
         trunk: MlpTrunk | None = None,
+        channels_last: bool = False,
     ):
         super().__init__(algorithm, stepper)
         self.form = form
         self.trunk = trunk
         self.batch_size = int(algorithm.batch_size)
-        self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, self.batch_size)
+        self.rollout = StagedRollout(algorithm.rollout_buffer, algorithm.action_space, self.batch_size, channels_last)
         # A decision needs the whole rollout. Where the KL is only logged a sample will do: this matters for images.
         self.measured_rows = self.rollout.size if self.rules.measures_everything else self.rollout.sample_size
         self.distribution, old = self._measure()
@@ -131,14 +134,11 @@ class StagedUpdate(UpdateSteps):
     def _measure(self) -> tuple[ActionDistribution, Parameters]:
         """Compute the action distributions of the measured rows under the current policy, without gradient."""
         pieces: list[Parameters] = []
-        if self.trunk is None:  # a plain MLP does the same in both modes
-            self.policy.set_training_mode(False)
-        with th.no_grad():
+        asked = measuring(self.policy) if self.trunk is None else nullcontext()  # a plain MLP has no modes
+        with th.no_grad(), asked:
             for piece in self.rollout.pieces(self.measured_rows):
                 form, parameters = self._action_parameters(piece)
                 pieces.append(parameters)
-        if self.trunk is None:
-            self.policy.set_training_mode(True)
         return form, pieces[0] if len(pieces) == 1 else tuple(map(th.cat, zip(*pieces)))
 
     def _action_parameters(self, piece: Any) -> tuple[ActionDistribution, Parameters]:

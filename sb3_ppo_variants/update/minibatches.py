@@ -111,9 +111,13 @@ class StagedRollout:
     :param buffer: a full buffer for which :func:`staging_obstacle` finds nothing
     :param action_space: Discrete actions are turned into indices here, once
     :param batch_size: the training batch size
+    :param channels_last: whether images lie so in memory, shape unchanged: on a CPU convolutions' backward passes are
+        half as long again otherwise (``docs/speed.md``)
     """
 
-    def __init__(self, buffer: RolloutBuffer, action_space: spaces.Space[Any], batch_size: int):
+    def __init__(
+        self, buffer: RolloutBuffer, action_space: spaces.Space[Any], batch_size: int, channels_last: bool = False
+    ):
         self.size = buffer.buffer_size * buffer.n_envs
         self.piece_size = measurement_size(buffer, batch_size)
         self.sample_size = min(self.size, max(128, states_of_size(buffer, 1_000_000)))
@@ -123,7 +127,7 @@ class StagedRollout:
             rollout = next(buffer.get(batch_size=None))
         self._row_of_step = np.argsort(order)
         actions = rollout.actions.long().flatten() if isinstance(action_space, spaces.Discrete) else rollout.actions
-        self.rollout = rollout._replace(actions=actions, observations=_prepared(rollout.observations))
+        self.rollout = rollout._replace(actions=actions, observations=prepared(rollout.observations, channels_last))
         self._device = rollout.advantages.device
         self._advantages = rollout.advantages
 
@@ -167,15 +171,15 @@ class StagedRollout:
             yield mapped(lambda tensor: tensor[start:stop], self.rollout)  # noqa: B023  # used before the next turn
 
 
-def _prepared(observations: Any) -> Any:
-    """Do once what every minibatch would need.
+def prepared(observations: Any, channels_last: bool) -> Any:
+    """Do once what every minibatch would need: float64 becomes the float32 that every policy turns it into, too.
 
-    float64 becomes the float32 that every policy turns it into. On the CPU images lie channels last in memory, shape
-    unchanged: convolutions' backward passes are half as long again otherwise (``docs/speed.md``).
+    :param observations: shape (n_batch, *observation shape), or a dictionary of such tensors
+    :param channels_last: where images lie in memory
     """
     if isinstance(observations, dict):
-        return {key: _prepared(value) for key, value in observations.items()}
-    if observations.dim() == 4 and observations.device.type == "cpu":
+        return {key: prepared(value, channels_last) for key, value in observations.items()}
+    if observations.dim() == 4 and channels_last:
         observations = observations.contiguous(memory_format=th.channels_last)
     return observations.float() if observations.dtype == th.float64 else observations
 

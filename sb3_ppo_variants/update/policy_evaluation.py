@@ -1,15 +1,19 @@
 """One forward pass of any host's policy: values, log-probabilities, entropy and the distribution itself."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from sb3_ppo_variants.update.distributions import ActionDistribution, action_distribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
+
+_KNOWN_PACKAGES = {"torch", "stable_baselines3", "sb3_contrib", __name__.partition(".")[0]}
 
 
 class Evaluation(NamedTuple):
@@ -83,6 +87,43 @@ def snapshot_policy(policy: ActorCriticPolicy) -> ActorCriticPolicy:
     snapshot = copy.deepcopy(policy, memo)
     snapshot.set_training_mode(False)
     return snapshot
+
+
+def package_of(defined: Any) -> str:
+    """Return the name of the package in which a class or function is defined.
+
+    :param defined: the class or function
+    """
+    return str(defined.__module__).partition(".")[0]
+
+
+def foreign_module(policy: BasePolicy) -> str | None:
+    """Name a module of a class that is not torch's, SB3's, contrib's or ours: of what it does nothing is known.
+
+    :param policy: any policy
+    :return: the name of the first such class; None if there is none
+    """
+    kinds = (type(module) for module in policy.modules())
+    return next((kind.__name__ for kind in kinds if package_of(kind) not in _KNOWN_PACKAGES), None)
+
+
+@contextmanager
+def measuring(policy: BasePolicy) -> Iterator[None]:
+    """Let a policy be asked what stock PPO does not ask it: in evaluation mode, and without a trace in torch's draws.
+
+    :param policy: of which a module of somebody's own may draw in its forward pass
+    """
+    training = policy.training
+    policy.set_training_mode(False)
+    try:
+        if foreign_module(policy) is None:
+            yield
+        else:
+            devices = [] if policy.device.type == "cpu" else [policy.device]
+            with th.random.fork_rng(devices=devices):
+                yield
+    finally:
+        policy.set_training_mode(training)
 
 
 def _held_distribution(distribution: Distribution | None) -> object:

@@ -17,7 +17,7 @@ from sb3_ppo_variants.update.minibatches import (
     preserved_numpy_generator,
 )
 from sb3_ppo_variants.update.nonfinite import StepGuard
-from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, snapshot_policy, valid_steps
+from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, measuring, snapshot_policy, valid_steps
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
 
@@ -55,11 +55,14 @@ class OwnOptimizer:
     """Steps of a policy's own optimiser, as stock PPO takes them.
 
     :param policy: being updated
+    :param guard: of an update that has begun; None to wait for :meth:`begin`
     """
 
-    def __init__(self, policy: BasePolicy):
+    def __init__(self, policy: BasePolicy, guard: StepGuard | None = None):
         self.policy = policy
-        self.begin(skip_one_by_one=False)
+        self._shared: list[th.nn.Parameter] = []  # whose gradients were averaged over the ranks,
+        self._had = th.zeros(0)  # and the share of the ranks that had one
+        self.guard = guard or StepGuard()
 
     def begin(self, skip_one_by_one: bool) -> None:
         self.guard = StepGuard(skip_one_by_one)
@@ -69,9 +72,21 @@ class OwnOptimizer:
         loss.backward()
 
     def gradients(self) -> list[th.Tensor]:
-        return [p.grad for p in self.policy.parameters() if p.grad is not None]
+        """Return as many gradients on every rank, zeros where this one has none, and last which it has."""
+        self._shared = [p for p in self.policy.parameters() if p.requires_grad]
+        self._had = th.tensor([float(p.grad is not None) for p in self._shared], device=self.policy.device)
+        gradients = []
+        for parameter in self._shared:
+            if parameter.grad is None:
+                parameter.grad = th.zeros_like(parameter)
+            gradients.append(parameter.grad)
+        return [*gradients, self._had]
 
     def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        for parameter, had in zip(self._shared, self._had.tolist()):
+            if had == 0:  # on no rank: left alone, as by stock PPO
+                parameter.grad = None
+        self._shared = []
         norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), max_grad_norm)
         refused = self.guard.refuses((norm + loss).item())  # waits for the device: SB3's optimiser cannot be told
         if not refused:
@@ -158,8 +173,7 @@ class ReferenceUpdate(UpdateSteps):
         """
         algorithm = self.algorithm
         total, count = 0.0, 0
-        self.policy.set_training_mode(False)
-        with th.no_grad():
+        with th.no_grad(), measuring(self.policy):
             for minibatch in measurement_batches(algorithm.rollout_buffer, int(algorithm.batch_size)):
                 form, new = self.measured(self.policy, minibatch)
                 kl = form.directed_kl(self._old_parameters(minibatch), new, algorithm.kl_direction)
@@ -167,7 +181,6 @@ class ReferenceUpdate(UpdateSteps):
                 kl = kl if mask is None else kl[mask]
                 total += kl.double().sum().item()
                 count += len(kl)
-        self.policy.set_training_mode(True)
         return total / count
 
     def measured(self, policy: Any, minibatch: Any) -> tuple[ActionDistribution, Parameters]:
@@ -180,5 +193,5 @@ class ReferenceUpdate(UpdateSteps):
         return evaluation.distribution, evaluation.parameters
 
     def _old_parameters(self, minibatch: Any) -> Parameters:
-        with th.no_grad():
+        with th.no_grad(), measuring(self.old_policy):
             return self.measured(self.old_policy, minibatch)[1]

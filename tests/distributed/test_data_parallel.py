@@ -69,6 +69,13 @@ def test_two_processes_equal_one_to_rounding(case: str, ranks: Any) -> None:
     assert ours["logged"] == pytest.approx(alone["logged"], rel=2e-2, abs=2e-4)
 
 
+def test_ranks_stay_together_whatever_one_of_them_does() -> None:
+    """A hook on one rank only, and layers that each leaves out at random, so that gradients are missing."""
+    ended = launched("uneven_ranks.py")
+    assert [process.status for process in ended] == [0, 0], ended[0].errors + ended[1].errors
+    assert ended[0].output == ended[1].output != ""
+
+
 def test_the_runs_that_are_compared_moved_and_adapted(ranks: Any) -> None:
     """Without that the comparison would say little."""
     (first, _), _ = ranks
