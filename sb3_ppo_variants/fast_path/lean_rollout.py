@@ -4,6 +4,7 @@ At batch size 1 nearly all of SB3's forward pass is call overhead. SB3's own ``c
 the policy's forward is replaced while it does, and what the buffer does (``lean_buffer.py``).
 """
 
+import operator
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -90,12 +91,12 @@ class NumpyForward(LeanForward):
         self._parameters = list(policy.parameters())
         self._places = self._memory()
         modules = [module for module in policy.modules() if not isinstance(module, BaseFeaturesExtractor)]
-        parts = [held for module in modules for held in (module._modules, module._parameters)]
-        self._parts = [(held, name, part) for held in parts for name, part in held.items()]
+        holders = [held for module in modules for held in (module._modules, module._parameters) if held]
+        self._holders, self._names, self._parts = zip(*((held, *item) for held in holders for item in held.items()))
         self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
 
     def sample(self, obs: Any, masks: Any) -> Collected:
-        if self._memory() != self._places or any(held.get(name) is not part for held, name, part in self._parts):
+        if self._memory() != self._places or not self._has_its_parts():
             return super().sample(obs, masks)  # a callback has given a parameter other memory, or replaced a module
         flat = as_vectors(self.policy.observation_space, mapped(th.Tensor.numpy, obs))
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
@@ -104,6 +105,9 @@ class NumpyForward(LeanForward):
             masks = np.asarray(masks, dtype=bool).reshape(output.shape)
         actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.latent, masks))
         return th.from_numpy(actions), th.from_numpy(values.copy()), th.from_numpy(log_prob)
+
+    def _has_its_parts(self) -> bool:
+        return all(map(operator.is_, map(dict.get, self._holders, self._names), self._parts))
 
     def _memory(self) -> list[int]:
         return list(map(th.Tensor.data_ptr, self._parameters))
