@@ -5,6 +5,7 @@ import numbers
 import warnings
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.utils import FloatSchedule
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -44,12 +45,15 @@ def is_number(value: Any) -> bool:
 def check_choices(model: Any) -> None:
     """Refuse an unknown string in any argument that names an alternative.
 
-    :param model: whose attributes are checked
+    :param model: whose attributes are checked; numpy's truth values become Python's
     :raises ValueError: listing the alternatives
     """
     for name, choices in _CHOICES.items():
         if hasattr(model, name):
             value = getattr(model, name)
+            if isinstance(value, np.bool_):
+                value = bool(value)
+                setattr(model, name, value)
             require(
                 isinstance(value, (str, bool)) and value in choices,
                 f"`{name}` must be one of {', '.join(map(repr, choices))}",

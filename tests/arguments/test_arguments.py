@@ -128,6 +128,7 @@ GOOD_CASES: list[tuple[tuple[Variant, ...], dict[str, Any]]] = [
     (ALL, {"normalize_advantage": "rollout", "value_clip_scale": "return_std", "clip_range_vf": 1}),
     (ALL, {"value_clipping": "sb3", "value_loss": "huber", "max_kl": 0.02, "clip_range": 0.3}),
     (ALL, {"clip_range": lambda progress: 0.2 * progress, "ent_coef": lambda progress: 0.01 * progress}),
+    (ALL, {"normalize_advantage": np.bool_(True), "gamma": np.float32(0.9)}),
     (CLIP, {"target_kl": None, "clip_range_upper": 0.3, "dual_clip": 3}),
     (ADAPTIVE, {"kl_tolerance": math.inf, "adapt_after": "epoch"}),
     (ADAPTIVE, {"adapt_after": "update", "adaptation_factor": 3}),
@@ -152,6 +153,10 @@ def test_good_values_at_the_edge_of_the_rules_build_one_network(
 ) -> None:
     make(cls, **kwargs)
     assert len(networks) == 1
+
+
+def test_a_truth_value_of_numpys_becomes_pythons() -> None:
+    assert make(PPOClip, normalize_advantage=np.bool_(False)).normalize_advantage is False
 
 
 def test_load_with_a_bad_value_is_refused(tmp_path: Path) -> None:
