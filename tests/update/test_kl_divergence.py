@@ -625,6 +625,19 @@ def test_unknown_distribution_raises_and_names_the_supported_ones() -> None:
         assert supported.__name__ in message
 
 
+def test_a_subclass_that_holds_another_distribution_is_unknown() -> None:
+    class Laplacian(DiagGaussianDistribution):
+        """As wide as a Gaussian, and with the same attributes."""
+
+        def proba_distribution(self, mean_actions: th.Tensor, log_std: th.Tensor) -> Any:
+            self.distribution: Any = td.Laplace(mean_actions, log_std.exp())
+            return self
+
+    old, new = (Laplacian(2).proba_distribution(th.zeros(1, 2), th.full((2,), log_std)) for log_std in (0.0, 1.0))
+    with pytest.raises(TypeError, match=r"Laplacian, which holds a Laplace .*register_distribution\(Laplacian, "):
+        kl_divergence(old, new)
+
+
 @pytest.mark.parametrize("cls", [BetaDistribution, ChildOfBeta])
 @pytest.mark.usefixtures("registry")
 def test_registered_custom_distribution_has_a_kl(cls: type[BetaDistribution]) -> None:

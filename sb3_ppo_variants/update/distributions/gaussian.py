@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.distributions import Distribution, TanhBijector
+from torch.distributions import Normal
 
 from sb3_ppo_variants.update import arrays
 from sb3_ppo_variants.update.arrays import Array
@@ -35,7 +36,13 @@ class Gaussian(ActionDistribution):
     """
 
     def parameters(self, distribution: Distribution) -> Parameters:
-        held: Any = distribution.distribution
+        held = distribution.distribution
+        if not isinstance(held, Normal):
+            name = type(distribution).__name__
+            raise TypeError(
+                f"no exact KL divergence is known for {name}, which holds a {type(held).__name__} and no Normal; "
+                f"add yours with sb3_ppo_variants.extend.register_distribution({name}, ...)"
+            )
         return held.mean, held.scale.log()
 
     def kl(self, p: Parameters, q: Parameters) -> Array:
