@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from sb3_ppo_variants.arguments.checks import require
-from sb3_ppo_variants.vec_env.vector_infos import Info, LazyInfos, as_array, has_rows, info_of, on_host, row_of
+from sb3_ppo_variants.vec_env.vector_infos import Info, LazyInfos, as_array, has_rows, info_of, on_host, row_of, rows_of
 
 
 class GymnasiumVecEnv(VecEnv):
@@ -91,7 +91,8 @@ class GymnasiumVecEnv(VecEnv):
         self._lengths += ~idle
         special = self._idle_infos
         self._idle_infos = {}
-        begun, first_infos = idle, infos
+        kept_infos = rows_of(infos, self.num_envs)
+        begun, first_infos = idle, kept_infos
         if ended.any():
             final = on_host(self._final_observations(observations, infos))
             last = {int(i): self._last_info(int(i), final, infos) for i in np.flatnonzero(ended)}
@@ -106,15 +107,17 @@ class GymnasiumVecEnv(VecEnv):
                 kept = ("terminal_observation", "TimeLimit.truncated")
                 self._idle_infos = {i: {key: info[key] for key in kept} for i, info in last.items()}
             special = {**special, **last}
-        for place in np.flatnonzero(begun):
-            self.reset_infos[place] = info_of(first_infos, int(place), self.num_envs)
+        if begun.any():
+            first_infos = on_host(first_infos)
+            for place in np.flatnonzero(begun):
+                self.reset_infos[place] = info_of(first_infos, int(place), self.num_envs)
         dones = ended | idle
         self._idle = ended if self._idle_infos else np.zeros_like(ended)
 
         def made(index: int) -> Info:
             if index in special:
                 return special[index]
-            return {**info_of(infos, index, self.num_envs), "TimeLimit.truncated": False}
+            return {**info_of(kept_infos, index, self.num_envs), "TimeLimit.truncated": False}
 
         return as_array(observations), rewards, dones, LazyInfos(self.num_envs, made)
 

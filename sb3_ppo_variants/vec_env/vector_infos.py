@@ -72,10 +72,36 @@ def info_of(infos: Mapping[str, Any], index: int, n_envs: int) -> Info:
             nested = info_of(values, index, n_envs)
             if nested:
                 info[key] = nested
+        elif isinstance(values, np.ndarray) and values.shape == (n_envs,) and values.dtype != object:
+            info[key] = values.item(index)
         elif has_rows(values, n_envs):
             value = row_of(values, index)
             info[key] = value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value
     return info
+
+
+def rows_of(infos: Mapping[str, Any], n_envs: int) -> dict[str, Any]:
+    """Copy what :func:`info_of` reads, to be read later: simulators write into their arrays again.
+
+    :param infos: of all environments
+    :param n_envs: how many there are
+    """
+    rows: dict[str, Any] = {}
+    for key, values in infos.items():
+        if key in _FINAL or (key.startswith("_") and key[1:] in _FINAL):
+            continue
+        if isinstance(values, Mapping):
+            rows[key] = rows_of(values, n_envs)
+        else:
+            rows[key] = _copy(values) if has_rows(values, n_envs) else None
+    return rows
+
+
+def _copy(values: Any) -> Any:
+    """Copy an array that can be written into; JAX's cannot."""
+    if hasattr(values, "detach"):
+        return values.detach().clone()
+    return values.copy() if isinstance(values, (np.ndarray, list)) else values
 
 
 class LazyInfos(list[Info]):
@@ -112,8 +138,27 @@ class LazyInfos(list[Info]):
     def __reversed__(self) -> Iterator[Info]:
         return (self[place] for place in reversed(range(len(self))))
 
+    def __eq__(self, other: object) -> bool:
+        return list(self) == other
+
+    def __ne__(self, other: object) -> bool:
+        return list(self) != other
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+    def __add__(self, other: list[Any]) -> list[Any]:
+        return list(self) + other
+
+    def __radd__(self, other: list[Any]) -> list[Any]:
+        return other + list(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as a plain list: what makes an info belongs to the environment."""
+        return list, (list(self),)
+
     def copy(self) -> list[Info]:
         return list(self)
 
 
-__all__ = ["LazyInfos", "as_array", "has_rows", "info_of", "on_host", "row_of"]
+__all__ = ["LazyInfos", "as_array", "has_rows", "info_of", "on_host", "row_of", "rows_of"]

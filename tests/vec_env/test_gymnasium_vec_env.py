@@ -1,5 +1,7 @@
 """gymnasium's vector environments, and simulators with their interface, behave as SB3's DummyVecEnv does."""
 
+import copy
+import pickle
 from typing import Any
 
 import gymnasium as gym
@@ -82,6 +84,36 @@ class CountingSimulator(VectorEnv[Any, Any, Any]):
 
     def _seen(self, counts: th.Tensor) -> Any:
         return {"count": counts} if self.in_dict else counts
+
+
+class ReusingSimulator(VectorEnv[Any, Any, Any]):
+    """Has one dictionary of infos, whose arrays it writes into; the first environment ends after two steps."""
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012  # as gymnasium has it
+    num_envs, single_action_space = 2, spaces.Discrete(2)
+    single_observation_space = spaces.Box(-1, 1, (1,))
+
+    def __init__(self) -> None:
+        nested = {"listed": [0, 0], "tensor": th.zeros(2)}
+        self.infos: dict[str, Any] = {
+            "t": np.zeros(2),
+            "nested": nested,
+            "shared": 1,
+            "_shared": np.ones(2, dtype=bool),
+        }
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self._write(self.infos["t"] * ~(options or {}).get("reset_mask", np.ones(2, dtype=bool)))
+        return np.zeros((2, 1), dtype=np.float32), self.infos
+
+    def step(self, actions: Any) -> Any:
+        self._write(self.infos["t"] + 1)
+        over = np.array([self.infos["t"][0] == 2, False])
+        return np.zeros((2, 1), dtype=np.float32), np.zeros(2), over, np.zeros(2, dtype=bool), self.infos
+
+    def _write(self, times: Any) -> None:
+        self.infos["t"][:] = self.infos["nested"]["listed"][:] = times
+        self.infos["nested"]["tensor"][:] = th.as_tensor(times)
 
 
 @pytest.mark.parametrize("observation", ["vector", "dict"])
@@ -340,6 +372,35 @@ def test_infos_are_made_where_somebody_reads_them() -> None:
     with pytest.raises(IndexError):
         infos[4]
     assert LazyInfos(2, make).copy() == list(reversed(LazyInfos(2, make)))[::-1] == [{"index": 0}, {"index": 1}]
+
+
+def test_infos_that_nobody_has_read_are_compared_joined_pickled_and_shown_as_lists_are() -> None:
+    def infos() -> LazyInfos:
+        return LazyInfos(2, lambda index: {"index": index})
+
+    plain, more = [{"index": 0}, {"index": 1}], [{"index": 2}]
+    assert infos() == plain
+    assert plain == infos()
+    assert infos() == infos()
+    assert not infos() != plain
+    assert infos() + more == plain + more
+    assert more + infos() == more + plain
+    assert infos() + infos() == plain * 2
+    assert repr(infos()) == repr(plain)
+    for copied in (pickle.loads(pickle.dumps(infos())), copy.copy(infos()), copy.deepcopy(infos())):
+        assert type(copied) is list
+        assert copied == plain
+
+
+def test_infos_stay_those_of_their_step() -> None:
+    """The simulator writes into its arrays again, at the next step and when it is told to reset what has ended."""
+    env = GymnasiumVecEnv(ReusingSimulator())
+    env.reset()
+    kept = [env.step(np.zeros(2, dtype=np.int64))[3] for _ in range(4)]
+    assert [infos[1]["t"] for infos in kept] == [1, 2, 3, 4]
+    assert [infos[1]["nested"] for infos in kept] == [{"listed": t, "tensor": t} for t in (1, 2, 3, 4)]
+    assert [infos[0]["t"] for infos in kept] == [1, 2, 1, 2]
+    assert all(set(infos[1]) == {"t", "nested", "TimeLimit.truncated"} for infos in kept)
 
 
 def test_learning_reads_the_infos_of_ended_episodes_only(monkeypatch: pytest.MonkeyPatch) -> None:
