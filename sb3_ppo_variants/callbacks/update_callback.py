@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_ppo_variants.arguments.checks import require
@@ -55,6 +55,7 @@ class UpdateCallback(BaseCallback):
 
     def _init_callback(self) -> None:
         name, model = type(self).__name__, type(self.model).__name__
+        self._refuse_parent()
         require(
             isinstance(self.model, OnPolicyAlgorithm),
             f"{name} needs an on-policy algorithm, which has policy updates",
@@ -69,13 +70,24 @@ class UpdateCallback(BaseCallback):
         )
 
     def _on_training_start(self) -> None:
+        self._refuse_parent()  # again: a CallbackList hands its own parent on late
         self._n_updates = self.model._n_updates
 
     def _on_rollout_start(self) -> None:
         self._look()
 
     def _on_step(self) -> bool:
+        if self._n_updates == math.inf:  # EvalCallback begins no training of what it calls on a new best
+            self._refuse_parent()
         return True
+
+    def _refuse_parent(self) -> None:
+        require(
+            not isinstance(self.parent, EventCallback),
+            f"{type(self).__name__} must not be the child of another callback, which passes no updates on",
+            type(self.parent).__name__,
+            "put it into the list itself",
+        )
 
     def _on_training_end(self) -> None:  # the zoo calls it twice, or without a training before it
         self._look()

@@ -15,7 +15,13 @@ from environments import make_vec_env
 from hosts import HOSTS, VARIANTS, all_classes, build, host_of
 from sb3_contrib import TRPO, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback, EvalCallback
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    CheckpointCallback,
+    EvalCallback,
+    EveryNTimesteps,
+)
 from stable_baselines3.common.logger import configure
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty, callbacks
@@ -393,6 +399,25 @@ def test_algorithms_without_clip_are_refused_before_training(callback: type[Any]
     ):
         model.learn(ROLLOUT, callback=callback())
     assert model.num_timesteps == 0
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    "parent_of",
+    [
+        lambda child: EveryNTimesteps(10, child),
+        lambda child: EvalCallback(make_vec_env(), eval_freq=5, callback_after_eval=child),
+        lambda child: EvalCallback(make_vec_env(), eval_freq=5, callback_on_new_best=child),
+    ],
+    ids=["EveryNTimesteps", "after_eval", "on_new_best"],
+)
+def test_a_child_of_an_event_callback_is_refused(parent_of: Callable[[Any], BaseCallback], nested: bool) -> None:
+    child = ClipFractionCallback()
+    model, parent = build(PPOClip), parent_of(CallbackList([child]) if nested else child)
+    message = f"ClipFractionCallback must not be the child of another callback, .*, got '{type(parent).__name__}'"
+    with pytest.raises(ValueError, match=message):
+        model.learn(ROLLOUT, callback=parent)
+    assert model.num_timesteps <= 10
 
 
 def test_other_mismatches_are_refused_before_training() -> None:
