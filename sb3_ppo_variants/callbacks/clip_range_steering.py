@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _CLIP_RANGES = ("clip_range", "clip_range_upper")
 class ScaledSchedule:
     """A schedule times a factor, kept within bounds.
 
+    Its pickle is that of the schedule: a model that is saved while it is steered holds what it was made with.
+
     :param base: number or schedule
     :param scale: factor on it
     :param bounds: smallest and largest value
@@ -34,6 +37,9 @@ class ScaledSchedule:
     def __call__(self, progress_remaining: float) -> float:
         base = checks.schedule_value("clip_range", self.base, progress_remaining)
         return within(self.scale * base, self.bounds)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copy.copy, (self.base,)
 
 
 class ClipRangeFromClipFraction(UpdateCallback):
@@ -158,7 +164,7 @@ def current_clip_range(model: OnPolicyAlgorithm) -> float:
 
 
 def _unscaled(schedule: Any) -> Any:
-    """Undo a scaling that an interrupted update left behind, also after ``load``, where SB3 wraps it."""
+    """Undo a scaling that an interrupted update left behind, also where SB3 has wrapped it since."""
     inner = getattr(schedule, "value_schedule", schedule)
     return inner.base if isinstance(inner, ScaledSchedule) else schedule
 

@@ -318,6 +318,28 @@ def test_a_saved_model_needs_no_callback_and_goes_on_with_one(cls: type[Any], sc
             assert logged.column("train/clip_range") == pytest.approx([0.2 * scale])
 
 
+@pytest.mark.parametrize("cls", [PPO, PPOClip])
+def test_a_model_saved_between_rollout_and_update_holds_its_own_clip_range(cls: type[Any], tmp_path: Path) -> None:
+    class Saving(BaseCallback):
+        def _on_rollout_end(self) -> None:
+            assert self.model.clip_range(1) == 0.4
+            self.model.save(tmp_path / "model")
+
+        def _on_step(self) -> bool:
+            return True
+
+    upper = {} if cls is PPO else {"clip_range_upper": 0.3}
+    model = build(cls, clip_range=0.2, **upper)
+    model.clip_scale = 2.0
+    model.learn(ROLLOUT, callback=[ClipRangeFromClipFraction(), Saving()])
+    loaded = cls.load(tmp_path / "model", device="cpu")
+    assert loaded.clip_range(1) == 0.2
+    assert getattr(loaded, "clip_range_upper", 0.3) == 0.3
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        pickled = json.loads(archive.read("data"))["clip_range"][":serialized:"]
+    assert b"sb3_ppo_variants" not in base64.b64decode(pickled)  # stock SB3 reads it
+
+
 def test_a_scaling_that_an_interrupted_update_left_behind_is_undone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,8 +355,8 @@ def test_a_scaling_that_an_interrupted_update_left_behind_is_undone(
             model.learn(ROLLOUT, callback=ClipRangeFromClipFraction())
     model.save(tmp_path / "model")
     loaded = PPO.load(tmp_path / "model", env=make_vec_env(), device="cpu")
-    for left_behind in (model, loaded):
-        assert left_behind.clip_range(1) == 0.4
+    for left_behind, clip_range in ((model, 0.4), (loaded, 0.2)):
+        assert left_behind.clip_range(1) == clip_range
         logged = Logged()
         left_behind.learn(ROLLOUT, callback=[ClipRangeFromClipFraction(), logged])
         assert logged.column("train/clip_range") == [0.4]
