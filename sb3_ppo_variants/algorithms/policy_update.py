@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.algorithms.minibatch_loss import LossMixin
@@ -85,10 +86,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         self.on_max_kl = on_max_kl
         self.acceleration = acceleration
         self.on_nonfinite = on_nonfinite
-        names = ("batch_size", "normalize_advantage", "n_steps")
-        batch_size, normalize_advantage, n_steps = signatures.values_of(type(self), given, *names)
-        checks.check_batch_size(batch_size, normalize_advantage)
-        checks.check_count("n_steps", n_steps, "2048 is usual")
+        checks.check_sizes(*signatures.values_of(type(self), given, "n_steps", "batch_size", "normalize_advantage"))
         self.last_update = None
         self._trace: TraceRecorder | None = None  # of the update being made
         self._acceleration: Acceleration | None = None
@@ -103,7 +101,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         super()._setup_model()
 
     def check_arguments(self) -> None:
-        """Refuse bad input before any network is built.
+        """Refuse bad input before any network is built, and before each training, when a clip range is a schedule.
 
         :raises ValueError: naming the rule, the value and a way out
         """
@@ -131,8 +129,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         line = None if limit is None else acceleration.policy_line(update)
         self._trace = trace = TraceRecorder(self.n_epochs, self._minibatches_per_epoch(), self.extra_metric_names)
         try:
-            explained, finite_buffers = nonfinite.explained, nonfinite.finite_buffers
-            with explained(self, "updating the policy"), finite_buffers(self.policy), update.running():
+            with nonfinite.guarded_update(self), update.running():
                 coefficients = self._run_epochs(update, rules, trace)
         finally:
             update.stepper.hand_back()
@@ -289,6 +286,9 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         checks.check_can_learn(self)
+        self.check_arguments()  # attributes may have been set since the model was made
+        if self.clip_range is None:
+            self.clip_range = FloatSchedule(math.inf)
         return super()._setup_learn(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -155,8 +155,7 @@ def check_shared(model: Any) -> None:
         rule = f"`{name}` must be a finite number{'' if lowest else ' >= 0'} or a schedule"
         require(ok, rule, value, "0 switches the term off")
     check_count("n_epochs", model.n_epochs, "10 is usual")
-    check_count("n_steps", model.n_steps, "2048 is usual")
-    check_batch_size(model.batch_size, model.normalize_advantage)
+    check_sizes(model.n_steps, model.batch_size, model.normalize_advantage)
     check_host_numbers(model)
 
 
@@ -247,13 +246,15 @@ def check_host_numbers(model: Any) -> None:
         require(is_number(value) and 0 <= value <= 1, f"`{name}` must be in [0, 1]", value, way_out)
 
 
-def check_batch_size(batch_size: Any, normalize_advantage: Any) -> None:
-    """Refuse minibatches that are empty, or whose standard deviation is not defined.
+def check_sizes(n_steps: Any, batch_size: Any, normalize_advantage: Any) -> None:
+    """Refuse rollouts and minibatches that are empty, or whose standard deviation is not defined.
 
+    :param n_steps: of a rollout in each environment
     :param batch_size: samples per minibatch
     :param normalize_advantage: as given to the constructor
     :raises ValueError: if it is too small
     """
+    check_count("n_steps", n_steps, "2048 is usual")
     check_count("batch_size", batch_size, "64 is usual, and n_steps * n_envs makes one minibatch of the whole rollout")
     rule, way_out = (
         "`batch_size` must be > 1 to normalise advantages",

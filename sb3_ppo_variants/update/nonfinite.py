@@ -132,6 +132,17 @@ def finite_buffers(policy: Any) -> Iterator[None]:
 
 
 @contextmanager
+def guarded_update(model: UpdatedAlgorithm) -> Iterator[None]:
+    """Keep running statistics finite, and say what is not finite, while a policy is updated.
+
+    :param model: whose policy it is
+    :raises NonFiniteUpdateError: as :func:`explained`
+    """
+    with explained(model, "updating the policy"), finite_buffers(model.policy):
+        yield
+
+
+@contextmanager
 def explained(model: UpdatedAlgorithm, doing: str) -> Iterator[None]:
     """Say what is not finite when something fails because of it: torch's distributions refuse NaN, simulators crash.
 

@@ -400,3 +400,37 @@ def test_schedule_of_the_entropy_coefficient_may_be_negative(cls: Variant) -> No
     model.learn(8)
     assert model.last_update is not None
     assert np.isfinite(model.last_update.column("loss")).all()
+
+
+# ------------------------------------------------------------------------------------------ changed between trainings
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "value", "rule"),
+    [
+        (PPOPenalty, "target_kl", None, "`target_kl` must be > 0, got None; it is the KL"),
+        (PPOClip, "max_kl", "target", "`max_kl` must be > 0, got 'target'; pass None"),
+        (PPOPenalty, "max_kl", -1, "`max_kl` must be > 0, got -1; pass 'target' or None"),
+        (PPOClip, "batch_size", None, "`batch_size` must be an integer >= 1, got None"),
+        (PPOClip, "clip_range", -0.1, "`clip_range` must be > 0, got -0.1"),
+        (PPOAdaptiveClip, "clip_range", None, "`clip_range` must be > 0, got None"),
+    ],
+)
+def test_what_the_constructor_refuses_is_refused_by_learn(cls: Variant, name: str, value: Any, rule: str) -> None:
+    model = make(cls).learn(8)
+    setattr(model, name, value)
+    with pytest.raises(ValueError, match=f"^{re.escape(rule)}"):
+        model.learn(8, reset_num_timesteps=False)
+    assert model.num_timesteps == 8
+
+
+@pytest.mark.parametrize("cls", [PPOClip, PPOPenalty])
+def test_the_clip_may_be_taken_away_and_put_back(cls: Variant, tmp_path: Path) -> None:
+    model = make(cls, clip_range=0.1).learn(8)
+    for value in (None, 0.3):
+        model.clip_range = value
+        model.learn(8, reset_num_timesteps=False)
+        (coefficients,) = model.last_update.coefficients
+        assert coefficients["clip_range"] == (value or math.inf)
+        model.save(tmp_path / "model")
+        model = cls.load(tmp_path / "model", env=model.env, device="cpu")
