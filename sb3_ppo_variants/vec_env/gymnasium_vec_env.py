@@ -94,13 +94,13 @@ class GymnasiumVecEnv(VecEnv):
         kept_infos = rows_of(infos, self.num_envs)
         begun, first_infos = idle, kept_infos
         if ended.any():
-            final = on_host(self._final_observations(observations, infos))
-            last = {int(i): self._last_info(int(i), final, infos) for i in np.flatnonzero(ended)}
+            last = self._last_infos(ended, observations, infos)
             for i, info in last.items():
                 info["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
             self._returns[ended], self._lengths[ended] = 0.0, 0
             if self._resets_by_mask:
-                observations, first_infos = self.env.reset(options={"reset_mask": ended.copy()})
+                observations, told = self.env.reset(options={"reset_mask": ended.copy()})
+                first_infos = rows_of(told, self.num_envs)
             if self._resets_by_mask or self._same_step:
                 begun = ended
             else:
@@ -129,18 +129,22 @@ class GymnasiumVecEnv(VecEnv):
         """Find where episodes ended; None if the simulator does not tell."""
         return infos.get("final_obs", infos.get("final_observation")) if self._same_step else observations
 
-    def _last_info(self, index: int, final: Any, infos: Mapping[str, Any]) -> Info:
-        """Tell of the last step of an episode in SB3's words."""
+    def _last_infos(self, ended: npt.NDArray[np.bool_], observations: Any, infos: Mapping[str, Any]) -> dict[int, Info]:
+        """Tell of the last steps of episodes in SB3's words; tensors come to the host once, for all environments."""
+        final = on_host(self._final_observations(observations, infos))
         source = infos.get("final_info", infos) if self._same_step else infos
-        info = info_of(source, index, self.num_envs)
-        if final is not None:  # or a simulator does not tell: then nothing is bootstrapped from it
-            info["terminal_observation"] = row_of(final, index)
-        if "episode" not in source:
-            seconds = round(time.time() - self._begun, 6)
-            info["episode"] = {"r": round(float(self._returns[index]), 6), "l": int(self._lengths[index]), "t": seconds}
-        elif source.get("_episode", self._all)[index]:  # counted in there, as by Monitor around each environment
-            info["episode"] = info_of(source["episode"], index, self.num_envs)
-        return info
+        rows = on_host(rows_of(source, self.num_envs))
+        last: dict[int, Info] = {}
+        for index in map(int, np.flatnonzero(ended)):
+            info = last[index] = info_of(rows, index, self.num_envs)
+            if final is not None:  # or a simulator does not tell: then nothing is bootstrapped from it
+                info["terminal_observation"] = row_of(final, index)
+            if "episode" not in source:
+                reward, seconds = round(float(self._returns[index]), 6), round(time.time() - self._begun, 6)
+                info["episode"] = {"r": reward, "l": int(self._lengths[index]), "t": seconds}
+            elif source.get("_episode", self._all)[index]:  # counted in there, as by Monitor around each environment
+                info["episode"] = info_of(source["episode"], index, self.num_envs)
+        return last
 
     # ------------------------------------------------------------------------------ attributes and methods of the parts
 
