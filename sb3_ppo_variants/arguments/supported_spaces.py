@@ -43,7 +43,8 @@ def check_observation_space(model: Any) -> None:
         scalar = isinstance(part, spaces.Box) and part.shape == ()
         require(not scalar, "the `observation_space` must have a dimension", part, "give it the shape (1,)")
         normalized = _takes_normalized_images(model)
-        if extractor in (NatureCNN, CombinedExtractor) and is_image_space(part, normalized_image=normalized):
+        for_cnn = extractor in (NatureCNN, CombinedExtractor)
+        if for_cnn and isinstance(part, spaces.Box) and is_image_space(part, normalized_image=normalized):
             rule = "images in the `observation_space` must be 36 x 36 or larger for SB3's NatureCNN"
             way_out = f"enlarge them, {'put channels first, ' * normalized}or pass a features_extractor_class"
             require(min(part.shape[1:]) >= 36, rule, part, way_out)
