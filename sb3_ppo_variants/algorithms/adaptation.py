@@ -97,7 +97,7 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         return rules._replace(
             kl_every_check=adapts and moment == "minibatch",
             kl_every_epoch=adapts and moment == "epoch",
-            kl_decides=adapts and moment != "minibatch",
+            kl_decides=adapts and self._adapts_after_update(),
         )
 
     def kl_limit(self) -> float | None:
@@ -114,8 +114,12 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
             self._adapt(kl, progress)
 
     def after_update(self, kl: float, progress: float) -> None:
-        if self.adapt_after != "minibatch":
+        if self._adapts_after_update():
             self._adapt(kl, progress)
+
+    def _adapts_after_update(self) -> bool:
+        """Say whether the KL after the last step counts: of an update of one step there is no other."""
+        return self.adapt_after != "minibatch" or self.n_epochs * self._minibatches_per_epoch() == 1
 
     def record_state(self) -> None:
         super().record_state()

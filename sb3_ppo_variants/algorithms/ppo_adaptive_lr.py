@@ -25,7 +25,8 @@ class AdaptiveLearningRateMixin(AdaptiveUpdateMixin):
     :param adaptation_factor: size of one step of the learning rate, > 1
     :param learning_rate_bounds: smallest and largest learning rate in use
     :param adapt_after: ``"minibatch"``: a step after every minibatch, up to 16 times per epoch, from the KL of the
-        minibatches since the last one; ``"epoch"`` and ``"update"`` as in the other adaptive classes
+        minibatches since the last one, or after an update that is a single step; ``"epoch"`` and ``"update"`` as in
+        the other adaptive classes
     """
 
     host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.01}

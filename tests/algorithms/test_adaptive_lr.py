@@ -62,6 +62,16 @@ def test_a_schedule_multiplies_the_scale() -> None:
     assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(2.5e-4)
 
 
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@pytest.mark.parametrize(("target", "scale"), [(1e-9, 1 / 1.5), (1.0, 1.5)])
+def test_updates_of_one_step_adapt_after_it(target: float, scale: float, acceleration: str) -> None:
+    model = build(PPOAdaptiveLR, target_kl=target, n_epochs=1, batch_size=50, acceleration=acceleration)
+    for n_updates in (1, 2):
+        model.learn(50, reset_num_timesteps=False)
+        assert model.lr_scale == pytest.approx(scale**n_updates)
+    assert model.logger.name_to_value["train/learning_rate"] == pytest.approx(3e-3 * scale)
+
+
 def test_steps_per_minibatch_are_refused_where_the_coefficient_is_set_once_per_epoch() -> None:
     with pytest.raises(ValueError, match="`adapt_after` must be one of \\('epoch', 'update'\\), got 'minibatch'"):
         PPOPenalty("MlpPolicy", make_vec_env(), adapt_after="minibatch")
