@@ -1,5 +1,6 @@
 """Policies of somebody's own train as with stock PPO: the fast path serves them, or is refused."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -213,6 +214,14 @@ def test_images_lie_channels_last_unless_the_extractor_needs_them_otherwise() ->
         report = trained(PPOClip, lambda: Noise(IMAGE), **with_extractor(Views)).acceleration_report()
     assert "view size is not compatible" in report["images"]
     assert "images" not in trained(PPOClip, Noise).acceleration_report()
+
+
+def test_a_bad_schedule_s_own_error_arrives_and_no_piece_is_blamed() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError, match="clip_range"):
+            trained(PPOClip, Noise, clip_range=lambda progress: -1.0)
+    assert not any("of the fast path" in str(warning.message) for warning in caught)
 
 
 def test_parameters_in_shared_memory_stay_there() -> None:
