@@ -3,8 +3,9 @@
     python benchmarks/equal_tuning.py --trials 20 --jobs 2 --out tuning
 
 For every algorithm and environment one study of rl-zoo3's `train -optimize`: as many trials of as many steps, the same
-sampler (TPE), pruner (median) and evaluations; what the zoo samples for PPO, and the arguments of our own classes. Then
-`compare` trains the best trial of each study with seeds that no study has seen.
+sampler (TPE), pruner (median) and evaluations; what the zoo samples for PPO, and the arguments of our own classes. A trial
+ends with the rollout in which it reaches the steps. Then `compare` trains the best trial of each study with new seeds, from
+100 on.
 
 In --out: `studies/*.log` (journals of Optuna), `trials.json` (every trial: state, value, what was suggested, seconds),
 `ALGO.yml` (the best trials as entries of the zoo) and `comparison/` (the report). A study goes on where it was stopped,
@@ -49,8 +50,22 @@ def journal(out: Path, algo: str, env: str) -> Path:
 
 
 def tune(out: Path, algo: str, env: str, trials: int) -> None:
-    """Do the trials of a study that are missing."""
-    study = ["--study-name", "equal", "--storage", str(journal(out, algo, env)), "--seed", "0", "--no-optim-plots"]
+    """Do the trials of a study that are missing; one that was killed counts as failed."""
+    done = 0
+    if journal(out, algo, env).exists():
+        found = load(out, algo, env)
+        for trial in found.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
+            found.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        done = len(found.trials)  # and so the seed: the sampler begins anew, and must not repeat itself
+    study = [
+        "--study-name",
+        "equal",
+        "--storage",
+        str(journal(out, algo, env)),
+        "--seed",
+        str(done),
+        "--no-optim-plots",
+    ]
     budget = ["-n", str(STEPS[env]), "--max-total-trials", str(trials), "--sampler", "tpe", "--pruner", "median"]
     logs = ["-f", str(out / "logs"), "-uuid"]
     call(["train", "--algo", algo, "--env", env, "-optimize", "--n-jobs", "1", *study, *budget, *EVALUATION, *logs])
@@ -85,6 +100,11 @@ def entry(algo: str, env: str, suggested: dict[str, Any]) -> dict[str, Any]:
     return {**yaml.safe_load(file.read_text())[env], **found, "policy_kwargs": f"dict({written})"}
 
 
+def rollout(found: dict[str, Any]) -> int:
+    """Return the steps of a rollout, of which a run needs one and more."""
+    return int(found["n_steps"] * found["n_envs"])
+
+
 def main() -> None:
     """Tune what is missing, and compare what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -101,12 +121,13 @@ def main() -> None:
     studies = {(algo, env): load(out, algo, env) for algo, env in itertools.product(ALGOS, envs)}
     trials = [{"algo": a, "env": e, "steps": STEPS[e], "trials": described(s)} for (a, e), s in studies.items()]
     (out / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")
-    for algo in ALGOS:
-        entries = {env: entry(algo, env, studies[algo, env].best_trial.params) for env in envs}
-        (out / f"{algo}.yml").write_text(yaml.safe_dump(entries, sort_keys=False))
+    entries = {a: {e: entry(a, e, studies[a, e].best_trial.params) for e in envs} for a in ALGOS}
+    for algo, best in entries.items():
+        (out / f"{algo}.yml").write_text(yaml.safe_dump(best, sort_keys=False))
     files = ["--conf-file", *(f"{algo}:{out / f'{algo}.yml'}" for algo in ALGOS)]
-    steps = ["--n-timesteps", *(f"{env}:{STEPS[env]}" for env in envs), "--jobs", str(options.jobs)]
-    what = ["--algos", *ALGOS, "--envs", *envs, "--seeds", str(options.seeds), *files]
+    budgets = {env: max(STEPS[env], *(1 + rollout(best[env]) for best in entries.values())) for env in envs}
+    steps = ["--n-timesteps", *(f"{env}:{n}" for env, n in budgets.items()), "--jobs", str(options.jobs)]
+    what = ["--algos", *ALGOS, "--envs", *envs, "--first-seed", "100", "--seeds", str(options.seeds), *files]
     call(["compare", *what, *steps, "--out", str(out / "comparison")])
 
 
