@@ -3,9 +3,9 @@
     python benchmarks/equal_tuning.py --trials 20 --jobs 2 --out tuning
 
 For every algorithm and environment one study of rl-zoo3's `train -optimize`: as many trials of as many steps, the same
-sampler (TPE), pruner (median) and evaluations; what the zoo samples for PPO, and the arguments of our own classes. A trial
-ends with the rollout in which it reaches the steps. Then `compare` trains the best trial of each study with new seeds, from
-100 on.
+sampler (TPE), pruner (median) and evaluations; what the zoo samples for PPO, and the arguments of our own classes. A
+trial ends with the rollout in which it reaches the steps. Then `compare` trains the best trial of each study with new
+seeds, from 100 on.
 
 In --out: `studies/*.log` (journals of Optuna), `trials.json` (every trial: state, value, what was suggested, seconds),
 `ALGO.yml` (the best trials as entries of the zoo) and `comparison/` (the report). A study goes on where it was stopped,
@@ -68,7 +68,8 @@ def tune(out: Path, algo: str, env: str, trials: int) -> None:
     ]
     budget = ["-n", str(STEPS[env]), "--max-total-trials", str(trials), "--sampler", "tpe", "--pruner", "median"]
     logs = ["-f", str(out / "logs"), "-uuid"]
-    call(["train", "--algo", algo, "--env", env, "-optimize", "--n-jobs", "1", *study, *budget, *EVALUATION, *logs])
+    optimize = ["-optimize", "--n-jobs", "1", "--no-optim-plots"]
+    call(["train", "--algo", algo, "--env", env, *optimize, *study, *budget, *EVALUATION, *logs])
 
 
 def load(out: Path, algo: str, env: str) -> optuna.Study:
