@@ -8,6 +8,9 @@ from typing import Any
 
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY
 
+_YAML_WORDS = {"true": True, "false": False, "null": None}
+"""Without on and off, which YAML takes for the same: "off" is a value of ``acceleration``."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -60,14 +63,14 @@ def _read_params(params: Sequence[str], labels: dict[str, str]) -> dict[str, dic
 
 
 def read_literal(text: str) -> Any:
-    """Read a hyperparameter as YAML would give it: a Python literal, or else a string.
+    """Read a hyperparameter as YAML would give it: a Python literal, one of YAML's words, or else a string.
 
     :param text: from the command line
     """
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return text  # such as lin_0.001, or dict(...) for rl-zoo3
+        return _YAML_WORDS.get(text.lower(), text)  # text such as lin_0.001, or dict(...) for rl-zoo3
     return list(value) if isinstance(value, tuple) else value  # as YAML would give it
 
 

@@ -10,7 +10,7 @@ import pytest
 from compare_results import make_plan, make_results
 
 from sb3_ppo_variants import compare
-from sb3_ppo_variants.compare.arms import Arm, parse_arms
+from sb3_ppo_variants.compare.arms import Arm, parse_arms, read_literal
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell, CellTask, Outcome
 from sb3_ppo_variants.compare.plan import Budget, Plan
 from sb3_ppo_variants.compare.run.results import ResultsFolder, merge
@@ -43,6 +43,23 @@ def test_arms_have_labels_overrides_and_files() -> None:
         Arm("small", "ppo", {"n_steps": 64, "policy_kwargs": "dict(net_arch=[8])"}, "all.yml"),
         Arm("trpo", "trpo", {"learning_rate": "lin_0.001"}, "mine.yml"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("false", False),
+        ("true", True),
+        ("null", None),
+        ("1e-3", 1e-3),
+        ("off", "off"),
+        ("lin_3e-4", "lin_3e-4"),
+        ("dict(a=1)", "dict(a=1)"),
+    ],
+)
+def test_a_value_is_read_as_yaml_would_give_it(text: str, value: Any) -> None:
+    assert read_literal(text) == value
+    assert type(read_literal(text)) is type(value)
 
 
 @pytest.mark.parametrize(
