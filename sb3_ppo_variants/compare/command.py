@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,11 @@ def _run_missing(plan: Plan, folder: ResultsFolder, arguments: argparse.Namespac
     engine = RayEngine(arguments.address) if arguments.engine == "ray" else LocalEngine(arguments.jobs)
     crashed = 0
     with ProgressReport(tasks, len(inventory.results), console) as report:
-        for outcome in engine.run(tasks, report.update):
-            crashed += not folder.store(outcome)
-            report.end(outcome, str(folder.log_file(outcome.cell)))
+        # Closed, as the interpreter would wait at its end for cells that run.
+        with closing(engine.run(tasks, report.update)) as outcomes:
+            for outcome in outcomes:
+                crashed += not folder.store(outcome)
+                report.end(outcome, str(folder.log_file(outcome.cell)))
     return crashed
 
 

@@ -233,6 +233,41 @@ def test_killed_command_goes_on_with_the_missing_cells_only(tmp_path: Path) -> N
     )
 
 
+ENVIRONMENT_WITH_A_PROCESS = """
+import multiprocessing
+
+import gymnasium as gym
+
+
+class WithProcess(gym.Wrapper):
+    def __init__(self, env):
+        super().__init__(env)
+        self.process = multiprocessing.Process(target=print, daemon=True)
+        self.process.start()
+
+
+gym.register("WithProcess-v0", lambda **_: WithProcess(gym.make("CartPole-v1")))
+"""
+
+
+def test_an_environment_may_start_a_process(tmp_path: Path) -> None:
+    (tmp_path / "custom_envs.py").write_text(ENVIRONMENT_WITH_A_PROCESS)
+    small = [text if text != "CartPole-v1" else "WithProcess-v0" for text in SMALL]
+    compare(tmp_path, "--algos", "ppo", *small, "-params", "ppo:n_steps:256", "--seeds", "1", "--out", "out")
+    assert len(cell_files(tmp_path / "out")) == 2
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
+    steps = ["--envs", "CartPole-v1", "--n-timesteps", "1e7", "--eval-freq", "5000000"]
+    command = start(tmp_path, "compare", "--algos", "ppo", *steps, "--jobs", "2", "--out", "out")
+    wait_for(lambda: cell_files(tmp_path / "out"))  # the random policy's
+    running = descendants_of(command.pid)
+    command.send_signal(signal.SIGINT)
+    assert command.wait(30) == 130
+    wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in running), 10)
+
+
 @pytest.mark.slow
 def test_one_algorithm_under_two_names_gives_the_same_runs_and_no_difference(tmp_path: Path) -> None:
     names = ["--algos", "ppo", "again=ppo", "--reference-scores", "CartPole-v1:0:500"]

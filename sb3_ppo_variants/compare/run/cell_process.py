@@ -92,7 +92,8 @@ class ForkedCellProcess(CellProcess):
         context.set_forkserver_preload(_PRELOADED)
         with mock.patch.dict(os.environ, ONE_THREAD):
             forkserver.ensure_running()
-        self._process = context.Process(target=forked, args=(str(self._folder),), daemon=True)
+        # A daemon could not have an environment that starts a process; the cell ends with this process by itself.
+        self._process = context.Process(target=forked, args=(str(self._folder),), daemon=False)
         self._process.start()
 
     def _wait(self) -> int | None:

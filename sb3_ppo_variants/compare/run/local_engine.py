@@ -1,7 +1,7 @@
 """Cells on this machine, several at a time, each in a process of its own."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from sb3_ppo_variants.compare.cells import Cell, CellTask, Outcome
 from sb3_ppo_variants.compare.run.cell_process import CellProcess, ForkedCellProcess
@@ -21,7 +21,7 @@ class LocalEngine:
     def __init__(self, jobs: int):
         self.jobs = jobs
 
-    def run(self, tasks: Sequence[CellTask], on_progress: Progress) -> Iterator[Outcome]:
+    def run(self, tasks: Sequence[CellTask], on_progress: Progress) -> Generator[Outcome, None, None]:
         """Run cells, in order, and give each one's outcome when it ends.
 
         :param tasks: the cells

@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from sb3_ppo_variants.compare.cells import CellTask, Outcome
@@ -36,7 +36,7 @@ class RayEngine:
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise ValueError(_unreachable(address, error)) from error
 
-    def run(self, tasks: Sequence[CellTask], on_progress: Progress) -> Iterator[Outcome]:
+    def run(self, tasks: Sequence[CellTask], on_progress: Progress) -> Generator[Outcome, None, None]:
         """Run cells and give each one's outcome when it ends.
 
         :param tasks: the cells
