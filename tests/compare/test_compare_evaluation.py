@@ -1,8 +1,10 @@
 """How a run is evaluated: with the statistics of the moment, off the clock, from seeds that run and moment give."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from environments import make_vec_env
@@ -10,7 +12,8 @@ from hosts import build
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ppo_variants import PPOClip
-from sb3_ppo_variants.compare.run import evaluation
+from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell, CellSettings, CellTask
+from sb3_ppo_variants.compare.run import cell, evaluation
 from sb3_ppo_variants.compare.run.evaluation import EvaluationProtocol, GridEvaluation
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
@@ -54,3 +57,29 @@ def test_seeds_depend_on_run_and_evaluation_only(monkeypatch: pytest.MonkeyPatch
     assert seeds(0) == seeds(0)
     assert len({*seeds(0), *seeds(1)}) == 6
     assert all(0 <= seed < np.iinfo(np.uint32).max for seed in seeds(0))
+
+
+class Bonus(gym.Env[Any, Any]):
+    """Episodes of one step, with a reward from an argument."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, bonus: float = 1.0, render_mode: str | None = None):
+        self.bonus, self.render_mode = bonus, render_mode
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(2, np.float32), {}
+
+    def step(self, _: Any) -> Any:
+        return np.zeros(2, np.float32), self.bonus, True, False, {}
+
+
+@pytest.mark.parametrize("algo", ["ppo", "ppo_penalty", RANDOM_POLICY])
+def test_evaluation_has_the_environment_arguments_of_the_entry(tmp_path: Path, algo: str) -> None:
+    if "Bonus-v0" not in gym.registry:
+        gym.register("Bonus-v0", Bonus)
+    entry = {"policy": "MlpPolicy", "n_timesteps": 64, "n_steps": 64, "env_kwargs": {"bonus": 5.0}}
+    task = CellTask(Cell(algo, "Bonus-v0", 0), CellSettings(algo, entry, 65, 65, 2, "cpu"))
+    measure = cell.measure_random_policy if algo == RANDOM_POLICY else cell.train
+    assert [row["rewards"][0] for row in measure(task, tmp_path)["evaluations"]][-1] == 5.0
