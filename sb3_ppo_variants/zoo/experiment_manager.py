@@ -133,6 +133,12 @@ class VariantExperimentManager(StockExperimentManager):
                 del hyperparams[key]
                 print(f"{key} {saved.pop(key)} of that entry is left out: {reason}")
 
+    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> tuple[Any, ...]:  # type: ignore[override]
+        preprocessed = super()._preprocess_hyperparams(hyperparams)
+        if self._eval_env_kwargs_args is None:
+            self.eval_env_kwargs = self.env_kwargs  # the zoo forgets those of an entry and of -params
+        return preprocessed
+
     def _preprocess_schedules(self, hyperparams: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         # a static method in the zoo, which needs to know nothing
         if not self._is_ours:

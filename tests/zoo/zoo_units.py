@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import optuna
 import pytest
 import rl_zoo3
@@ -159,6 +160,38 @@ def test_explicit_conf_file_is_used_as_it_is(
     assert "No entry" not in output
     model: Any = rl_zoo3.ALGOS[algo].load(f"logs/{algo}/CartPole-v1_1/CartPole-v1.zip")
     assert model.clip_range(0.5) == pytest.approx(0.1)  # kept: a file that is named is not changed
+
+
+class Bonus(CartPoleEnv):
+    """Its reward is an argument."""
+
+    def __init__(self, bonus: float = 1.0, render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        self.bonus = bonus
+
+    def step(self, action: Any) -> Any:
+        observation, _, _, *rest = super().step(action)
+        return observation, self.bonus, False, *rest
+
+
+@pytest.mark.parametrize("algo", ["ppo", "ppo_penalty"])
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], 50.0),
+        (["--eval-env-kwargs", "bonus:2.0"], 20.0),
+        (["--env-kwargs", "bonus:3.0"], 30.0),
+        (["-params", "env_kwargs:dict(bonus=4.0)"], 40.0),
+    ],
+)
+def test_evaluations_have_the_env_kwargs_of_training(algo: str, more: list[str], expected: float) -> None:
+    gym.register("Bonus-v0", entry_point=Bonus, max_episode_steps=10)
+    Path("mine.yml").write_text(
+        "Bonus-v0: {n_timesteps: 64, policy: MlpPolicy, n_steps: 32, batch_size: 32, env_kwargs: {bonus: 5.0}}"
+    )
+    train(algo, "Bonus-v0", "--conf-file", "mine.yml", "--eval-freq", "32", *more)
+    evaluations = np.load(f"logs/{algo}/Bonus-v0_1/evaluations.npz")
+    assert np.unique(evaluations["results"]).tolist() == [expected]
 
 
 # ------------------------------------------------------------------------------------------------------ search spaces
