@@ -13,7 +13,7 @@ from rl_zoo3.exp_manager import ExperimentManager as StockExperimentManager
 from rl_zoo3.utils import ALGOS
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_ppo_variants.distributed.ranks import current_ranks
 from sb3_ppo_variants.saving.saved_class import check_saved_class, saved_attributes
@@ -21,6 +21,7 @@ from sb3_ppo_variants.update.nonfinite import NonFiniteUpdateError
 from sb3_ppo_variants.vec_env.lean_vec_env import LeanVecEnv
 from sb3_ppo_variants.zoo import ALGORITHMS, is_maskable, is_recurrent
 from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source, our_schedules, recurrent_policy
+from sb3_ppo_variants.zoo.interruptible import InterruptibleSubprocVecEnv
 from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
 from sb3_ppo_variants.zoo.replacing import replaced
 from sb3_ppo_variants.zoo.studies import check_storage, check_study, create_tables
@@ -49,6 +50,8 @@ class VariantExperimentManager(StockExperimentManager):
         self.wrappers: list[str] = []
         if self.vec_env_class is DummyVecEnv:
             self.vec_env_class = LeanVecEnv  # the same rollouts
+        elif self.vec_env_class is SubprocVecEnv:
+            self.vec_env_class = InterruptibleSubprocVecEnv
         self._is_ours = self.algo in ALGORITHMS
         self._source: Source | None = None
         self._new_folders: list[Path] = []

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ class Termination:
         self.grace = grace
         self.requested = False
         self.waits_for_update = False
+        self.in_step = False
         self.saves = False
 
     @contextlib.contextmanager
@@ -28,7 +30,7 @@ class Termination:
 
         :raises SystemExit: with status 143
         """
-        self.requested = self.waits_for_update = self.saves = False
+        self.requested = self.waits_for_update = self.in_step = self.saves = False
         earlier = signal.signal(signal.SIGTERM, self._on_signal)
         try:
             yield
@@ -46,6 +48,21 @@ class Termination:
         self._stop_waiting()
         raise KeyboardInterrupt
 
+    def hold(self) -> None:
+        """Put off the end of the training to :meth:`release`, for a step that must not be left half done."""
+        self.in_step = threading.current_thread() is threading.main_thread()  # where signals are handled
+
+    def release(self) -> None:
+        """End the training if it was put off.
+
+        :raises KeyboardInterrupt: as the signal does
+        """
+        if not self.in_step:
+            return
+        self.in_step = False
+        if self.requested and not (self.waits_for_update or self.saves):
+            self.interrupt()
+
     def arrives(self, seconds: float = 1.0) -> bool:
         """Say whether the signal was sent; it may have ended processes of the environments before it comes here.
 
@@ -62,7 +79,7 @@ class Termination:
         self.requested = True
         if self.saves:
             return
-        if self.waits_for_update and hasattr(signal, "SIGALRM"):
+        if (self.waits_for_update or self.in_step) and hasattr(signal, "SIGALRM"):
             signal.signal(signal.SIGALRM, lambda *args: self.saves or self.interrupt())
             signal.setitimer(signal.ITIMER_REAL, self.grace)
             return

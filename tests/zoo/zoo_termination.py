@@ -1,5 +1,6 @@
 """How `train` ends when the process is told to stop: test_zoo.py runs this file in a process of its own."""
 
+import faulthandler
 import os
 import signal
 import time
@@ -45,6 +46,22 @@ class TerminatedEnv(CartPoleEnv):
             time.sleep(TerminatedEnv.sleeps)
 
 
+class TerminatingEnv(CartPoleEnv):
+    """It sends SIGTERM to the process of the training, which waits for its step, and may take its time then."""
+
+    def __init__(self, training: int = 0, sleeps: float = 0.0, render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        self.training, self.sleeps, self.steps = training, sleeps, 0
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        if self.steps == 20:
+            os.kill(self.training, signal.SIGTERM)
+            time.sleep(self.sleeps)
+        return super().step(action)
+
+
+gym.register("Terminating-v0", entry_point=TerminatingEnv, max_episode_steps=50)
 gym.register("Terminated-v0", entry_point=TerminatedEnv, max_episode_steps=50)
 
 
@@ -114,3 +131,22 @@ def test_signal_before_training_leaves_no_folder(monkeypatch: pytest.MonkeyPatch
 
 def test_signal_during_a_study_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     terminated(monkeypatch, 20, "-optimize", "--no-optim-plots", "--n-trials", "3")
+
+
+@pytest.mark.parametrize(
+    ("options", "sleeps", "steps"), [([], 0.3, 38), ([], 30.0, 38), (["--resume", "--save-freq", "1000"], 0.3, 64)]
+)
+def test_environments_in_processes_do_not_keep_the_model_from_being_saved(
+    options: list[str], sleeps: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TERMINATION, "grace", 1.0)
+    kwargs = [f"training:{os.getpid()}", f"sleeps:{sleeps}"]
+    tiny = ["n_envs:2", "n_steps:32", "batch_size:16", "n_epochs:1"]
+    command = [*options, "--seed", "1", "--vec-env", "subproc", "--env-kwargs", *kwargs, "-params", *tiny]
+    faulthandler.dump_traceback_later(60, exit=True)  # where it hangs
+    with pytest.raises(SystemExit) as error:
+        train("ppo_penalty", "Terminating-v0", *command, steps=1000)
+    faulthandler.cancel_dump_traceback_later()
+    assert error.value.code == 143
+    run = Path("logs/ppo_penalty/Terminating-v0_1/Terminating-v0.zip")
+    assert PPOPenalty.load(run).num_timesteps == steps
