@@ -20,7 +20,14 @@ from sb3_ppo_variants.saving.saved_class import check_saved_class, saved_attribu
 from sb3_ppo_variants.update.nonfinite import NonFiniteUpdateError
 from sb3_ppo_variants.vec_env.lean_vec_env import LeanVecEnv
 from sb3_ppo_variants.zoo import ALGORITHMS, is_maskable, is_recurrent
-from sb3_ppo_variants.zoo.hyperparameters import Source, check_keys, find_source, our_schedules, recurrent_policy
+from sb3_ppo_variants.zoo.hyperparameters import (
+    Source,
+    check_counts,
+    check_keys,
+    find_source,
+    our_schedules,
+    recurrent_policy,
+)
 from sb3_ppo_variants.zoo.interruptible import InterruptibleSubprocVecEnv
 from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
 from sb3_ppo_variants.zoo.replacing import replaced
@@ -105,6 +112,7 @@ class VariantExperimentManager(StockExperimentManager):
             self._announce_source()
             self._override_by_trial()
         hyperparams, saved = super().read_hyperparameters()
+        check_counts(hyperparams, f"{self.config}, {self.env_name.gym_id}")
         self.wrappers = _names_of_wrappers(hyperparams.get("env_wrapper"))
         if not self._is_ours:
             return hyperparams, saved
@@ -136,7 +144,7 @@ class VariantExperimentManager(StockExperimentManager):
                 del hyperparams[key]
                 print(f"{key} {saved.pop(key)} of that entry is left out: {reason}")
 
-    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> tuple[Any, ...]:  # type: ignore[override]
+    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> tuple[Any, ...]:
         preprocessed = super()._preprocess_hyperparams(hyperparams)
         if self._eval_env_kwargs_args is None:
             self.eval_env_kwargs = self.env_kwargs  # the zoo forgets those of an entry and of -params

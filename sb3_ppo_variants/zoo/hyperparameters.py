@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,6 +89,20 @@ def check_keys(algo: str, keys: Iterable[str], where: str) -> None:
         raise ValueError(f"{where}: `{key}` is not an argument of {algo}{hint}")
 
 
+def check_counts(hyperparams: Mapping[str, Any], where: str) -> None:
+    """Refuse an entry of any algorithm on whose counts the zoo would fail without naming them.
+
+    :param hyperparams: of the entry, with those of the command line
+    :param where: file and environment, for the message
+    :raises ValueError: if `n_timesteps` is missing or `n_envs` is less than 1
+    """
+    if "n_timesteps" not in hyperparams:
+        raise ValueError(f"{where}: `n_timesteps` is missing; the entry must have it, although -n goes before it")
+    n_envs = hyperparams.get("n_envs", 1)
+    if not isinstance(n_envs, int) or n_envs < 1:
+        raise ValueError(f"{where}: `n_envs` must be a whole number >= 1, got {n_envs!r}")
+
+
 def recurrent_policy(algo: str, policy: Any) -> Any:
     """Return the LSTM policy where an entry for another host names the one without, and say so.
 
@@ -138,4 +152,12 @@ def _arguments(cls: type) -> list[str]:
     return [name for name in inspect.signature(cls).parameters if name not in _FROM_COMMAND_LINE]
 
 
-__all__ = ["Source", "check_keys", "find_source", "hyperparams_folder", "our_schedules", "recurrent_policy"]
+__all__ = [
+    "Source",
+    "check_counts",
+    "check_keys",
+    "find_source",
+    "hyperparams_folder",
+    "our_schedules",
+    "recurrent_policy",
+]

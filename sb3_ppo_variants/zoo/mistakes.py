@@ -16,11 +16,12 @@ SHOW_TRACEBACK = "SB3_PPO_VARIANTS_TRACEBACK"
 
 _MISTAKES = (
     *(ValueError, TypeError, AssertionError, NotImplementedError, NameError, KeyError, OSError, ImportError),
+    *(AttributeError, SyntaxError, ZeroDivisionError, IndexError, RuntimeError),
     *(gym.error.Error, yaml.YAMLError),
 )
 _REFUSING = {
     *("gymnasium", "huggingface_sb3", "optuna", "rl_zoo3", "sb3_contrib", "stable_baselines3", "yaml"),
-    *("importlib", "_frozen_importlib"),
+    *("importlib", "_frozen_importlib", "torch"),
 }
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import rl_zoo3.utils
+import yaml
 
 from sb3_ppo_variants.zoo.mistakes import refuse
 
@@ -26,6 +27,8 @@ def check_train_arguments(arguments: list[str]) -> None:
     parser.add_argument("--trial-id")
     parser.add_argument("--storage")
     parser.add_argument("--study-name")
+    for count in _COUNTS:
+        parser.add_argument(count, default="1")
     for option in _EXPRESSIONS:
         parser.add_argument(*option, nargs="+", default=[], dest=option[0])
     given = parser.parse_known_args(arguments)[0]
@@ -35,8 +38,11 @@ def check_train_arguments(arguments: list[str]) -> None:
         _check_agent(Path(given.trained_agent))
     if re.fullmatch(r"-?\d+", given.n_timesteps) and int(given.n_timesteps) < 1 and given.n_timesteps != "-1":
         refuse(f"-n must be >= 1, got {given.n_timesteps}; leave it out for the n_timesteps of the environment's entry")
-    if given.conf_file.endswith((".yml", ".yaml", ".py")) and not Path(given.conf_file).is_file():
-        refuse(f"-conf takes a .yml or .py file or a dotted module, got {given.conf_file!r}; there is no such file")
+    for count in _COUNTS:
+        value = vars(given)[count[2:].replace("-", "_")]
+        if re.fullmatch(r"-?\d+", value) and int(value) < 1:
+            refuse(f"{count} must be >= 1, got {value}")
+    _check_conf_file(given.conf_file)
     if given.trial_id is not None and not (given.storage and given.study_name):
         refuse(f"--trial-id {given.trial_id} needs --storage and --study-name: the study that has this trial")
     for option in _EXPRESSIONS:
@@ -46,6 +52,17 @@ def check_train_arguments(arguments: list[str]) -> None:
 
 _EXPRESSIONS = (("-params", "--hyperparams"), ("--env-kwargs",), ("--eval-env-kwargs",))
 """Options that take KEY:VALUE."""
+
+_COUNTS = ("--n-eval-envs", "--n-evaluations", "--eval-episodes")
+
+
+def _check_conf_file(name: str) -> None:
+    if not name.endswith((".yml", ".yaml", ".py")):
+        return
+    if not Path(name).is_file():
+        refuse(f"-conf takes a .yml or .py file or a dotted module, got {name!r}; there is no such file")
+    if not name.endswith(".py") and not isinstance(yaml.safe_load(Path(name).read_text()), dict):
+        refuse(f"-conf takes a file with an entry for each environment, got {name!r}, which has none")
 
 
 def _check_agent(path: Path) -> None:

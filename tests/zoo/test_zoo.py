@@ -24,7 +24,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "file", ["zoo_units.py", "zoo_refusals.py", "zoo_resuming.py", "zoo_termination.py", "zoo_own_algorithms.py"]
+    "file",
+    [
+        *("zoo_units.py", "zoo_refusals.py", "zoo_traceback_refusals.py", "zoo_resuming.py", "zoo_termination.py"),
+        "zoo_own_algorithms.py",
+    ],
 )
 def test_units_in_a_process_of_their_own(tmp_path: Path, file: str) -> None:
     options = ["-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path}"]

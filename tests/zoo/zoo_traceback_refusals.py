@@ -1,0 +1,40 @@
+"""Mistakes at which the zoo, SB3 or torch fail without a word for the user: test_zoo.py runs this file in a process."""
+
+from pathlib import Path
+
+import pytest
+from zoo_in_process import refused, train, working_folder  # noqa: F401  # every test uses it
+
+Capture = pytest.CaptureFixture[str]
+SHORT = ["-n", "64", "--env", "CartPole-v1", "--eval-freq", "-1", "-f", "logs", "--verbose", "0"]
+
+
+@pytest.mark.parametrize("algo", ["ppo", "ppo_penalty"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "cdua"], "device type at start of device string: cdua"),
+        (["-params", "n_envs:0"], "CartPole-v1: `n_envs` must be a whole number >= 1, got 0"),
+        (["-params", "n_envs:2.5"], "CartPole-v1: `n_envs` must be a whole number >= 1, got 2.5"),
+        (["--n-eval-envs", "0"], "--n-eval-envs must be >= 1, got 0"),
+        (["--eval-episodes", "0"], "--eval-episodes must be >= 1, got 0"),
+        (["-optimize", "--n-evaluations", "0"], "--n-evaluations must be >= 1, got 0"),
+        (["-params", "policy_kwargs:dict(activation_fn=nn.Tahn)"], "module 'torch.nn' has no attribute 'Tahn'"),
+        (["-params", "policy_kwargs:'dict('"], "'(' was never closed"),
+        (["-params", "callback:'sb3_ppo_variants.callbacks.StopTrainingOnK'"], "has no attribute 'StopTrainingOnK'"),
+        (["-params", "env_wrapper:'gymnasium.wrappers.Foo'"], "module 'gymnasium.wrappers' has no attribute 'Foo'"),
+        (["-conf", "empty.yml"], "-conf takes a file with an entry for each environment, got 'empty.yml', which has"),
+        (["-conf", "short.yml"], "short.yml, CartPole-v1: `n_timesteps` is missing"),
+    ],
+)
+def test_mistake_of_train_is_one_line(algo: str, arguments: list[str], message: str, capsys: Capture) -> None:
+    Path("empty.yml").write_text("")
+    Path("short.yml").write_text("CartPole-v1: {policy: MlpPolicy}")
+    assert message in refused(capsys, "train", *SHORT, "--algo", algo, *arguments)
+    assert not Path("logs").exists()
+
+
+def test_watching_no_environment_is_refused(capsys: Capture) -> None:
+    train("ppo_penalty", "CartPole-v1")
+    common = ["--algo", "ppo_penalty", "--env", "CartPole-v1", "-f", "logs", "--no-render"]
+    assert refused(capsys, "enjoy", *common, "--n-envs", "0") == "--n-envs must be >= 1, got 0"
