@@ -103,8 +103,8 @@ class VariantExperimentManager(StockExperimentManager):
         """Leave no folder of a run in which nothing was trained, as the next one would be numbered after it."""
         for folder in self._new_folders:
             if folder == Path(self.save_path):
-                shutil.rmtree(folder)
-            elif not any(folder.iterdir()):
+                shutil.rmtree(folder, ignore_errors=True)
+            elif folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -196,6 +196,8 @@ class VariantExperimentManager(StockExperimentManager):
             if str(error) not in _NO_BEST_TRIAL:
                 raise
             raise SystemExit("No trial was completed, so that none is the best") from None
+        finally:
+            self._remove_folder()  # it has no model, for which the zoo's commands would look in it
 
     def objective(self, trial: optuna.Trial) -> float:
         try:

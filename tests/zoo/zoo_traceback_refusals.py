@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from zoo_in_process import refused, train, working_folder  # noqa: F401  # every test uses it
+from zoo_in_process import command, refused, train, working_folder  # noqa: F401  # every test uses it
 
 Capture = pytest.CaptureFixture[str]
 SHORT = ["-n", "64", "--env", "CartPole-v1", "--eval-freq", "-1", "-f", "logs", "--verbose", "0"]
@@ -38,3 +38,11 @@ def test_watching_no_environment_is_refused(capsys: Capture) -> None:
     train("ppo_penalty", "CartPole-v1")
     common = ["--algo", "ppo_penalty", "--env", "CartPole-v1", "-f", "logs", "--no-render"]
     assert refused(capsys, "enjoy", *common, "--n-envs", "0") == "--n-envs must be >= 1, got 0"
+
+
+def test_study_leaves_no_run_that_other_commands_would_look_into(capsys: Capture) -> None:
+    train("ppo_penalty", "CartPole-v1")
+    train("ppo_penalty", "CartPole-v1", "-optimize", "--n-trials", "1", "--no-optim-plots", "-params", "n_envs:1")
+    assert [path.name for path in Path("logs/ppo_penalty").iterdir() if path.is_dir()] == ["CartPole-v1_1"]
+    command("evaluate", "--algo", "ppo_penalty", "--env", "CartPole-v1", "-f", "logs", "-n", "1")
+    assert "Evaluation over 1 episodes" in capsys.readouterr().out
