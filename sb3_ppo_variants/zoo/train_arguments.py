@@ -9,6 +9,7 @@ from pathlib import Path
 import rl_zoo3.utils
 import yaml
 
+from sb3_ppo_variants.zoo import ALGORITHMS
 from sb3_ppo_variants.zoo.mistakes import refuse
 
 
@@ -27,6 +28,7 @@ def check_train_arguments(arguments: list[str]) -> None:
     parser.add_argument("--trial-id")
     parser.add_argument("--storage")
     parser.add_argument("--study-name")
+    parser.add_argument("-optimize", "--optimize-hyperparameters", action="store_true")
     for count in _COUNTS:
         parser.add_argument(count, default="1")
     for option in _EXPRESSIONS:
@@ -38,13 +40,9 @@ def check_train_arguments(arguments: list[str]) -> None:
         _check_agent(Path(given.trained_agent))
     if re.fullmatch(r"-?\d+", given.n_timesteps) and int(given.n_timesteps) < 1 and given.n_timesteps != "-1":
         refuse(f"-n must be >= 1, got {given.n_timesteps}; leave it out for the n_timesteps of the environment's entry")
-    for count in _COUNTS:
-        value = vars(given)[count[2:].replace("-", "_")]
-        if re.fullmatch(r"-?\d+", value) and int(value) < 1:
-            refuse(f"{count} must be >= 1, got {value}")
+    _check_counts(vars(given))
     _check_conf_file(given.conf_file)
-    if given.trial_id is not None and not (given.storage and given.study_name):
-        refuse(f"--trial-id {given.trial_id} needs --storage and --study-name: the study that has this trial")
+    _check_study(given)
     for option in _EXPRESSIONS:
         for text in getattr(given, option[0]):
             _check_value(option[0], text)
@@ -54,6 +52,26 @@ _EXPRESSIONS = (("-params", "--hyperparams"), ("--env-kwargs",), ("--eval-env-kw
 """Options that take KEY:VALUE."""
 
 _COUNTS = ("--n-eval-envs", "--n-evaluations", "--eval-episodes")
+
+
+def _check_counts(given: dict[str, str]) -> None:
+    for count in _COUNTS:
+        value = given[count[2:].replace("-", "_")]
+        if re.fullmatch(r"-?\d+", value) and int(value) < 1:
+            refuse(f"{count} must be >= 1, got {value}")
+
+
+def _check_study(given: argparse.Namespace) -> None:
+    """Refuse half a study, and what the zoo would not load of one: training would go on with the untuned entry."""
+    if given.trial_id is not None and not (given.storage and given.study_name):
+        refuse(f"--trial-id {given.trial_id} needs --storage and --study-name: the study that has this trial")
+    if given.optimize_hyperparameters or not (given.storage or given.study_name):
+        return
+    if not (given.storage and given.study_name):
+        there, missing = ("--storage", "--study-name") if given.storage else ("--study-name", "--storage")
+        refuse(f"{there} needs {missing}, too, to train with a trial of a study; -optimize makes one")
+    if given.algo not in ALGORITHMS and given.trial_id in (None, "0"):
+        refuse(f"--algo {given.algo} is the zoo's own, which loads a trial by --trial-id 1 or higher only")
 
 
 def _check_conf_file(name: str) -> None:

@@ -46,3 +46,17 @@ def test_study_leaves_no_run_that_other_commands_would_look_into(capsys: Capture
     assert [path.name for path in Path("logs/ppo_penalty").iterdir() if path.is_dir()] == ["CartPole-v1_1"]
     command("evaluate", "--algo", "ppo_penalty", "--env", "CartPole-v1", "-f", "logs", "-n", "1")
     assert "Evaluation over 1 episodes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("algo", "study", "message"),
+    [
+        ("ppo", ["--storage", "s.log"], "--storage needs --study-name, too"),
+        ("ppo_penalty", ["--storage", "s.log"], "--storage needs --study-name, too"),
+        ("ppo_penalty", ["--study-name", "s"], "--study-name needs --storage, too"),
+        ("ppo", ["--storage", "s.log", "--study-name", "s"], "--algo ppo is the zoo's own, which loads a trial by"),
+        ("ppo", ["--storage", "s.log", "--study-name", "s", "--trial-id", "0"], "by --trial-id 1 or higher only"),
+    ],
+)
+def test_study_that_would_not_be_used_is_refused(algo: str, study: list[str], message: str, capsys: Capture) -> None:
+    assert message in refused(capsys, "train", *SHORT, "--algo", algo, *study)
