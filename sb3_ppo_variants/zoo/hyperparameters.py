@@ -80,7 +80,9 @@ def check_keys(algo: str, keys: Iterable[str], where: str) -> None:
     for key in keys:
         if key in known:
             continue
-        if key in _FROM_COMMAND_LINE:
+        if key == "_init_setup_model":
+            hint = "; a model is always set up"
+        elif key in _FROM_COMMAND_LINE:
             hint = f"; the command line sets it: --{key.replace('_', '-')}"
         elif owners := [name for name, cls in ALGOS.items() if key in _arguments(cls)]:
             hint = f"; it is an argument of {', '.join(owners)}"

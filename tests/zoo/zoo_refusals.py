@@ -40,6 +40,7 @@ Capture = pytest.CaptureFixture[str]
         ("policy:'MlpPolicyy'", "MlpPolicyy"),
         ("clip_rnage:1", "did you mean `clip_range`?"),
         ("seed:1", "-params: `seed` is not an argument of ppo_penalty; the command line sets it: --seed"),
+        ("_init_setup_model:False", "`_init_setup_model` is not an argument of ppo_penalty; a model is always set up"),
         ("cg_max_steps:1", "-params: `cg_max_steps` is not an argument of ppo_penalty; it is an argument of trpo"),
         ("zzz:1", "-params: `zzz` is not an argument of ppo_penalty; known are acceleration, adapt_after"),
     ],
