@@ -61,7 +61,7 @@ def test_a_checkpoint_names_the_public_place_of_the_algorithm(cls: type[Any], tm
     assert named_in(newest_checkpoint(tmp_path).path.read_bytes()) == {"sb3_ppo_variants"}
 
 
-def test_a_model_saved_after_an_update_that_failed_names_no_place_of_a_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_saved_after_an_update_that_failed_names_nothing_of_a_callback(monkeypatch: pytest.MonkeyPatch) -> None:
     model, file = build(PPOClip), io.BytesIO()
 
     def fail() -> None:
