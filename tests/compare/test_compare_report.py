@@ -402,3 +402,14 @@ def test_results_without_a_clock_leave_its_row_out() -> None:
     found = time_table(comparison(plan, results), "A-v0")
     assert found is not None
     assert [row[1] for row in found.rows] == ["steps", "wall-clock s"]
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("inf")])
+def test_a_run_with_a_reward_that_is_not_finite_has_no_score_and_is_named(reward: float) -> None:
+    plan = make_plan({"ppo": "ppo", "mine": "ppo_penalty"}, ["A-v0"], 3)
+    results = make_results(plan, {"ppo": [1, 2, 3], "mine": [4, 5, 6]})
+    results[Cell("mine", "A-v0", 1)]["evaluations"][-1]["rewards"][0] = reward
+    found = comparison(plan, results)
+    assert found.raw("final", "mine", "A-v0").tolist() == [4, 6]
+    assert found.raw("final", "ppo", "A-v0").tolist() == [1, 2, 3]
+    assert "Rewards that are not finite, so that there is no score: mine · A-v0 · seed 1." in warnings(found)

@@ -87,13 +87,15 @@ class Scores:
 def make_scores(
     episodes: pd.DataFrame, arms: Sequence[str], envs: Sequence[str], given: Mapping[str, Reference] | None = None
 ) -> Scores:
-    """Condense episodes to scores.
+    """Condense episodes to scores; a run with a reward that is not finite has none.
 
     :param episodes: as from ``episode_table``
     :param arms: labels, in the order of the report
     :param envs: likewise
     :param given: references in place of the measured ones
     """
+    finite = episodes["reward"].map(np.isfinite).groupby([episodes[name] for name in ("algo", "env", "seed")])
+    episodes = episodes[finite.transform("all")]
     tables = {
         key: rows.pivot_table("reward", "timesteps", "seed").dropna(axis="columns")
         for key, rows in episodes.groupby(["algo", "env"])

@@ -3,6 +3,9 @@
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
+
+from sb3_ppo_variants.compare.cells import Cell
 from sb3_ppo_variants.compare.plan import ENVIRONMENT_KEYS
 from sb3_ppo_variants.compare.report.blocks import Block, Code, Section, Table, Text
 from sb3_ppo_variants.compare.report.claims import few_runs_warning, joined
@@ -17,6 +20,7 @@ def warnings(comparison: Comparison) -> list[str]:
     return [
         *few_runs_warning(comparison.fewest_runs()),
         *_incomplete(comparison),
+        *_not_finite(comparison),
         *_lost_settings(comparison),
         *_mixed_kinds(comparison),
         *_other_environments(comparison),
@@ -121,6 +125,15 @@ def _incomplete(comparison: Comparison) -> list[str]:
     listed += [f"{len(missing) - 8} more"] if len(missing) > 8 else []
     n_cells = len(list(comparison.plan.cells()))
     return [f"{len(missing)} of {n_cells} cells have no result, {crashed} of them crashed: {joined(listed)}."]
+
+
+def _not_finite(comparison: Comparison) -> list[str]:
+    episodes = comparison.episodes
+    bad = episodes[~np.isfinite(episodes["reward"].to_numpy(float))]
+    cells = list(dict.fromkeys(map(Cell, bad["algo"], bad["env"], bad["seed"])))
+    if not cells:
+        return []
+    return [f"Rewards that are not finite, so that there is no score: {joined(list(map(str, cells)))}."]
 
 
 def _lost_settings(comparison: Comparison) -> list[str]:
