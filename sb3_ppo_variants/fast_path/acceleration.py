@@ -33,6 +33,7 @@ from sb3_ppo_variants.fast_path.pieces import NO_IMAGES, PIECES, identity
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import SequenceUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
+from sb3_ppo_variants.update.policy_evaluation import measuring
 from sb3_ppo_variants.update.projection import PolicyLine, find_moving
 from sb3_ppo_variants.update.reference_update import OwnOptimizer, ReferenceUpdate
 from sb3_ppo_variants.vec_env.lean_vec_env import lean_steps
@@ -144,7 +145,6 @@ class Acceleration:
         self.adopt()
         if self.uses("images"):
             self._agrees("images", partial(self_check.layout_difference, self.policy))
-            self.policy.set_training_mode(True)
         while True:
             update = self._make_update()
             if not self._finds_difference(update):
@@ -252,7 +252,7 @@ class Acceleration:
         return None
 
     def _agrees(self, name: str, difference: Callable[[Any], str | None]) -> bool:
-        """Check a piece of a rollout on the last observations, once; True if it serves.
+        """Check a piece on the last observations, once, in evaluation mode; True if it serves.
 
         :param name: of an active piece
         :param difference: says what differs, given observations
@@ -260,8 +260,8 @@ class Acceleration:
         last_obs = self.algorithm._last_obs
         if name not in self._checked and last_obs is not None:
             self._checked.add(name)
-            self.policy.set_training_mode(False)  # as the host is about to
-            self._refuse(name, _failure_or(lambda: difference(obs_as_tensor(last_obs, self.policy.device))))
+            with measuring(self.policy):
+                self._refuse(name, _failure_or(lambda: difference(obs_as_tensor(last_obs, self.policy.device))))
         return self.uses(name)
 
     def _refuse(self, name: str, difference: str | None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch as th
 
-from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch
+from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, measuring
 
 _PRECISION = 0.02  # of the limit, from below
 _MOST_TRIALS = 12
@@ -93,18 +93,17 @@ def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
     :param minibatch: a few states of the rollout, the host's NamedTuple
     """
     parameters = [p for p in policy.parameters() if p.requires_grad]
-    policy.set_training_mode(False)  # so that nothing is drawn, and no running statistics move
-    with th.enable_grad(), th.backends.cudnn.flags(enabled=False):  # cuDNN's LSTM has no gradient in that mode
-        found = evaluate_minibatch(policy, minibatch).parameters
-        outputs = [tensor.sum() for tensor in found if tensor.requires_grad]  # none, if the actor is frozen
-        gradients = th.autograd.grad(outputs, parameters, allow_unused=True) if outputs else [None] * len(parameters)
-    reached: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is not None]
-    others: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is None]
-    others += [buffer for buffer in policy.buffers() if buffer.is_floating_point()]
-    with th.no_grad():
-        reached += _of_influence(policy, minibatch, others)
-    policy.set_training_mode(True)
-    return reached
+    with measuring(policy):  # so that nothing is drawn, and no running statistics move
+        with th.enable_grad(), th.backends.cudnn.flags(enabled=False):  # cuDNN's LSTM has no gradient in that mode
+            found = evaluate_minibatch(policy, minibatch).parameters
+            outputs = [tensor.sum() for tensor in found if tensor.requires_grad]  # none, if the actor is frozen
+            nothing = [None] * len(parameters)
+            gradients = th.autograd.grad(outputs, parameters, allow_unused=True) if outputs else nothing
+        reached: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is not None]
+        others: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is None]
+        others += [buffer for buffer in policy.buffers() if buffer.is_floating_point()]
+        with th.no_grad():
+            return reached + _of_influence(policy, minibatch, others)
 
 
 def _of_influence(policy: Any, minibatch: Any, tensors: list[th.Tensor]) -> list[th.Tensor]:
