@@ -168,7 +168,6 @@ def _manager(task: CellTask, folder: Path) -> Any:
 
 def _protocol(manager: Any, task: CellTask) -> EvaluationProtocol:
     episodes = task.settings.eval_episodes
-    manager.eval_env_kwargs = manager.env_kwargs  # the zoo gives those of an entry to the training only
     env = manager.create_envs(min(episodes, 16), eval_env=True)
     return EvaluationProtocol(env, episodes, manager.deterministic_eval, task.cell.seed)
 
