@@ -57,15 +57,7 @@ def tune(out: Path, algo: str, env: str, trials: int) -> None:
         for trial in found.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
             found.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         done = len(found.trials)  # and so the seed: the sampler begins anew, and must not repeat itself
-    study = [
-        "--study-name",
-        "equal",
-        "--storage",
-        str(journal(out, algo, env)),
-        "--seed",
-        str(done),
-        "--no-optim-plots",
-    ]
+    study = ["--study-name", "equal", "--storage", str(journal(out, algo, env)), "--seed", str(done)]
     budget = ["-n", str(STEPS[env]), "--max-total-trials", str(trials), "--sampler", "tpe", "--pruner", "median"]
     logs = ["-f", str(out / "logs"), "-uuid"]
     optimize = ["-optimize", "--n-jobs", "1", "--no-optim-plots"]
