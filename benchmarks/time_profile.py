@@ -2,6 +2,7 @@
 
     python benchmarks/time_profile.py --setting S3 --acceleration eager
     python benchmarks/time_profile.py --setting S1 --acceleration compile --variant PPOPenalty
+    python benchmarks/time_profile.py --setting S4 --acceleration compile --device cuda
 
 Timers are put around the functions of each part, so the parts add up to the whole; a timer costs about 0.3 us per call.
 (Not called profile.py: Python's own cProfile imports a module of that name.)
@@ -14,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from recorded_runs import one_quiet_thread
-from speed import Contender
-from speed_settings import SETTINGS, VARIANTS
+from speed import ALL_SETTINGS, Contender
+from speed_settings import VARIANTS
 
 from sb3_ppo_variants.fast_path import staged_update
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep
@@ -56,14 +57,15 @@ class Stopwatch:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--setting", choices=list(SETTINGS), default="S3")
+    parser.add_argument("--setting", choices=list(ALL_SETTINGS), default="S3")
     parser.add_argument("--variant", choices=VARIANTS, default="PPOClip")
     parser.add_argument("--acceleration", choices=["off", "eager", "compile"], default="eager")
     parser.add_argument("--updates", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help="on a GPU: the time of the CPU, with its waits")
     args = parser.parse_args()
     one_quiet_thread()
-    setting = SETTINGS[args.setting]
-    contender = Contender(f"{args.variant} {args.acceleration}", setting, "cpu", seed=0)
+    setting = ALL_SETTINGS[args.setting]
+    contender = Contender(f"{args.variant} {args.acceleration}", setting, args.device, seed=0)
     contender.train(2)
 
     watch = Stopwatch()

@@ -30,6 +30,7 @@ from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
 from sb3_ppo_variants.fast_path.pieces import NO_IMAGES, PIECES, identity
+from sb3_ppo_variants.fast_path.recorded_forward import RecordedForward
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import SequenceUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
@@ -79,6 +80,7 @@ class Acceleration:
             del found["sequences"], found["steps"]
         if self.obstacles["images"] == NO_IMAGES:
             del found["images"]
+        del found["recording" if self.policy.device.type == "cpu" else "rollout"]
         return found
 
     def uses(self, name: str) -> bool:
@@ -242,7 +244,7 @@ class Acceleration:
 
     def _checked_forward(self) -> LeanForward | None:
         """Return the leanest forward pass that does what the policy's does."""
-        for name, kind in (("rollout", NumpyForward), ("sampling", LeanForward)):
+        for name, kind in (("rollout", NumpyForward), ("recording", RecordedForward), ("sampling", LeanForward)):
             if not self.uses(name):
                 continue
             if type(self._forward) is not kind or not self.uses("optimizer"):  # others may have moved in memory

@@ -6,6 +6,7 @@ What the fast path was made for may be edited between two updates: the fingerpri
 
 import copy
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -87,6 +88,28 @@ class StandIn:
 
     def __reduce__(self) -> Any:
         return getattr, (self.policy, self.method)
+
+
+class Parts:
+    """Modules, parameters and buffers of a policy, and where in memory its parameters are.
+
+    :param policy: that has them
+    :param modules: of the policy, whose children and tensors count
+    """
+
+    def __init__(self, policy: nn.Module, modules: Iterable[nn.Module]):
+        self._parameters = list(policy.parameters())
+        self._places = self._memory()
+        holders = [held for m in modules for held in (m._modules, m._parameters, m._buffers) if held]
+        self._holders, self._names, self._parts = zip(*((held, *item) for held in holders for item in held.items()))
+
+    def in_place(self) -> bool:
+        """Tell whether all are the same objects as before, with their parameters in the same memory."""
+        found: Any = map(dict.get, self._holders, self._names)
+        return self._memory() == self._places and all(map(operator.is_, found, self._parts))
+
+    def _memory(self) -> list[int]:
+        return list(map(th.Tensor.data_ptr, self._parameters))
 
 
 def _method_of(policy: Any, method: str) -> Any:
@@ -221,6 +244,7 @@ def _counts(owner: object, names: Iterable[str]) -> tuple[int, ...]:
 
 __all__ = [
     "LibraryMethods",
+    "Parts",
     "StandIn",
     "fingerprint",
     "is_replaced",

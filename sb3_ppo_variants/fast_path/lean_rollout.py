@@ -4,7 +4,6 @@ At batch size 1 nearly all of SB3's forward pass is call overhead. SB3's own ``c
 the policy's forward is replaced while it does, and what the buffer does (``lean_buffer.py``).
 """
 
-import operator
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -18,7 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from sb3_ppo_variants.fast_path.blas_threads import may_use_threads, one_blas_thread
 from sb3_ppo_variants.fast_path.closed_forms import both_features, closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
-from sb3_ppo_variants.fast_path.interception import StandIn
+from sb3_ppo_variants.fast_path.interception import Parts, StandIn
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlpOfColumns
 from sb3_ppo_variants.update.arrays import mapped
@@ -88,15 +87,12 @@ class NumpyForward(LeanForward):
         super().__init__(policy, still_fits)
         self.actor = NumpyMlpOfColumns([*policy.mlp_extractor.policy_net, policy.action_net])
         self.critic = NumpyMlpOfColumns([*policy.mlp_extractor.value_net, policy.value_net])
-        self._parameters = list(policy.parameters())
-        self._places = self._memory()
         modules = [module for module in policy.modules() if not isinstance(module, BaseFeaturesExtractor)]
-        holders = [held for module in modules for held in (module._modules, module._parameters) if held]
-        self._holders, self._names, self._parts = zip(*((held, *item) for held in holders for item in held.items()))
+        self._parts = Parts(policy, modules)
         self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
 
     def sample(self, obs: Any, masks: Any) -> Collected:
-        if self._memory() != self._places or not self._has_its_parts():
+        if not self._parts.in_place():
             return super().sample(obs, masks)  # a callback has given a parameter other memory, or replaced a module
         flat = as_vectors(self.policy.observation_space, mapped(th.Tensor.numpy, obs))
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
@@ -105,12 +101,6 @@ class NumpyForward(LeanForward):
             masks = np.asarray(masks, dtype=bool).reshape(output.shape)
         actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.latent, masks))
         return th.from_numpy(actions), th.from_numpy(values.copy()), th.from_numpy(log_prob)
-
-    def _has_its_parts(self) -> bool:
-        return all(map(operator.is_, map(dict.get, self._holders, self._names), self._parts))
-
-    def _memory(self) -> list[int]:
-        return list(map(th.Tensor.data_ptr, self._parameters))
 
 
 def sampling_obstacle(policy: Any) -> str | None:

@@ -12,6 +12,7 @@ from sb3_ppo_variants.fast_path.interception import fingerprint, parameter_obsta
 from sb3_ppo_variants.fast_path.lean_rollout import numpy_forward_obstacle, sampling_obstacle
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_update import numpy_obstacle
+from sb3_ppo_variants.fast_path.recorded_forward import recording_obstacle
 from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences_obstacle
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.minibatches import staging_obstacle
@@ -109,6 +110,13 @@ PIECES = (
         "the policy's networks",
         ("sampling",),
         lambda algorithm: numpy_forward_obstacle(algorithm.policy),
+    ),
+    Piece(
+        "recording",
+        "forward pass as a CUDA graph",
+        "kernel by kernel",
+        ("sampling", "optimizer"),
+        lambda algorithm: recording_obstacle(algorithm.policy),
     ),
 )
 

@@ -16,7 +16,7 @@ from sb3_ppo_variants.fast_path.cell_steps import CellSteps
 from sb3_ppo_variants.fast_path.closed_forms import masks_of
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.interception import standing_in
-from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
+from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences
@@ -42,10 +42,12 @@ def forward_difference(policy: Any, forward: LeanForward, observations: Any) -> 
     :param forward: its stand-in
     :param observations: shape (n_envs, *observation shape)
     """
-    if not isinstance(forward, NumpyForward):
-        policy, copied = (snapshot_policy(policy) for _ in range(2))
-        forward = LeanForward(copied)
     with th.no_grad(), _same_draws() as again:
+        if type(forward) is LeanForward:  # the others are for known networks only
+            policy = snapshot_policy(policy)
+            if getattr(policy, "use_sde", False):
+                policy.reset_noise()  # until the first rollout gSDE's noise is where the policy was made, on the CPU
+            forward = LeanForward(snapshot_policy(policy))
         expected = policy.forward(observations)
         again()
         found = forward(observations)

@@ -6,14 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+import torch.distributed as dist
 from environments import make_vec_env
-from hosts import all_classes, build, collect_rollout, flat, host_of
+from hosts import VARIANTS, ModeSensitiveExtractor, all_classes, build, collect_rollout, flat, host_of
+from launching import launched
+from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
+from sb3_ppo_variants.distributed import ranks
+from sb3_ppo_variants.distributed.ranks import JoinedRanks
 from sb3_ppo_variants.extractors import BFloat16CNN
 
 DEVICE = "cuda"
+KINDS = ["PPOClip, box", "PPOClip, multi_binary", "PPOClip, multi_discrete", "MaskablePPOClip, discrete"]
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not th.cuda.is_available(), reason="needs a CUDA device")]
 
 
@@ -107,3 +113,108 @@ def test_bfloat16_images_train(acceleration: str) -> None:
     report = model.acceleration_report()
     assert report["evaluation"] == "closed form"
     assert acceleration == "eager" or report["graph"] == "torch.compile"
+
+
+def test_the_exchanges_of_ranks_go_over_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of one, which is what nccl can do on a single GPU."""
+    arguments = {"device": DEVICE, "learning_rate": 0.01, "target_kl": 0.005}
+    alone = build(PPOPenalty, "box", **arguments).learn(200)
+    dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        joined = JoinedRanks()
+        numbers = [th.arange(3.0, device=DEVICE), th.ones(2, 2, device=DEVICE)]
+        joined.mean_(*numbers)
+        assert [tensor.sum().item() for tensor in numbers] == [3.0, 4.0]
+        assert joined.stack(th.ones(2, device=DEVICE)).shape == (1, 2)
+        monkeypatch.setattr(ranks, "_joined", joined)
+        grouped = build(PPOPenalty, "box", **arguments).learn(200)
+        assert grouped.ranks is joined
+    finally:
+        dist.destroy_process_group()
+    np.testing.assert_allclose(flat(grouped), flat(alone), rtol=1e-4, atol=1e-5)
+    assert grouped.beta == pytest.approx(alone.beta)
+
+
+def test_two_ranks_share_a_gpu() -> None:
+    ended = launched("gpu_ranks.py")
+    assert [process.status for process in ended] == [0, 0], ended[0].errors + ended[1].errors
+    assert ended[0].output == ended[1].output
+    lines = ended[0].output.splitlines()
+    assert [line.split()[:2] for line in lines] == [["off", "2"], ["eager", "2"], ["compile", "2"]]
+    assert all(float(line.split()[2]) <= 0.005 for line in lines)
+
+
+@pytest.mark.parametrize("observation", ["vector", "image", "dict"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recorded_forward_pass_draws_as_kernel_by_kernel(kind: str, observation: str) -> None:
+    name, action = kind.split(", ")
+    rollouts = []
+    for acceleration in ("off", "eager"):
+        model = build(VARIANTS[name], action, observation, device=DEVICE, acceleration=acceleration)
+        collect_rollout(model)
+        rollouts.append(model.rollout_buffer)
+    assert model.acceleration_report()["recording"] == "forward pass as a CUDA graph"
+    for what in ("actions", "values", "log_probs", "rewards"):
+        np.testing.assert_allclose(getattr(rollouts[1], what), getattr(rollouts[0], what), rtol=1e-4, atol=1e-5)
+
+
+class EditsThePolicy(BaseCallback):
+    """In the middle of a rollout: weights in place, then a whole layer, then the observations of one environment."""
+
+    def _on_step(self) -> bool:
+        policy: Any = self.model.policy
+        if self.n_calls == 5:
+            with th.no_grad():
+                policy.action_net.bias += 1.0
+        if self.n_calls == 10:
+            th.manual_seed(1)
+            policy.value_net = th.nn.Linear(8, 1).to(DEVICE)
+        if self.n_calls == 15:
+            with th.no_grad():
+                self.alone = policy(th.zeros(1, 4, device=DEVICE))[1].item()
+        return True
+
+
+def test_edits_in_the_middle_of_a_rollout_act_at_once() -> None:
+    rollouts, callbacks = [], []
+    for acceleration in ("off", "eager"):
+        model = build(PPOClip, device=DEVICE, acceleration=acceleration)
+        _, callback = model._setup_learn(10_000, EditsThePolicy())
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+        rollouts.append(model.rollout_buffer)
+        callbacks.append(callback)
+    for name in ("actions", "values", "log_probs"):
+        np.testing.assert_allclose(getattr(rollouts[1], name), getattr(rollouts[0], name), rtol=1e-4, atol=1e-5)
+    assert callbacks[0].alone == pytest.approx(callbacks[1].alone)
+
+
+def test_what_callbacks_keep_of_a_step_stays_as_it_was() -> None:
+    kept: list[th.Tensor] = []
+
+    class Keeps(BaseCallback):
+        def _on_step(self) -> bool:
+            kept.append(self.locals["values"])
+            return True
+
+    model = build(PPOClip, device=DEVICE)
+    _, callback = model._setup_learn(10_000, Keeps())
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+    assert len(kept) == model.n_steps
+    assert all(values.is_cuda for values in kept)
+    np.testing.assert_array_equal(th.stack(kept).squeeze(-1).cpu(), model.rollout_buffer.values)
+
+
+@pytest.mark.parametrize(
+    ("reason", "arguments"),
+    [
+        ("gSDE", {"use_sde": True, "sde_sample_freq": 4}),
+        ("somebody's own", {"policy_kwargs": {"features_extractor_class": ModeSensitiveExtractor}}),
+        ("acceleration='off'", {"acceleration": "off"}),
+    ],
+)
+def test_what_is_not_recorded_trains_kernel_by_kernel(reason: str, arguments: dict[str, Any]) -> None:
+    model = build(PPOPenalty, "box", device=DEVICE, **arguments).learn(100)
+    said = model.acceleration_report()["recording"]
+    assert said.startswith("kernel by kernel (")
+    assert reason in said
+    assert reason == "acceleration='off'" or model.acceleration_report()["sampling"] == "closed form"
