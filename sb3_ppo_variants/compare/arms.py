@@ -40,8 +40,11 @@ def parse_arms(algos: Sequence[str], params: Sequence[str] = (), conf_files: Seq
     for text in algos:
         label, _, algo = text.rpartition("=")
         label = label or algo
-        if not re.fullmatch(r"[\w.+-]+", label) or label == RANDOM_POLICY:
-            raise ValueError(f"a label must consist of letters, digits and _ . + -, got {label!r}; write LABEL=ALGO")
+        if not re.fullmatch(r"\w[\w.+-]*", label) or label == RANDOM_POLICY:
+            raise ValueError(
+                f"a label must consist of letters, digits and _ . + -, and begin with one of the first three; "
+                f"got {label!r}; write LABEL=ALGO"
+            )
         if label in labels:
             raise ValueError(f"{label!r} is given twice; name one of them, as in again={algo}")
         labels[label] = algo
@@ -76,13 +79,15 @@ def read_literal(text: str) -> Any:
 
 def _read_conf_files(conf_files: Sequence[str], labels: dict[str, str]) -> dict[str, str]:
     files: dict[str, str] = {}
+    of_all: dict[str, str] = {}
     for text in conf_files:
         label, _, path = text.partition(":")
-        if label in labels and path:
-            files[label] = path
-        else:
-            files.update(dict.fromkeys(set(labels) - set(files), text))
-    return files
+        of_one = label in labels and bool(path)
+        target, key = (files, label) if of_one else (of_all, "")
+        if key in target:
+            raise ValueError(f"--conf-file {text}: {label if of_one else 'all arms'} have {target[key]} already")
+        target[key] = path if of_one else text
+    return {**(dict.fromkeys(labels, of_all[""]) if of_all else {}), **files}
 
 
 __all__ = ["Arm", "parse_arms", "read_literal"]

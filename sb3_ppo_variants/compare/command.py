@@ -26,6 +26,8 @@ from sb3_ppo_variants.compare.run.results import ResultsFolder, merge
 
 REPORT_PACKAGES = ("jinja2", "matplotlib", "pandas", "rliable", "scipy")
 
+_OF_RUNS = ("preset", "algos", "envs", "seeds", "params", "sweep", "conf_file", "n_timesteps", "eval_freq")
+
 
 def compare() -> None:
     """Run the command: train what is missing, then write the report.
@@ -87,6 +89,8 @@ def report_only(arguments: argparse.Namespace, console: Console) -> int:
         raise ValueError("--report-only needs --out, or --from: the folder of the results")
     if arguments.out is None and len(sources) > 1:
         raise ValueError("--out is missing: where to write the report of several folders")
+    if unheeded := [f"--{name.replace('_', '-')}" for name in _OF_RUNS if getattr(arguments, name)]:
+        console.print(f"the report is of everything in the folder; not heeded: {', '.join(unheeded)}")
     arguments.out = arguments.out or sources[0]
     merged = merge([ResultsFolder(path) for path in sources])
     _tell_damaged(merged.damaged, console)

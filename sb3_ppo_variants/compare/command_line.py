@@ -157,6 +157,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError("--from goes with --report-only; to continue a comparison, give its folder as --out")
     if arguments.preset and (arguments.algos or arguments.params or arguments.conf_file):
         raise ValueError("--preset brings its own algorithms and settings; leave out --algos, -params and --conf-file")
+    if arguments.address and arguments.engine != "ray":
+        raise ValueError("--address is that of a Ray cluster; add --engine ray")
     for name, least in (("seeds", 1), ("first_seed", 0), ("eval_freq", 1), ("eval_episodes", 1), ("jobs", 1)):
         value = getattr(arguments, name)
         if value is not None and value < least:

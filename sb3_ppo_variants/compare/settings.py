@@ -16,6 +16,7 @@ import yaml
 from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.compare.arms import Arm
 from sb3_ppo_variants.zoo import ADDED
+from sb3_ppo_variants.zoo.hyperparameters import check_keys
 
 PRESET_FILES = Path(__file__).parent / "conf"
 """Folder of the hyperparameter files of the presets."""
@@ -49,8 +50,8 @@ def check_names(arms: Iterable[Arm], envs: Iterable[str]) -> None:
 
     for arm in arms:
         _require_known(arm.algo, ALGOS, "algorithm")
-        if arm.conf_file is not None and not Path(arm.conf_file).is_file():
-            raise ValueError(f"no such file: {arm.conf_file}; --conf-file takes LABEL:FILE, or FILE for all arms")
+        if arm.conf_file is not None:
+            _require_entries(Path(arm.conf_file))
     for env in envs:
         _require_known(env, gym.registry, "environment")
 
@@ -72,6 +73,7 @@ def resolve(arm: Arm, env: str) -> ResolvedSettings:
             _, hyperparameters = manager.read_hyperparameters()
         plain = json.loads(json.dumps(dict(hyperparameters)))
         plain["n_timesteps"] = plain["n_timesteps"]  # the zoo asks for it
+        check_keys(arm.algo, arm.overrides, f"{arm.label}, -params or --sweep")  # of ours the manager has done so
     except KeyError as error:  # of an Atari game the zoo takes the entry atari, and does not look for it
         raise ValueError(f"{manager.config} has no {error} for {env}; give another file with --conf-file") from error
     except TypeError as error:
@@ -98,12 +100,33 @@ def smallest_budget(algo: str, hyperparameters: dict[str, Any]) -> int:
 
     if "n_steps" in parameters and "learning_starts" not in parameters:  # there n_steps is of the returns
         return given("n_steps") * int(hyperparameters.get("n_envs", 1)) + 1
-    return given("learning_starts") + 1 if "learning_starts" in parameters else 1
+    if "learning_starts" not in parameters:
+        return 1
+    rollout = _steps_between_updates(hyperparameters.get("train_freq", parameters["train_freq"].default))
+    rollout *= int(hyperparameters.get("n_envs", 1))
+    return (given("learning_starts") // rollout + 1) * rollout + 1
+
+
+def _steps_between_updates(train_freq: Any) -> int:
+    """Read an off-policy algorithm's ``train_freq``: a number of steps, or with a unit; episodes may have one step."""
+    count, unit = train_freq if isinstance(train_freq, (tuple, list)) else (train_freq, "step")
+    return int(count) if unit == "step" else 1
 
 
 def _require_known(name: str, known: Iterable[str], what: str) -> None:
     if name not in (names := list(known)):
         raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, names)}")
+
+
+def _require_entries(file: Path) -> None:
+    if not file.is_file():
+        raise ValueError(f"no such file: {file}; --conf-file takes LABEL:FILE, or FILE for all arms")
+    try:
+        entries = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise ValueError(f"{file} must have an entry of hyperparameters for each environment, as rl-zoo3's files have")
 
 
 def _entry(config: Path, env: str) -> str:

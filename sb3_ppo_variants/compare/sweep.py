@@ -27,6 +27,11 @@ class SweptArm:
     values: dict[str, Any]
 
 
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two values are one, as 1e-3 and 0.001 are; True is not 1."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
 def read_axes(texts: Sequence[Sequence[str]]) -> Axes:
     """Read what follows each ``--sweep`` on the command line.
 
@@ -40,11 +45,12 @@ def read_axes(texts: Sequence[Sequence[str]]) -> Axes:
             raise ValueError("--sweep n_timesteps: all get the same number of steps; give it as --n-timesteps")
         if key in axes:
             raise ValueError(f"--sweep {key} is given twice; give all its values at once")
-        if len(values) < 2 or len(set(values)) < len(values):
+        read = [read_literal(value) for value in values]
+        if len(read) < 2 or any(same(one, other) for one, other in itertools.combinations(read, 2)):
             raise ValueError(f"--sweep takes KEY and at least two different values; got {' '.join([key, *values])!r}")
         if bad := [value for value in values if not _VALUE.fullmatch(value)]:
             raise ValueError(f"--sweep {key} takes numbers or names, such as 1e-3, None or lin_3e-4; got {bad[0]!r}")
-        axes[key] = [read_literal(value) for value in values]
+        axes[key] = read
     return axes
 
 

@@ -71,12 +71,13 @@ def find_source(algo: str, env_id: str, is_atari: bool) -> Source:
 def check_keys(algo: str, keys: Iterable[str], where: str) -> None:
     """Refuse a key that is neither an argument of the algorithm nor one of the zoo's.
 
-    :param algo: one of ours
+    :param algo: any that the zoo knows
     :param keys: of an entry
     :param where: file and environment, for the message
     :raises ValueError: naming where, the key, and the algorithms that have it or the closest known key
     """
-    known = {*_arguments(ALGORITHMS[algo]), *_ZOO_KEYS}
+    known = {*_arguments(ALGOS[algo]), *_ZOO_KEYS}
+    known |= {"noise_type", "noise_std"} if "action_noise" in known else set()  # of which the zoo makes it
     for key in keys:
         if key in known:
             continue

@@ -129,10 +129,16 @@ BAD_INPUT = {
     "--algos ppo trpo --envs CartPole-v1 --n-timesteps 1024 --out o": (
         "1024 steps on CartPole-v1 end before the first update of trpo; --n-timesteps must be >= 1025"
     ),
-    "--algos dqn --envs CartPole-v1 --n-timesteps 1000 --out o": "--n-timesteps must be >= 1001",
+    "--algos dqn --envs CartPole-v1 --n-timesteps 1000 --out o": "--n-timesteps must be >= 1025",
     "--algos a=ppo_clip --envs CartPole-v1 -params a:n_steps:64 --n-timesteps 512 --out o": (
         "512 steps on CartPole-v1 end before the first update of a; --n-timesteps must be >= 513"
     ),
+    "--algos ppo --envs CartPole-v1 -params ppo:lerning_rate:1 --out o": (
+        "-params or --sweep: `lerning_rate` is not an argument of ppo; did you mean `learning_rate`?"
+    ),
+    "--algos trpo --envs CartPole-v1 --sweep clip_rnge 0.1 0.2 --out o": "`clip_rnge` is not an argument of trpo",
+    "--algos ppo --envs CartPole-v1 --conf-file file --out o": "file must have an entry of hyperparameters for each",
+    "--algos ppo --envs CartPole-v1 --address auto --out o": "--address is that of a Ray cluster; add --engine ray",
     "--algos ppo --envs CartPole-v1 --out file": "file is not a folder; give --out another name",
     "--algos ppo --envs CartPole-v1": "--out is missing",
     "--algos ppo --out o": "--envs is missing",
@@ -244,6 +250,8 @@ class WithProcess(gym.Wrapper):
         super().__init__(env)
         self.process = multiprocessing.Process(target=print, daemon=True)
         self.process.start()
+        with open("started", "a") as file:
+            print(self.process.pid, file=file)
 
 
 gym.register("WithProcess-v0", lambda **_: WithProcess(gym.make("CartPole-v1")))
@@ -266,6 +274,24 @@ def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
     command.send_signal(signal.SIGINT)
     assert command.wait(30) == 130
     wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in running), 10)
+
+
+@pytest.mark.slow
+def test_a_killed_cell_takes_the_processes_of_its_environment_along(tmp_path: Path) -> None:
+    own = ENVIRONMENT_WITH_A_PROCESS.replace("target=print, daemon=True", "target=time.sleep, args=(600,)")
+    (tmp_path / "custom_envs.py").write_text(f"import time\n{own}")
+    steps = ["--envs", "WithProcess-v0", "--n-timesteps", "1e7", "--eval-freq", "5000000", "-params", "ppo:n_steps:256"]
+    command = start(tmp_path, "compare", "--algos", "ppo", *steps, "--jobs", "2", "--out", "out")
+    marks = tmp_path / "started"
+    wait_for(lambda: marks.exists() and len(marks.read_text().splitlines()) >= 3)  # of training and evaluation
+    started = [int(pid) for pid in marks.read_text().split()]
+    command.kill()
+    wait_for(lambda: not any(is_running(pid) for pid in started), 20)
+
+
+def is_running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 @pytest.mark.slow

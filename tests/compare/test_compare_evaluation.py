@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from environments import make_vec_env
 from hosts import build
-from stable_baselines3.common.vec_env import VecNormalize
+from sb3_contrib.common.envs import InvalidActionEnvDiscrete
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_ppo_variants import PPOClip
+from sb3_ppo_variants import MaskablePPOClip, PPOClip
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell, CellSettings, CellTask
 from sb3_ppo_variants.compare.run import cell, evaluation
-from sb3_ppo_variants.compare.run.evaluation import EvaluationProtocol, GridEvaluation
+from sb3_ppo_variants.compare.run.evaluation import EvaluationProtocol, GridEvaluation, RandomPolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
@@ -57,6 +58,35 @@ def test_seeds_depend_on_run_and_evaluation_only(monkeypatch: pytest.MonkeyPatch
     assert seeds(0) == seeds(0)
     assert len({*seeds(0), *seeds(1)}) == 6
     assert all(0 <= seed < np.iinfo(np.uint32).max for seed in seeds(0))
+
+
+@pytest.mark.parametrize("action", ["discrete", "multi_discrete", "multi_binary"])
+def test_random_actions_are_valid_where_an_environment_masks_some(action: str) -> None:
+    env = make_vec_env(action)
+    maskable = build(MaskablePPOClip, action).policy
+    n_choices = int(maskable.action_net.out_features)
+    policy = RandomPolicy(env, 0)
+    rng = np.random.default_rng(0)
+    drawn = set()
+    for _ in range(50):
+        masks = rng.random((env.num_envs, n_choices)) < 0.5
+        counts = maskable.action_dist.action_dims if action != "discrete" else [n_choices]
+        for part in np.split(masks, np.cumsum(counts)[:-1], axis=1):
+            part[:, 0] |= ~part.any(axis=1)
+        actions, _ = policy.predict(None, action_masks=masks)
+        assert actions.shape == (env.num_envs, *env.action_space.shape)
+        for mask, chosen in zip(masks, actions.reshape(env.num_envs, -1)):
+            for part, choice in zip(np.split(mask, np.cumsum(counts)[:-1]), chosen):
+                assert part[choice]
+        drawn |= set(map(tuple, actions.reshape(env.num_envs, -1).tolist()))
+    assert len(drawn) > 2
+
+
+def test_the_random_policy_heeds_the_masks_of_its_environments() -> None:
+    env = DummyVecEnv([lambda: InvalidActionEnvDiscrete(dim=20, n_invalid_actions=15)])
+    rewards, _ = EvaluationProtocol(env, 5, True, 0).run(RandomPolicy(env, 0), 0)
+    free = DummyVecEnv([lambda: InvalidActionEnvDiscrete(dim=20, n_invalid_actions=0)])
+    assert np.mean(rewards) > 2 * np.mean(EvaluationProtocol(free, 5, True, 0).run(RandomPolicy(free, 0), 0)[0])
 
 
 class Bonus(gym.Env[Any, Any]):

@@ -1,5 +1,6 @@
 """What is planned, what a folder may be continued with, and what of it is kept."""
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -8,12 +9,15 @@ from typing import Any
 
 import pytest
 from compare_results import make_plan, make_results
+from rich.console import Console
 
 from sb3_ppo_variants import compare
 from sb3_ppo_variants.compare.arms import Arm, parse_arms, read_literal
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell, CellTask, Outcome
 from sb3_ppo_variants.compare.plan import Budget, Plan
+from sb3_ppo_variants.compare.run.progress import ProgressReport
 from sb3_ppo_variants.compare.run.results import ResultsFolder, merge
+from sb3_ppo_variants.compare.settings import smallest_budget
 from sb3_ppo_variants.compare.sweep import SweptArm
 
 PLAN = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["CartPole-v1"], n_seeds=2)
@@ -67,6 +71,7 @@ def test_a_value_is_read_as_yaml_would_give_it(text: str, value: Any) -> None:
     [
         (["ppo", "ppo"], [], "'ppo' is given twice; name one of them, as in again=ppo"),
         (["a/b=ppo"], [], "a label must consist of letters, digits"),
+        (["..=ppo"], [], "begin with one of the first three; got '..'"),
         (["ppo"], ["trpo:gamma:0.9"], "with a label out of ppo; got 'trpo:gamma:0.9'"),
         (["ppo"], ["ppo:gamma"], "-params takes LABEL:KEY:VALUE"),
         (["ppo"], ["ppo:n_timesteps:5000"], "all get the same number of steps"),
@@ -76,6 +81,50 @@ def test_a_value_is_read_as_yaml_would_give_it(text: str, value: Any) -> None:
 def test_bad_arms_are_refused(algos: list[str], params: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_arms(algos, params)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [(["a.yml", "b.yml"], "all arms have a.yml already"), (["ppo:a.yml", "ppo:b.yml"], "ppo have a.yml already")],
+)
+def test_two_files_for_the_same_arms_are_refused(files: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_arms(["ppo", "trpo"], (), files)
+
+
+def test_a_folder_without_results_takes_other_settings(tmp_path: Path) -> None:
+    folder = ResultsFolder(tmp_path)
+    folder.begin(PLAN)
+    folder.begin(replace(PLAN, budgets={env: Budget(9, 3) for env in PLAN.budgets}))
+    assert set(folder.read_plan().budgets.values()) == {Budget(9, 3)}
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        ("Traceback (most recent call last):\n  File x\nValueError: bad\n  or worse\nsecond line\n", "ValueError: bad"),
+        ("killed by something\n(exit status -9)\n", "killed by something"),
+        ("\n(exit status 1)\n", "it said nothing"),
+    ],
+)
+def test_a_crash_is_reported_with_the_line_that_names_the_error(log: str, cause: str) -> None:
+    task = next(PLAN.task(cell) for cell in PLAN.cells())
+    console = Console(file=io.StringIO(), width=300)
+    ProgressReport([task], 0, console).end(Outcome(task.cell, None, log), "x.log")
+    assert f"CRASHED: {cause}\n" in console.file.getvalue()  # type: ignore[attr-defined]  # of the StringIO
+
+
+@pytest.mark.parametrize(
+    ("algo", "hyperparameters", "least"),
+    [
+        ("ppo", {"n_steps": 64, "n_envs": 2}, 129),
+        ("dqn", {}, 105),  # starts after 100, every 4
+        ("dqn", {"learning_starts": 1000, "train_freq": 256, "n_envs": 2}, 1025),
+        ("sac", {"learning_starts": 7, "train_freq": [1, "episode"]}, 9),
+    ],
+)
+def test_the_least_budget_has_an_update(algo: str, hyperparameters: dict[str, Any], least: int) -> None:
+    assert smallest_budget(algo, hyperparameters) == least
 
 
 def test_cells_are_all_combinations_and_begin_with_the_random_policy() -> None:

@@ -43,13 +43,9 @@ def aggregate_section(comparison: Comparison) -> Section:
             Text("There is no environment on which all algorithms have a run and beat random actions.")
         )
         return section
-    references = [
-        f"{env}: {number(low)} to {number(high)}" for env, (low, high) in comparison.scores.references.items()
-    ]
     section.blocks.append(
         Text(
-            "Scores are normalised per environment: the random policy's mean reward is 0, the best algorithm's mean "
-            f"final score is 1 ({'; '.join(references)}). Intervals are 95 % stratified bootstrap intervals over runs. "
+            f"{scales(comparison, 'the best algorithm')} Intervals are 95 % stratified bootstrap intervals over runs. "
             "The IQM, interquartile mean, is the mean of the middle half of all runs, which single runs hardly move. "
             "The optimality gap is how far runs fall short of 1 on average, so that less is better."
         )
@@ -73,6 +69,22 @@ def aggregate_section(comparison: Comparison) -> Section:
             pictures = _aggregate_pictures(comparison, aggregates, better)
     section.blocks.append(Figures(pictures, "Normalised final scores, and scores during the training, 95 % intervals"))
     return section
+
+
+def scales(comparison: Comparison, best: str) -> str:
+    """Say what is 0 and 1 in each environment.
+
+    :param comparison: all results
+    :param best: whose mean final score is 1, in words
+    """
+    shown = [f"{env}: {number(low)} to {number(high)}" for env, (low, high) in comparison.scores.references.items()]
+    given = [env for env in comparison.scores.references if env in comparison.given]
+    measured = f"the random policy's mean reward is 0, the mean final score of {best} is 1"
+    if len(given) == len(shown):
+        measured = "0 and 1 are as given"
+    elif given:
+        measured = f"0 and 1 are as given for {', '.join(given)}; elsewhere {measured}"
+    return f"Scores are normalised per environment: {measured} ({'; '.join(shown)})."
 
 
 def _aggregate_pictures(
@@ -214,4 +226,4 @@ def efficiency_section(comparison: Comparison) -> Section:
 
 
 __all__ = ["aggregate_section", "efficiency_section", "environment_section", "improvements"]
-__all__ += ["KINDS", "learning_section", "paper_section"]
+__all__ += ["KINDS", "learning_section", "paper_section", "scales"]

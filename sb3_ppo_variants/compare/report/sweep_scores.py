@@ -128,9 +128,9 @@ class SweepScores:
         if not cubes or not all(map(len, cubes.values())) or not cubes[self.baseline].shape[2]:
             return {}
         base = cubes[self.baseline]
-        return {
-            arm: Sensitivity(*estimates(cube, _parts), *estimates((cube, base), _failed)) for arm, cube in cubes.items()
-        }
+        failed = {arm: estimates((cube, base), _failed) for arm, cube in cubes.items() if arm != self.baseline}
+        failed[self.baseline] = estimates(base, lambda runs: _failed(runs, runs))  # with the same runs on both sides
+        return {arm: Sensitivity(*estimates(cube, _parts), *failed[arm]) for arm, cube in cubes.items()}
 
 
 def _parts(cube: Matrix) -> Matrix:

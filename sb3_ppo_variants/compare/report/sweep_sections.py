@@ -8,7 +8,7 @@ from sb3_ppo_variants.compare.cells import file_name
 from sb3_ppo_variants.compare.report import statistics
 from sb3_ppo_variants.compare.report.blocks import Block, Figures, Points, Section, Table, Text, estimate
 from sb3_ppo_variants.compare.report.picture import Picture
-from sb3_ppo_variants.compare.report.score_sections import KINDS
+from sb3_ppo_variants.compare.report.score_sections import KINDS, scales
 from sb3_ppo_variants.compare.report.statistics import Estimate
 from sb3_ppo_variants.compare.report.sweep_figures import Line, scores_by_value
 from sb3_ppo_variants.compare.report.sweep_scores import FAILED_BELOW, Sensitivity, SweepScores
@@ -90,16 +90,13 @@ def point_section(sweep: SweepScores) -> Section:
 
 
 def _note(sweep: SweepScores) -> str:
-    comparison = sweep.comparison
-    references = comparison.scores.references
-    scales = "; ".join(f"{env}: {low:.4g} to {high:.4g}" for env, (low, high) in references.items())
     return (
-        "Scores are normalised per environment: the random policy's mean reward is 0, the best mean final score of any "
-        f"algorithm and setting is 1 ({scales}). Sensitivity (Adkins et al., NeurIPS 2024) is the mean over "
-        "environments of the best score on each, minus the mean score of the setting that is best over all of them: "
-        "what tuning for each environment is worth; less is better. Failed is the share of settings and environments "
-        f"with less than {FAILED_BELOW:.0%} of the score of the best setting of {sweep.baseline} there. The best of "
-        "many settings is chosen by the same runs that it is scored with, which flatters it, in all algorithms alike."
+        f"{scales(sweep.comparison, 'the best algorithm and setting')} Sensitivity (Adkins et al., NeurIPS 2024) is "
+        "the mean over environments of the best score on each, minus the mean score of the setting that is best over "
+        "all of them: what tuning for each environment is worth; less is better. Failed is the share of settings and "
+        f"environments with less than {FAILED_BELOW:.0%} of the score of the best setting of {sweep.baseline} there. "
+        "The best of many settings is chosen by the same runs that it is scored with, which flatters it, in all "
+        "algorithms alike."
     )
 
 

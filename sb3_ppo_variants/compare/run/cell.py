@@ -48,6 +48,7 @@ def forked(folder: str) -> None:
 
     :param folder: of the cell
     """
+    os.setpgid(0, 0)  # environments may start processes: all of the group end together
     log = os.open(Path(folder) / "log.txt", os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -189,6 +190,8 @@ def _exit_with_parent(folder: Path, until: Callable[[], Any]) -> None:
     """Wait until nobody waits for the cell, then tidy up and end."""
     until()
     shutil.rmtree(folder, ignore_errors=True)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 

@@ -3,8 +3,10 @@
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,12 +42,14 @@ class CellProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **ONE_THREAD},
+                start_new_session=True,
             )
 
     def _wait(self) -> int | None:
         return self._program.wait()
 
     def _kill(self) -> None:
+        _kill_group(self._program.pid)
         self._program.kill()
         self._program.wait()
         if self._program.stdin:
@@ -101,11 +105,19 @@ class ForkedCellProcess(CellProcess):
         return self._process.exitcode
 
     def _kill(self) -> None:
+        _kill_group(self._process.pid)
         self._process.kill()
         self._process.join()
 
     def running(self) -> bool:
         return self._process.is_alive()
+
+
+def _kill_group(leader: int | None) -> None:
+    """End a cell and the processes that its environment has started; a cell leads a group of its own."""
+    if leader is not None:
+        with suppress(ProcessLookupError, PermissionError):  # not begun, or all gone
+            os.killpg(leader, signal.SIGKILL)
 
 
 __all__ = ["CellProcess", "ForkedCellProcess"]

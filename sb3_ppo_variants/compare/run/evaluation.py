@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_maskable_policy
+from sb3_contrib.common.maskable.utils import is_masking_supported
 from sb3_contrib.ppo_mask import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -55,7 +56,8 @@ class EvaluationProtocol(NamedTuple):
         :return: their rewards and lengths
         """
         self.env.seed(int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0] >> 1))
-        evaluate = evaluate_maskable_policy if isinstance(model, MaskablePPO) else evaluate_policy
+        takes_masks = isinstance(model, (MaskablePPO, RandomPolicy)) and is_masking_supported(self.env)
+        evaluate = evaluate_maskable_policy if takes_masks else evaluate_policy
         rewards, lengths = evaluate(
             model, self.env, self.n_episodes, deterministic=self.deterministic, return_episode_rewards=True
         )
@@ -124,7 +126,7 @@ class GridEvaluation(BaseCallback):
 
 
 class RandomPolicy:
-    """Uniformly random actions.
+    """Uniformly random actions, of the valid ones where an environment masks some.
 
     :param env: whose actions
     :param seed: of the generator
@@ -135,9 +137,22 @@ class RandomPolicy:
         self._space.seed(seed)
         self._n_envs = env.num_envs
 
-    def predict(self, *_: Any, **__: Any) -> tuple[np.ndarray[Any, Any], None]:
-        """Draw an action for each environment, whatever is observed."""
-        return np.array([self._space.sample() for _ in range(self._n_envs)]), None
+    def predict(self, *_: Any, action_masks: Any = None, **__: Any) -> tuple[np.ndarray[Any, Any], None]:
+        """Draw an action for each environment, whatever is observed.
+
+        :param action_masks: as contrib's, shape (n_envs, number of choices); None for none
+        """
+        if action_masks is None:
+            return np.array([self._space.sample() for _ in range(self._n_envs)]), None
+        return np.array([self._valid(mask) for mask in np.reshape(action_masks, (self._n_envs, -1))]), None
+
+    def _valid(self, mask: np.ndarray[Any, Any]) -> Any:
+        space: Any = self._space
+        if isinstance(space, gym.spaces.Discrete):
+            return space.np_random.choice(np.flatnonzero(mask))
+        counts = space.nvec if isinstance(space, gym.spaces.MultiDiscrete) else [2] * space.n
+        parts = np.split(mask, np.cumsum(counts)[:-1])
+        return [space.np_random.choice(np.flatnonzero(part)) for part in parts]
 
 
 __all__ = ["Evaluation", "EvaluationProtocol", "GridEvaluation", "RandomPolicy"]

@@ -72,9 +72,7 @@ class ProgressReport:
         self._table.update(self._all, completed=sum(self._steps_done.values()), description=self._overall())
         counter = f"[{self._n_done:>{len(str(self._n_all))}}/{self._n_all}]"
         if outcome.result is None:
-            said = [line for line in outcome.log.splitlines() if line.strip() and not line.startswith("(exit")]
-            cause = said[-1] if said else "it said nothing"
-            self._console.print(f"{counter} {outcome.cell}: CRASHED: {cause}\n      log: {log}")
+            self._console.print(f"{counter} {outcome.cell}: CRASHED: {_cause(outcome.log)}\n      log: {log}")
         else:
             self._console.print(f"{counter} {outcome.cell}: {_describe(outcome)}{self._remaining()}")
 
@@ -87,6 +85,14 @@ class ProgressReport:
             return ""
         seconds = (time.monotonic() - self._started) * (every - done) / done
         return f"; about {_duration(seconds)} left"
+
+
+def _cause(log: str) -> str:
+    """Return the line that names the error: the first after the last traceback, else the last of all."""
+    said = [line for line in log.splitlines() if line.strip() and not line.startswith("(exit")]
+    tracebacks = [index for index, line in enumerate(said) if line.startswith("Traceback (")]
+    after = said[tracebacks[-1] + 1 :] if tracebacks else []
+    return next((line for line in after if not line.startswith(" ")), said[-1] if said else "it said nothing")
 
 
 def _describe(outcome: Outcome) -> str:

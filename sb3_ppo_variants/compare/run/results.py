@@ -73,7 +73,7 @@ class ResultsFolder:
         :raises ValueError: naming what differs
         """
         earlier = self.read_plan() if (self.path / PLAN_FILE).is_file() else None
-        if earlier is not None:
+        if earlier is not None and any((self.path / "cells").rglob("*.json")):  # else nothing would be lost
             _refuse_changes(self.path, plan, earlier)
             commands = [*earlier.commands, *(command for command in plan.commands if command not in earlier.commands)]
             plan = replace(plan, commands=tuple(commands))
