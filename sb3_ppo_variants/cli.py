@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.zoo import ALGORITHMS, register
 from sb3_ppo_variants.zoo.mistakes import one_line_errors, refuse
+from sb3_ppo_variants.zoo.trained_runs import check_played
 
 
 class Command(NamedTuple):
@@ -35,6 +36,7 @@ class Command(NamedTuple):
 _SCRIPTS = "sb3_ppo_variants.zoo.scripts"
 _HUB = "sb3_ppo_variants.zoo.hub"
 _PLOTS = "rl_zoo3[plots]"
+_PLAYING = ("enjoy", "evaluate", "record_video", "record_training", "push_to_hub")
 
 COMMANDS = {
     "train": Command("sb3_ppo_variants.zoo.training", "train", "train an agent, resume a run or tune hyperparameters"),
@@ -96,6 +98,8 @@ def main() -> None:
     if command.registers:
         register()
         _check_algorithm(sys.argv[1:])
+    if name in _PLAYING and not {"-h", "--help"} & set(sys.argv):
+        check_played(sys.argv[1:])
     with one_line_errors() if command.is_zoos else contextlib.nullcontext():
         _run(name, command)
 

@@ -142,13 +142,14 @@ def register() -> None:
     import rl_zoo3.utils
 
     from sb3_ppo_variants.zoo.masking import remembering
+    from sb3_ppo_variants.zoo.played_environments import as_in_training
 
     if "ppo_clip" not in rl_zoo3.ALGOS:
         for name in ALGORITHMS:
             _tell_zoo(name)
-        # The zoo's scripts play without action masks and offer no hook.
+        # The zoo's scripts play without action masks and the entry's env_kwargs, and offer no hook.
         create_test_env = rl_zoo3.utils.create_test_env
-        _replace("create_test_env", create_test_env, remembering(create_test_env))
+        _replace("create_test_env", create_test_env, remembering(as_in_training(create_test_env)))
 
     if hasattr(sys.modules["rl_zoo3.exp_manager"], "ExperimentManager"):
         from sb3_ppo_variants.zoo.experiment_manager import StockExperimentManager, VariantExperimentManager

@@ -51,15 +51,11 @@ def playing(cls: type) -> type:
 def remembering(create_test_env: Callable[..., VecEnv]) -> Callable[..., VecEnv]:
     """Wrap the zoo's function so that :class:`MaskedPlay` knows the environment, if it has masks.
 
-    It refuses to make no environment, on which the zoo would fail without a name.
-
     :param create_test_env: the zoo's
     """
 
     @functools.wraps(create_test_env)
     def create(*args: Any, **kwargs: Any) -> VecEnv:
-        if kwargs.get("n_envs", 1) < 1:
-            raise ValueError(f"--n-envs must be >= 1, got {kwargs['n_envs']}")
         env = create_test_env(*args, **kwargs)
         MaskedPlay.env = env if is_masking_supported(env) else None
         return env

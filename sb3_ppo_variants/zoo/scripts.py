@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.zoo.mistakes import refuse
 from sb3_ppo_variants.zoo.replacing import replaced
+from sb3_ppo_variants.zoo.trained_runs import check_plotted
 
 _OURS = [sys.executable, "-m", "sb3_ppo_variants.zoo"]
 _CHILDREN = {
@@ -39,7 +39,17 @@ def record_training() -> None:
 
 def benchmark() -> None:
     """Run the zoo's script."""
-    with _own_children():
+    from rl_zoo3 import utils
+
+    list_models = utils.get_hf_trained_models
+
+    def listed_models(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return list_models(*args, **kwargs)
+        except Exception as error:  # of the network, in whatever library
+            refuse(f"no list of the hub's models ({type(error).__name__}); --no-hub takes the agents in --log-dir only")
+
+    with _own_children(), replaced(utils, get_hf_trained_models=listed_models):
         run_script("benchmark")
 
 
@@ -97,28 +107,11 @@ def _plot(name: str) -> None:
     from rl_zoo3 import plots
 
     if not {"-h", "--help"} & set(sys.argv) and name != "plot_from_file":
-        _check_runs(sys.argv[1:])
+        check_plotted(sys.argv[1:])
     function: Callable[[], None] = getattr(plots, name)
     function()
     if ours.figures is not None:
         _save_figures(ours.figures)
-
-
-def _check_runs(arguments: list[str]) -> None:
-    """Refuse algorithms without runs: the zoo fails on one without its name, or draws an empty figure."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("-a", "--algos", nargs="+", default=[])
-    parser.add_argument("-f", "--exp-folders", nargs="+", default=[])
-    given = parser.parse_known_args(arguments)[0]
-    for folder in given.exp_folders:
-        if not Path(folder).is_dir():
-            refuse(f"there is no folder {folder}; -f takes the log folder of trainings")
-    there = sorted({path.name for folder in given.exp_folders for path in Path(folder).iterdir() if path.is_dir()})
-    for algo in given.algos if given.exp_folders else ():
-        if algo.lower() not in there:
-            folders = ", ".join(given.exp_folders)
-            hint = did_you_mean(algo, there)
-            refuse(f"there is no folder of {algo!r} in {folders}{hint} (there is {', '.join(there) or 'none'})")
 
 
 def _save_figures(folder: Path) -> None:

@@ -281,6 +281,36 @@ def test_plots_of_an_algorithm_without_runs_are_refused(name: str, option: str, 
     assert "there is no folder nothere" in refused(capsys, name, option, "ppo", "-e", "CartPole-v1", "-f", "nothere")
 
 
+@pytest.mark.parametrize("name", ["plot_train", "all_plots"])
+def test_plots_of_an_environment_without_runs_are_refused(name: str, capsys: Capture) -> None:
+    pytest.importorskip("seaborn", reason="the zoo's plots extra has it")
+    Path("logs/ppo_penalty/CartPole-v1_1").mkdir(parents=True)
+    message = "there is no run of 'CartPol-v1' of ppo_penalty in logs; did you mean 'CartPole-v1'?"
+    assert refused(capsys, name, "-a", "ppo_penalty", "-e", "CartPol-v1", "-f", "logs") == message
+
+
+@pytest.mark.parametrize("name", ["enjoy", "evaluate", "record_video"])
+def test_the_closest_environment_with_a_run_is_named(name: str, capsys: Capture) -> None:
+    for run in ("CartPole-v1_1", "ALE-Pong-v5_2_0f8fad5b-d9cb-469f-a165-70867728950e"):
+        Path("logs/ppo_penalty", run).mkdir(parents=True)
+    common = ["--algo", "ppo_penalty", "-f", "logs", "--env"]
+    said = "there is no run of {} in logs/ppo_penalty; did you mean {}?"
+    assert refused(capsys, name, *common, "CartPol-v1") == said.format("'CartPol-v1'", "'CartPole-v1'")
+    assert refused(capsys, name, *common, "ALE/Pog-v5") == said.format("'ALE/Pog-v5'", "'ALE-Pong-v5'")
+
+
+def test_a_benchmark_without_a_network_names_the_option(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("seaborn", reason="the zoo's plots extra has it")
+
+    def unreachable() -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("rl_zoo3.utils.get_hf_trained_models", unreachable)
+    Path("logs").mkdir()
+    message = "no list of the hub's models (ConnectionError); --no-hub takes the agents in --log-dir only"
+    assert refused(capsys, "benchmark", "--log-dir", "logs") == message
+
+
 def test_interruption_of_any_command_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt

@@ -20,7 +20,7 @@ from pickled_names import named_in
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import SimpleLinearSchedule
 from sqlalchemy.exc import OperationalError
-from zoo_in_process import refusal, train, working_folder  # noqa: F401  # every test uses it
+from zoo_in_process import command, refusal, train, working_folder  # noqa: F401  # every test uses it
 
 from sb3_ppo_variants import MaskablePPOPenalty, PPOClip, PPOPenalty
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, read_checkpoint
@@ -166,7 +166,7 @@ class Bonus(CartPoleEnv):
     """Its reward is an argument."""
 
     def __init__(self, bonus: float = 1.0, render_mode: str | None = None) -> None:
-        super().__init__(render_mode)
+        super().__init__(render_mode=render_mode)
         self.bonus = bonus
 
     def step(self, action: Any) -> Any:
@@ -192,6 +192,32 @@ def test_evaluations_have_the_env_kwargs_of_training(algo: str, more: list[str],
     train(algo, "Bonus-v0", "--conf-file", "mine.yml", "--eval-freq", "32", *more)
     evaluations = np.load(f"logs/{algo}/Bonus-v0_1/evaluations.npz")
     assert np.unique(evaluations["results"]).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["enjoy", "-n", "10", "--no-render"], 5.0),
+        (["enjoy", "-n", "10", "--no-render", "--env-kwargs", "bonus:3.0"], 3.0),
+        (["evaluate", "--n-episodes", "1"], 5.0),
+        (["record_video", "-n", "10"], 5.0),
+        (["record_video", "-n", "10", "--env-kwargs", "bonus:3.0"], 3.0),
+    ],
+)
+def test_agents_play_with_the_env_kwargs_of_their_entry(
+    arguments: list[str], expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if arguments[0] == "record_video":
+        pytest.importorskip("moviepy")
+    gym.register("Bonus-v0", entry_point=Bonus, max_episode_steps=10)
+    entry = "Bonus-v0: {n_timesteps: 64, policy: MlpPolicy, n_steps: 32, batch_size: 32, env_kwargs: {bonus: 5.0}}"
+    Path("mine.yml").write_text(entry)
+    train("ppo_penalty", "Bonus-v0", "--conf-file", "mine.yml")
+    played: list[float] = []
+    step = Bonus.step
+    monkeypatch.setattr(Bonus, "step", lambda self, action: played.append(self.bonus) or step(self, action))
+    command(*arguments, "--algo", "ppo_penalty", "--env", "Bonus-v0", "-f", "logs")
+    assert set(played) == {expected}
 
 
 # ------------------------------------------------------------------------------------------------------ search spaces
