@@ -108,14 +108,20 @@ def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
 
 def _of_influence(policy: Any, minibatch: Any, tensors: list[th.Tensor]) -> list[th.Tensor]:
     """Select those of a policy's tensors whose change alters the action distribution; all are put back."""
-    before = evaluate_minibatch(policy, minibatch).parameters
+    devices = [] if policy.device.type == "cpu" else [policy.device]
+
+    def evaluated() -> Any:
+        with th.random.fork_rng(devices=devices):  # the same draws each time, should a module draw
+            return evaluate_minibatch(policy, minibatch).parameters
+
+    before = evaluated()
 
     def alter(changed: list[th.Tensor]) -> bool:
         kept = [tensor.clone() for tensor in changed]
         try:
             for tensor in changed:
                 tensor.add_(_nudge(tensor))
-            after = evaluate_minibatch(policy, minibatch).parameters
+            after = evaluated()
         except (ValueError, RuntimeError, IndexError):  # refused, as NaN is by torch's distributions
             return True
         finally:

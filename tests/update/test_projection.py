@@ -20,7 +20,7 @@ from sb3_ppo_variants.fast_path.compiled_update import minibatches_per_graph
 from sb3_ppo_variants.update import minibatches
 from sb3_ppo_variants.update.distributions import kl_divergence
 from sb3_ppo_variants.update.policy_evaluation import snapshot_policy
-from sb3_ppo_variants.update.projection import PolicyLine
+from sb3_ppo_variants.update.projection import PolicyLine, find_moving
 
 LIMIT = 0.003
 FAR: dict[str, Any] = {"learning_rate": 0.02, "max_kl": LIMIT, "on_max_kl": "project"}
@@ -200,6 +200,34 @@ def test_the_controller_sees_the_kl_before_the_projection(monkeypatch: pytest.Mo
     monkeypatch.setattr(PPOPenalty, "after_update", lambda self, kl, progress: seen.append(kl))
     model = build(PPOPenalty, **FAR).learn(50)
     assert seen == [model.last_update.kl_before_projection]
+
+
+class NoisyFeatures(BaseFeaturesExtractor):
+    """Adds noise at every call, in evaluation mode too."""
+
+    def __init__(self, space: Any):
+        super().__init__(space, 4)
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.layer(observations) + 0.1 * th.randn(4)
+
+
+def test_of_a_network_that_draws_only_what_moves_the_policy_moves() -> None:
+    kwargs = {"features_extractor_class": NoisyFeatures, "share_features_extractor": False}
+    model = build(PPOClip, policy_kwargs=kwargs)
+    collect_rollout(model)
+    minibatch = next(model.rollout_buffer.get(8))
+    state = th.get_rng_state()
+    moving = {id(tensor) for tensor in find_moving(model.policy, minibatch)}
+    assert th.equal(th.get_rng_state(), state)
+    names = {name for name, parameter in model.policy.named_parameters() if id(parameter) in moving}
+    assert {name.split(".")[0] for name in names} == {
+        "features_extractor",
+        "mlp_extractor",
+        "action_net",
+    }  # the first is the actor's
+    assert not any("value" in name for name in names)
 
 
 def test_a_frozen_layer_and_running_statistics_are_left_where_they_belong() -> None:
