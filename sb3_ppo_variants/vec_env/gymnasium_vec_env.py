@@ -11,7 +11,7 @@ import torch as th
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from stable_baselines3.common.env_util import is_wrapped
-from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
@@ -31,13 +31,15 @@ class GymnasiumVecEnv(VecEnv):
     that step becomes an episode of its own, without reward, at the observation where the last one ended.
 
     :param env: to be wrapped
+    :param results_writer: is given each episode's return, length and time, as by ``Monitor``; ``ResultsWriter(folder)``
+        writes ``folder/monitor.csv``. It is closed with the environment
     :raises TypeError: for anything else than a vector environment
     """
 
     _idle: npt.NDArray[np.bool_]  # these step to reset next
     _idle_infos: dict[int, Info]
 
-    def __init__(self, env: VectorEnv[Any, Any, Any]):
+    def __init__(self, env: VectorEnv[Any, Any, Any], results_writer: ResultsWriter | None = None):
         if not isinstance(env, VectorEnv):
             rule = f"`env` must be a gymnasium.vector.VectorEnv, got {type(env).__name__}"
             raise TypeError(f"{rule}; make one with gymnasium.make_vec()")
@@ -51,6 +53,7 @@ class GymnasiumVecEnv(VecEnv):
         self._actions: Any = None
         self._device: th.device | None = None
         self._begun = time.time()
+        self._results_writer = results_writer
         self._all = np.ones(env.num_envs, dtype=np.bool_)
         self._begin_episodes(env.num_envs)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -139,11 +142,14 @@ class GymnasiumVecEnv(VecEnv):
             info = last[index] = info_of(rows, index, self.num_envs)
             if final is not None:  # or a simulator does not tell: then nothing is bootstrapped from it
                 info["terminal_observation"] = row_of(final, index)
+            seconds = round(time.time() - self._begun, 6)
             if "episode" not in source:
-                reward, seconds = round(float(self._returns[index]), 6), round(time.time() - self._begun, 6)
+                reward = round(float(self._returns[index]), 6)
                 info["episode"] = {"r": reward, "l": int(self._lengths[index]), "t": seconds}
             elif source.get("_episode", self._all)[index]:  # counted in there, as by Monitor around each environment
                 info["episode"] = info_of(source["episode"], index, self.num_envs)
+            if self._results_writer is not None and "episode" in info:
+                self._results_writer.write_row({"r": info["episode"]["r"], "l": info["episode"]["l"], "t": seconds})
         return last
 
     # ------------------------------------------------------------------------------ attributes and methods of the parts
@@ -199,6 +205,8 @@ class GymnasiumVecEnv(VecEnv):
 
     def close(self) -> None:
         self.env.close()
+        if self._results_writer is not None:
+            self._results_writer.close()
 
     def _owner(self, name: str) -> Any:
         """Find the layer of a simulator that has an attribute."""

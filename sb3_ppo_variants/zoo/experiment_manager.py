@@ -159,17 +159,17 @@ class VariantExperimentManager(StockExperimentManager):
         return {**super()._preprocess_schedules(theirs), **ours}
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        with self._vectorized_envs(eval_env):
+        with self._vectorized_envs(eval_env, no_log):
             env = super().create_envs(n_envs, eval_env, no_log)
         if is_maskable(self.algo):
             require_masks(env, self.algo, self.env_name.gym_id)
         return env
 
-    def _vectorized_envs(self, eval_env: bool) -> AbstractContextManager[None]:
+    def _vectorized_envs(self, eval_env: bool, no_log: bool) -> AbstractContextManager[None]:
         """Let the zoo make environments of another make for training: its class of VecEnv is for evaluation, too."""
         if self._vectorized is None or eval_env:
             return nullcontext()
-        maker, others = maker_of(self._vectorized, self)
+        maker, others = maker_of(self._vectorized, self, None if no_log else self.save_path)
         return replaced(self, vec_env_class=maker, **others)
 
     def create_callbacks(self) -> None:

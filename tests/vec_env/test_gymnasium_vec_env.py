@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +16,7 @@ from gymnasium.vector.utils import batch_space
 from hosts import VARIANTS, build
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.monitor import Monitor, ResultsWriter, load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from sb3_ppo_variants import MaskablePPOClip, PPOClip
@@ -447,6 +448,22 @@ def test_stock_ppo_and_wrappers_work_on_it() -> None:
 def test_masks_come_through() -> None:
     model = build(MaskablePPOClip, env=sync(AutoresetMode.SAME_STEP, n_envs=2)).learn(50)
     assert not model.rollout_buffer.action_masks.all()
+
+
+def test_episodes_are_written_as_monitor_writes_them(tmp_path: Path) -> None:
+    simulator = gym.make_vec("CartPole-v1", 3, vectorization_mode="vector_entry_point")
+    env = GymnasiumVecEnv(simulator, ResultsWriter(str(tmp_path), {"t_start": 0.0, "env_id": "CartPole-v1"}))
+    env.seed(0)
+    env.reset()
+    told = []
+    for _ in range(100):
+        _, _, dones, infos = env.step(np.zeros(3, dtype=np.int64))
+        told += [infos[i]["episode"] for i in np.flatnonzero(dones) if "episode" in infos[i]]  # not of mere resets
+    env.close()
+    written = load_results(str(tmp_path))
+    assert len(told) > 10
+    assert [(e["r"], e["l"]) for e in told] == list(zip(written["r"], written["l"]))
+    assert (np.diff(written["t"]) >= 0).all()
 
 
 def test_what_is_no_vector_env_is_refused() -> None:
