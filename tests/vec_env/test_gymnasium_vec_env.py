@@ -450,6 +450,21 @@ def test_masks_come_through() -> None:
     assert not model.rollout_buffer.action_masks.all()
 
 
+@pytest.mark.parametrize("name", ["phys2d/CartPole-v1", "phys2d/Pendulum-v0"])
+def test_simulators_in_jax_are_learned_on(name: str) -> None:
+    pytest.importorskip("flax", reason="pip install jax flax")
+    env = GymnasiumVecEnv(gym.make_vec(name, 3))
+    env.seed(0)
+    observations = env.reset()
+    assert observations.dtype == np.float32
+    assert observations.flags.writeable
+    observations[:] = np.nan
+    assert np.isfinite(env.step(np.array([env.action_space.sample() for _ in range(3)]))[0]).all()
+    model = PPOClip("MlpPolicy", env, n_steps=250, batch_size=50, n_epochs=1).learn(1500)
+    assert len(model.ep_info_buffer) >= 3
+    assert all(episode["l"] <= 200 for episode in model.ep_info_buffer) or name == "phys2d/CartPole-v1"
+
+
 def test_episodes_are_written_as_monitor_writes_them(tmp_path: Path) -> None:
     simulator = gym.make_vec("CartPole-v1", 3, vectorization_mode="vector_entry_point")
     env = GymnasiumVecEnv(simulator, ResultsWriter(str(tmp_path), {"t_start": 0.0, "env_id": "CartPole-v1"}))
