@@ -36,6 +36,10 @@ class Command(NamedTuple):
 _SCRIPTS = "sb3_ppo_variants.zoo.scripts"
 _HUB = "sb3_ppo_variants.zoo.hub"
 _PLOTS = "rl_zoo3[plots]"
+_OF_EXTRAS = {
+    "moviepy": ("moviepy",),
+    _PLOTS: ("matplotlib", "pandas", "pytablewriter", "rliable", "scipy", "seaborn"),
+}
 _PLAYING = ("enjoy", "evaluate", "record_video", "record_training", "push_to_hub")
 
 COMMANDS = {
@@ -108,7 +112,7 @@ def _run(name: str, command: Command) -> None:
     try:
         getattr(importlib.import_module(command.module), command.function)()
     except ModuleNotFoundError as error:
-        if not command.needs:
+        if (error.name or "").partition(".")[0] not in _OF_EXTRAS.get(command.needs, ()):  # as of an environment's own
             raise
         raise SystemExit(f"{name} needs the module {error.name}; pip install {command.needs!r}") from error
 

@@ -183,6 +183,11 @@ def test_klip_has_the_clip_s_gradient() -> None:
     assert surrogate("klip", [1.5, 1.1, 0.4], [2.0, 2.0, 2.0], **c) == pytest.approx([3.0 - 3 * 0.405465, 2.2, 0.8])
 
 
+def test_klip_leaves_alone_what_the_clip_lets_pass_however_small_the_ratio() -> None:
+    c = {"clip_range": 0.2, "clip_range_upper": 0.2}
+    assert surrogate("klip", [0.0, 0.0], [1.0, -1.0], **c) == pytest.approx([0.0, 0.0])
+
+
 def test_spo_leads_back_from_outside_the_range() -> None:
     # At 1.5: 3 - 2 * 0.25 / 0.4 = 1.75; its top, at 1.2: 2.4 - 2 * 0.04 / 0.4 = 2.2
     assert surrogate("spo", [1.5, 1.2, 0.5], [2.0, 2.0, 2.0], clip_range=0.2) == pytest.approx([1.75, 2.2, -0.25])

@@ -22,7 +22,7 @@ class KLipMixin(PolicyUpdateMixin):
         objective = ratio * advantages
         beta = th.where(above | below, -objective.detach(), th.zeros_like(objective))
         # The paper adds beta log pi(a|s); log r has the same gradient, and is 0 where the policy has not moved
-        return objective + beta * th.log(ratio)
+        return objective + beta * th.log(ratio.clamp(min=th.finfo(ratio.dtype).tiny))
 
 
 class KLipPPO(KLipMixin, PPO):

@@ -16,7 +16,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.algorithms.minibatch_loss import LossMixin
-from sb3_ppo_variants.arguments import checks, masks, signatures
+from sb3_ppo_variants.arguments import checks, masks, scaled_schedule, signatures
 from sb3_ppo_variants.arguments.supported_spaces import check_action_space, check_observation_space
 from sb3_ppo_variants.distributed.moments import explained_variance_over_ranks
 from sb3_ppo_variants.distributed.ranks import ends_all_ranks
@@ -286,6 +286,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         checks.check_can_learn(self)
+        scaled_schedule.unscale(self)
         self.check_arguments()  # attributes may have been set since the model was made
         if self.clip_range is None:
             self.clip_range = FloatSchedule(math.inf)

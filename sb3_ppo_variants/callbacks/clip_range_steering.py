@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.type_aliases import Schedule
 
 from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
 from sb3_ppo_variants.arguments import checks
+from sb3_ppo_variants.arguments.scaled_schedule import CLIP_RANGES, ScaledSchedule, unscale, unscaled
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
-from sb3_ppo_variants.update.controllers import BandController, within
-
-_CLIP_RANGES = ("clip_range", "clip_range_upper")
-
-
-@dataclass(frozen=True)
-class ScaledSchedule:
-    """A schedule times a factor, kept within bounds.
-
-    Its pickle is that of the schedule: a model that is saved while it is steered holds what it was made with.
-
-    :param base: number or schedule
-    :param scale: factor on it
-    :param bounds: smallest and largest value
-    """
-
-    base: float | Schedule
-    scale: float
-    bounds: tuple[float, float]
-
-    def __call__(self, progress_remaining: float) -> float:
-        base = checks.schedule_value("clip_range", self.base, progress_remaining)
-        return within(self.scale * base, self.bounds)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return copy.copy, (self.base,)
+from sb3_ppo_variants.update.controllers import BandController
 
 
 class ClipRangeFromClipFraction(UpdateCallback):
@@ -89,9 +62,7 @@ class ClipRangeFromClipFraction(UpdateCallback):
     def _on_training_start(self) -> None:
         super()._on_training_start()
         model: Any = self.model
-        for name in _CLIP_RANGES:
-            if hasattr(model, name):
-                setattr(model, name, _unscaled(getattr(model, name)))
+        unscale(model)
         self._check_model()
         if isinstance(model, AdaptiveClipMixin):
             model.steered_from_outside = True
@@ -129,7 +100,7 @@ class ClipRangeFromClipFraction(UpdateCallback):
         model: Any = self.model
         if isinstance(model, AdaptiveClipMixin):
             return
-        given = {name: getattr(model, name, None) for name in _CLIP_RANGES}
+        given = {name: getattr(model, name, None) for name in CLIP_RANGES}
         self._replaced = {name: value for name, value in given.items() if value is not None}
         for name, value in self._replaced.items():
             setattr(model, name, ScaledSchedule(value, model.clip_scale, self._bounds()))
@@ -160,13 +131,7 @@ def current_clip_range(model: OnPolicyAlgorithm) -> float:
     :param model: with a ``clip_range``
     """
     value: Any = model.clip_range  # type: ignore[attr-defined]  # the callback's `needs`
-    return checks.schedule_value("clip_range", _unscaled(value), model._current_progress_remaining)
-
-
-def _unscaled(schedule: Any) -> Any:
-    """Undo a scaling that an interrupted update left behind, also where SB3 has wrapped it since."""
-    inner = getattr(schedule, "value_schedule", schedule)
-    return inner.base if isinstance(inner, ScaledSchedule) else schedule
+    return checks.schedule_value("clip_range", unscaled(value), model._current_progress_remaining)
 
 
 __all__ = ["ClipRangeFromClipFraction", "ScaledSchedule", "current_clip_range"]

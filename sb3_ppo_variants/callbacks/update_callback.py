@@ -95,9 +95,9 @@ class UpdateCallback(BaseCallback):
     def _look(self) -> None:
         if self._n_updates == math.inf:
             return
-        # The logger may still hold an update of an earlier training, or none if an update was broken off.
+        # The logger may still hold an update of an earlier training or of another model, or none if one was broken off.
         n_updates = self.logger.name_to_value.get("train/n_updates", -1)
-        if n_updates > self._n_updates:
+        if n_updates == self.model._n_updates > self._n_updates:
             self._n_updates = n_updates
             self._on_update(self.logger.name_to_value)
 

@@ -35,9 +35,9 @@ class RecordedForward(LeanForward):
             masks = th.as_tensor(masks, dtype=th.bool, device=self.policy.device)
         if self.policy.training or not self._parts.in_place():
             return super().sample(obs, masks)  # a callback has given a parameter other memory, or replaced a module
-        if self._graph is None:
-            self._record(obs, masks)
         given = _tensors(obs, masks)
+        if self._graph is None or len(given) != len(self._layout):  # with masks now, or without
+            self._record(obs, masks)
         if _layout(given) != self._layout:  # of other environments
             return super().sample(obs, masks)
         for place, tensor in zip(self._inputs, given):
@@ -58,8 +58,9 @@ class RecordedForward(LeanForward):
             with th.cuda.stream(stream):
                 for _ in range(_WARM_UP):
                     super().sample(obs, masks)
-            th.cuda.current_stream().wait_stream(stream)
-            with th.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads, as of nccl, go on
+            with th.cuda.graph(
+                graph, stream=stream, capture_error_mode="thread_local"
+            ):  # other threads, as of nccl, go on
                 self._results = super().sample(obs, masks)
         self._graph = graph
 

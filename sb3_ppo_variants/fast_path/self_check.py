@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
 
+import numpy as np
 import torch as th
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
 from sb3_ppo_variants.fast_path.cell_steps import CellSteps
@@ -48,10 +50,19 @@ def forward_difference(policy: Any, forward: LeanForward, observations: Any) -> 
             if getattr(policy, "use_sde", False):
                 policy.reset_noise()  # until the first rollout gSDE's noise is where the policy was made, on the CPU
             forward = LeanForward(snapshot_policy(policy))
-        expected = policy.forward(observations)
+        masks = _all_valid(policy, observations)
+        expected = policy.forward(observations, False, *masks)
         again()
-        found = forward(observations)
+        found = forward(observations, False, *masks)
     return _first_difference(zip(_OF_FORWARD, found, expected), "policy.forward()")
+
+
+def _all_valid(policy: Any, observations: Any) -> tuple[Any, ...]:
+    """Return masks that mask nothing, for a maskable policy: with masks it does more than without."""
+    if not isinstance(policy, MaskableActorCriticPolicy):
+        return ()
+    n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+    return (np.ones((n_envs, policy.action_net.out_features), dtype=np.bool_),)
 
 
 def evaluation_difference(update: StagedUpdate) -> str | None:

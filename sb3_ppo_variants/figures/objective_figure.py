@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -42,11 +43,16 @@ def plot_clip_objective(
     :param beta: coefficient of the penalty, > 0
     :raises ValueError: for a value outside its range
     """
-    require(len(advantages) > 0 and 0 not in advantages, "`advantages` must be numbers != 0", advantages, "e.g. 1")
+    require(
+        len(advantages) > 0 and all(math.isfinite(a) and a != 0 for a in advantages),
+        "`advantages` must be numbers != 0",
+        advantages,
+        "e.g. 1",
+    )
     require(0 < clip_range < 1, "`clip_range` must be in (0, 1)", clip_range, "0.2 is usual")
     require(clip_range_upper > 0, "`clip_range_upper` must be > 0", clip_range_upper, "0.28 is DAPO's")
     require(dual_clip > 1, "`dual_clip` must be > 1", dual_clip, "3 is usual")
-    require(beta > 0, "`beta` must be > 0", beta, "1 is the default")
+    require(0 < beta < math.inf, "`beta` must be > 0 and finite", beta, "1 is the default")
     with new_figure(13, 4.8) as figure:
         left, middle, right = figure.subplots(1, 3)
         low, high, upper = 1 - clip_range, 1 + clip_range, 1 + clip_range_upper

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sb3_ppo_variants.arguments.checks import require
+from sb3_ppo_variants.arguments.checks import check_above_one, require
 from sb3_ppo_variants.figures.figure_style import (
     BAND,
     HEALTHY_CLIP_FRACTION,
@@ -77,6 +77,12 @@ def plot_trust_region(
     :param kl_tolerance: half-width of the band drawn around ``target_kl``, as a factor
     :raises ValueError: if there is no run, or one without an update
     """
+    given = [*runs.values()] if isinstance(runs, Mapping) else [runs]
+    for tables in given:
+        ok = isinstance(tables, Sequence) and not hasattr(tables, "_fields")
+        rule = "`runs` must be a list of update tables, or a dictionary of such lists"
+        require(ok, rule, type(tables).__name__, "pass [read_trust_region(path).updates]")
+    check_above_one("kl_tolerance", kl_tolerance, "1.5 is the default")
     groups = runs if isinstance(runs, Mapping) else _by_algorithm(runs)
     every_run = [run for tables in groups.values() for run in tables]
     require(len(every_run) > 0, "`runs` must hold at least one run", 0, "pass [read_trust_region(path).updates]")
@@ -150,7 +156,7 @@ def _draw(axes: Axes, panel: _Panel, groups: Groups, style: Mapping[str, Look]) 
             axes.fill_between(curve.steps, curve.lowest, curve.highest, color=look.color, alpha=0.2, linewidth=0)
         every = max(1, len(curve.steps) // 25)
         axes.plot(curve.steps, curve.mean, **look._asdict(), markevery=every, label=label)
-    if panel.log and all((curve.lowest > 0).all() for curve in curves.values()):
+    if panel.log and any((curve.lowest > 0).any() for curve in curves.values()):  # a KL of 0 is left out
         plain_log_axis(axes)
     if "clip fraction" in panel.ylabel:
         return [axes.axhspan(*HEALTHY_CLIP_FRACTION, label="clip fraction that is usually healthy", **BAND)]

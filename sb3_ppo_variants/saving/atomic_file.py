@@ -14,6 +14,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     :param content: text, written as UTF-8 with its line ends as they are, or bytes
     :raises OSError: if it cannot be written, or does not read back as it was written; nothing is left of it then
     """
+    path = Path(os.path.realpath(path))  # of a link the file that it names is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}_{path.name}")

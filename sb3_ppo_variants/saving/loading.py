@@ -29,6 +29,7 @@ FilePath = str | Path | io.BufferedIOBase
 Model = TypeVar("Model", bound="LoadingMixin")
 
 _MEMBERS = ("data", "policy.pth", "policy.optimizer.pth")
+_SYSTEM = "system_info.txt"
 _SETTINGS = ("policy_class", "policy_kwargs", "observation_space", "action_space")
 # Of a run, not of a model: without them a loaded model begins new episodes and new statistics.
 _TRANSIENT = (
@@ -57,7 +58,7 @@ class SavedModel(NamedTuple):
         """Return the file with nothing in it but the data and the tensors of policy and optimiser."""
         file = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(self.content)) as old, zipfile.ZipFile(file, "w") as new:
-            for member in _MEMBERS:
+            for member in (*_MEMBERS, *({_SYSTEM} & set(old.namelist()))):
                 new.writestr(member, old.read(member))
         return file
 

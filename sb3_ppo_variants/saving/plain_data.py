@@ -91,11 +91,25 @@ def _make_dict(parts: Any) -> dict[str, Any]:
     return {str(key): from_plain(item) for key, item in parts.items()}
 
 
+def _of_discrete(space: spaces.Discrete) -> list[Any]:
+    usual = [int(space.n), int(space.start)]
+    return usual if space.dtype == np.int64 else [*usual, str(space.dtype)]
+
+
+def _make_discrete(parts: Any) -> spaces.Discrete:
+    n, start, *dtype = parts
+    made = spaces.Discrete(n, start=start)
+    if dtype:  # set as gymnasium since 1.2 would: older versions take no argument for it
+        made.dtype = np.dtype(str(dtype[0]))
+        made.n, made.start = made.dtype.type(n), made.dtype.type(start)
+    return made
+
+
 _KINDS: dict[str, _Kind] = {
     "dict": _Kind(dict, lambda d: {_text(key): to_plain(item) for key, item in d.items()}, _make_dict),
     "tuple": _Kind(tuple, lambda t: [to_plain(item) for item in t], lambda parts: tuple(map(from_plain, parts))),
     "Box": _Kind(spaces.Box, lambda s: [_bound(s.low), _bound(s.high), list(s.shape), str(s.dtype)], _make_box),
-    "Discrete": _Kind(spaces.Discrete, lambda s: [int(s.n), int(s.start)], lambda p: spaces.Discrete(p[0], start=p[1])),
+    "Discrete": _Kind(spaces.Discrete, _of_discrete, _make_discrete),
     "MultiDiscrete": _Kind(
         spaces.MultiDiscrete,
         lambda s: [s.nvec.tolist(), s.start.tolist(), str(s.dtype)],
@@ -105,7 +119,7 @@ _KINDS: dict[str, _Kind] = {
     "Dict": _Kind(
         spaces.Dict,
         lambda s: [[_text(key), to_plain(part)] for key, part in s.spaces.items()],
-        lambda p: spaces.Dict({str(key): from_plain(part) for key, part in p}),
+        lambda p: spaces.Dict([(str(key), from_plain(part)) for key, part in p]),  # a dictionary would be sorted
     ),
     "FloatSchedule": _Kind(
         FloatSchedule, lambda s: to_plain(s.value_schedule), lambda p: FloatSchedule(_schedule_or_number(p))

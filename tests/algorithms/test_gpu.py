@@ -146,14 +146,19 @@ def test_two_ranks_share_a_gpu() -> None:
 
 @pytest.mark.parametrize("observation", ["vector", "image", "dict"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_recorded_forward_pass_draws_as_kernel_by_kernel(kind: str, observation: str) -> None:
+def test_a_recorded_forward_pass_draws_as_kernel_by_kernel(
+    kind: str, observation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, action = kind.split(", ")
-    rollouts = []
+    rollouts, replays = [], []
+    replay = th.cuda.CUDAGraph.replay
+    monkeypatch.setattr(th.cuda.CUDAGraph, "replay", lambda graph: replays.append(graph) or replay(graph))
     for acceleration in ("off", "eager"):
         model = build(VARIANTS[name], action, observation, device=DEVICE, acceleration=acceleration)
         collect_rollout(model)
         rollouts.append(model.rollout_buffer)
     assert model.acceleration_report()["recording"] == "forward pass as a CUDA graph"
+    assert len(replays) == model.n_steps + 1  # and the check on the first data
     for what in ("actions", "values", "log_probs", "rewards"):
         np.testing.assert_allclose(getattr(rollouts[1], what), getattr(rollouts[0], what), rtol=1e-4, atol=1e-5)
 

@@ -31,9 +31,11 @@ from sb3_ppo_variants.callbacks import (
     StopTrainingOnClipFraction,
     StopTrainingOnKL,
     TrustRegionFigure,
+    TrustRegionRecorder,
 )
 from sb3_ppo_variants.callbacks.clip_range_steering import ScaledSchedule
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
+from sb3_ppo_variants.trust_region_log import read_trust_region
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You have specified a mini-batch size"),
@@ -361,6 +363,33 @@ def test_a_scaling_that_an_interrupted_update_left_behind_is_undone(
         left_behind.learn(ROLLOUT, callback=[ClipRangeFromClipFraction(), logged])
         assert logged.column("train/clip_range") == [0.4]
         assert left_behind.clip_range(1) == 0.2
+
+
+def test_a_training_without_the_callback_does_not_go_by_what_it_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(model: Any) -> None:
+        raise KeyboardInterrupt
+
+    model = build(PPOClip, clip_range=0.2, clip_range_upper=0.3)
+    model.clip_scale = 2.0
+    with monkeypatch.context() as context:
+        context.setattr(PPOClip, "train", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(ROLLOUT, callback=ClipRangeFromClipFraction())
+    logged = Logged()
+    model.learn(ROLLOUT, callback=logged)
+    assert logged.column("train/clip_range") == [0.2]
+    assert model.clip_range_upper == 0.3
+
+
+def test_models_that_share_a_logger_have_updates_of_their_own(tmp_path: Path) -> None:
+    logger = configure(None, [])
+    for number in range(2):
+        model = build(PPOPenalty, target_kl=0.01 * (number + 1))
+        model.set_logger(logger)
+        model.learn((3 - number) * ROLLOUT, callback=TrustRegionRecorder(tmp_path / f"{number}.csv"), log_interval=100)
+    updates = read_trust_region(tmp_path / "1.csv").updates
+    assert updates["timesteps"].tolist() == [ROLLOUT, 2 * ROLLOUT]
+    assert set(updates["target_kl"]) == {0.02}
 
 
 @pytest.mark.parametrize("acceleration", ["off", "eager", pytest.param("compile", marks=pytest.mark.slow)])

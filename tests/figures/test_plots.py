@@ -1,6 +1,7 @@
 """The figures: what is drawn is what was given, at one update and at ten runs; what is missing is said to be."""
 
 import importlib
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from sb3_ppo_variants.cli import main
 from sb3_ppo_variants.figures import command
 from sb3_ppo_variants.figures.figure_style import ALGORITHMS, check_ending, looks
 from sb3_ppo_variants.plots import plot_clip_objective, plot_trust_region, plot_update
-from sb3_ppo_variants.trust_region_log import Row, Table, read_trust_region, table_of
+from sb3_ppo_variants.trust_region_log import Row, Table, TrustRegionLog, read_trust_region, table_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You have specified a mini-batch size"),
@@ -423,3 +424,27 @@ def test_the_command_says_what_is_wrong(
     with pytest.raises(SystemExit, match=message):
         run_command(monkeypatch, *arguments)
     assert not Path("x.png").exists()
+
+
+def test_the_kl_stays_on_a_log_axis_where_the_last_learning_rate_is_0() -> None:
+    figure = plot_trust_region([table([0.01, 0.002, 0.0])])
+    assert figure.axes[0].get_yscale() == "log"
+
+
+def test_what_is_no_list_of_tables_is_refused() -> None:
+    log = TrustRegionLog(table([0.01, 0.02]), table([0.01]), table([0.01]))
+    for given in (log, table([0.01]), {"mine": table([0.01])}, {"mine": log}):
+        with pytest.raises(ValueError, match=r"pass \[read_trust_region\(path\).updates\]"):
+            plot_trust_region(given)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, 0.5, math.nan, math.inf])
+def test_a_band_without_a_width_is_refused(tolerance: float) -> None:
+    with pytest.raises(ValueError, match="`kl_tolerance` must be > 1"):
+        plot_trust_region([table([0.01])], kl_tolerance=tolerance)
+
+
+@pytest.mark.parametrize("wrong", [{"beta": math.inf}, {"advantages": [math.nan]}])
+def test_objectives_of_numbers_that_are_not_finite_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        plot_clip_objective(**wrong)

@@ -18,6 +18,14 @@ def test_a_file_is_written_as_given_and_replaces_the_older_one(tmp_path: Path) -
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_of_a_link_the_file_that_it_names_is_replaced(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "run.csv", "older")
+    (tmp_path / "latest.csv").symlink_to("run.csv")
+    write_atomically(tmp_path / "latest.csv", "newer")
+    assert (tmp_path / "run.csv").read_text() == "newer"
+    assert (tmp_path / "latest.csv").is_symlink()
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_failing_write_leaves_the_older_file(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"

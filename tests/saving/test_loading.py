@@ -222,6 +222,13 @@ def test_an_untrusted_file_gives_the_same_model(cls: type[Any]) -> None:
         assert th.equal(safe.policy.state_dict()[name], value)
 
 
+def test_an_untrusted_file_tells_of_the_system_it_was_made_on(saved: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    PPOPenalty.load(io.BytesIO(saved), device="cpu", trusted=False, print_system_info=True)
+    said = capsys.readouterr().out
+    assert "== SAVED MODEL SYSTEM INFO ==" in said
+    assert said.count("Stable-Baselines3: ") == 2
+
+
 @pytest.mark.parametrize("action", ["box", "multi_discrete", "multi_binary"])
 @pytest.mark.parametrize("observation", ["image", "dict"])
 def test_an_untrusted_file_gives_the_spaces_back(action: str, observation: str) -> None:

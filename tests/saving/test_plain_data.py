@@ -17,6 +17,9 @@ from torch import nn, optim
 
 from sb3_ppo_variants.saving.plain_data import from_plain, to_plain
 
+OF_OTHER_TYPE = spaces.Discrete(3)
+OF_OTHER_TYPE.dtype = np.dtype(np.int32)
+OF_OTHER_TYPE.n, OF_OTHER_TYPE.start = np.int32(3), np.int32(0)
 SPACES = [
     spaces.Box(-1.0, 2.0, (3,), np.float32),
     spaces.Box(np.array([-1.0, -np.inf]), np.array([0.1, np.inf]), dtype=np.float64),
@@ -29,6 +32,8 @@ SPACES = [
     spaces.MultiBinary(4),
     spaces.MultiBinary([2, 3]),
     spaces.Dict({"b": spaces.Discrete(2), "a": spaces.Box(-1.0, 1.0, (2,))}),
+    spaces.Dict([("b", spaces.Discrete(2)), ("a", spaces.Box(-1.0, 1.0, (2,)))]),  # a list keeps its order
+    OF_OTHER_TYPE,
 ]
 CLASSES = [
     *(ActorCriticPolicy, RecurrentActorCriticPolicy, MaskableActorCriticPolicy, NatureCNN),
@@ -46,6 +51,10 @@ def test_spaces_come_back(space: spaces.Space[Any]) -> None:
     assert back == space
     assert type(back) is type(space)
     assert getattr(back, "dtype", None) == getattr(space, "dtype", None)
+    if isinstance(space, spaces.Dict):  # the order is that of the features, and does not count for equality
+        assert list(back.spaces) == list(space.spaces)
+    if isinstance(space, spaces.Discrete):
+        assert type(back.sample()) is type(space.sample())
 
 
 def test_the_bounds_of_an_image_are_two_numbers() -> None:

@@ -311,6 +311,18 @@ def test_a_benchmark_without_a_network_names_the_option(capsys: Capture, monkeyp
     assert refused(capsys, "benchmark", "--log-dir", "logs") == message
 
 
+@pytest.mark.parametrize(("missing", "is_the_command_s"), [("moviepy.editor", True), ("physics", False)])
+def test_only_a_module_of_the_extra_is_told_to_be_installed(
+    missing: str, is_the_command_s: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr("sb3_ppo_variants.zoo.scripts.record_video", fail)
+    with pytest.raises(SystemExit if is_the_command_s else ModuleNotFoundError, match=missing):
+        command("record_video")
+
+
 def test_interruption_of_any_command_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
