@@ -19,8 +19,8 @@ class BFloat16Mixin(BaseFeaturesExtractor):
         :param observations: as the policy preprocesses them
         :return: float32, shape (n_batch, features_dim)
         """
-        device = next(self.parameters()).device.type
-        with th.autocast(device, dtype=th.bfloat16):
+        first: th.Tensor | None = next(self.parameters(), None)
+        with th.autocast("cpu" if first is None else first.device.type, dtype=th.bfloat16):
             features: th.Tensor = super().forward(observations)
         return features.float()
 
