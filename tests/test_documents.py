@@ -213,22 +213,3 @@ def test_files_for_the_hosting_page_are_well_formed() -> None:
         content = yaml.safe_load(form.read_text())
         assert {"name", "description", "body"} <= set(content), form.name
         assert all("label" in field["attributes"] for field in content["body"]), form.name
-
-
-@pytest.mark.parametrize(
-    ("page", "cls"),
-    [
-        ("ppo_clip", sb3_ppo_variants.PPOClip),
-        ("ppo_penalty", sb3_ppo_variants.PPOPenalty),
-        ("ppo_adaptive_clip", sb3_ppo_variants.PPOAdaptiveClip),
-        ("ppo_adaptive_lr", sb3_ppo_variants.PPOAdaptiveLR),
-    ],
-)
-def test_the_page_of_a_class_has_all_its_arguments_with_their_defaults(page: str, cls: type) -> None:
-    text = (ROOT / "docs" / f"{page}.md").read_text()
-    table = text.split("| argument | default | meaning |", 1)[1].split("\n\n", 1)[0]
-    rows = dict(re.findall(r"^\| `(\w+)` \| `?(.*?)`? \|", table, re.MULTILINE))
-    signature = inspect.signature(cls).parameters
-    named = {name: p.default for name, p in signature.items() if name != "_init_setup_model"}
-    required = inspect.Parameter.empty
-    assert rows == {name: "required" if default is required else repr(default) for name, default in named.items()}

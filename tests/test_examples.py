@@ -107,7 +107,8 @@ def test_parameter_table_is_the_signature(page: str, cls: Any) -> None:
     section = (ROOT / "docs" / page).read_text().split("## Parameters")[1].split("\n## ")[0]
     documented = re.findall(r"^\| `(\w+)` \| (required|`[^`]*`) \| \S", section, flags=re.MULTILINE)
     parameters = [p for p in inspect.signature(cls).parameters.values() if not p.name.startswith("_")]
-    assert documented == [(p.name, "required" if p.default is p.empty else f"`{p.default!r}`") for p in parameters]
+    expected = [(p.name, "required" if p.default is p.empty else f"`{p.default!r}`") for p in parameters]
+    assert sorted(documented) == sorted(expected)  # a page begins with the class's own
 
 
 def recorded_keys(files: Iterable[Path]) -> set[str]:
