@@ -272,8 +272,8 @@ def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
     wait_for(lambda: cell_files(tmp_path / "out"))  # the random policy's
     running = descendants_of(command.pid)
     command.send_signal(signal.SIGINT)
-    assert command.wait(30) == 130
-    wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in running), 10)
+    assert command.wait(60) == 130
+    wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in running), 60)
 
 
 @pytest.mark.slow
