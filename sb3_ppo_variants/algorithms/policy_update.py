@@ -16,13 +16,13 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.algorithms.minibatch_loss import LossMixin
-from sb3_ppo_variants.arguments import checks, masks, scaled_schedule, signatures
+from sb3_ppo_variants.arguments import checks, masks, signatures
 from sb3_ppo_variants.arguments.supported_spaces import check_action_space, check_observation_space
 from sb3_ppo_variants.distributed.moments import explained_variance_over_ranks
 from sb3_ppo_variants.distributed.ranks import ends_all_ranks
 from sb3_ppo_variants.fast_path.acceleration import Acceleration, Update
 from sb3_ppo_variants.saving.loading import LoadingMixin
-from sb3_ppo_variants.update import nonfinite
+from sb3_ppo_variants.update import nonfinite, scaled_schedule
 from sb3_ppo_variants.update.losses import Number, ValueClipping, ValueLoss
 from sb3_ppo_variants.update.projection import Projection
 from sb3_ppo_variants.update.rules import UpdateRules

@@ -37,7 +37,7 @@ def warn_of_empty_masks(buffer: Any, action_space: spaces.Space[Any]) -> None:
     :param action_space: of the model
     """
     masks = getattr(buffer, "action_masks", None)
-    choices = _choices(action_space)
+    choices = choices_of(action_space)
     if masks is None or not choices or masks.ndim != 3:
         return
     starts = np.cumsum([0, *choices[:-1]])
@@ -52,8 +52,11 @@ def warn_of_empty_masks(buffer: Any, action_space: spaces.Space[Any]) -> None:
         )
 
 
-def _choices(space: spaces.Space[Any]) -> list[int]:
-    """Return the number of values of each part of an action; empty for a space without masks."""
+def choices_of(space: spaces.Space[Any]) -> list[int]:
+    """Return the number of values of each part of an action; empty for a space without masks.
+
+    :param space: of the actions
+    """
     if isinstance(space, spaces.Discrete):
         return [int(space.n)]
     if isinstance(space, spaces.MultiDiscrete):
@@ -64,7 +67,7 @@ def _choices(space: spaces.Space[Any]) -> list[int]:
 
 
 def _wrong_shape(env: VecEnv, space: spaces.Space[Any]) -> str | None:
-    choices = _choices(space)
+    choices = choices_of(space)
     if not choices or not is_masking_supported(env):
         return None
     wanted = f"`action_masks` must hold one truth value per action, shape ({sum(choices)},) for {space}"
@@ -80,4 +83,4 @@ def _wrong_shape(env: VecEnv, space: spaces.Space[Any]) -> str | None:
     return None
 
 
-__all__ = ["explained_masks", "warn_of_empty_masks"]
+__all__ = ["choices_of", "explained_masks", "warn_of_empty_masks"]

@@ -10,9 +10,9 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
 from sb3_ppo_variants.arguments import checks
-from sb3_ppo_variants.arguments.scaled_schedule import CLIP_RANGES, ScaledSchedule, unscale, unscaled
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
 from sb3_ppo_variants.update.controllers import BandController
+from sb3_ppo_variants.update.scaled_schedule import CLIP_RANGES, ScaledSchedule, unscale, unscaled
 
 
 class ClipRangeFromClipFraction(UpdateCallback):

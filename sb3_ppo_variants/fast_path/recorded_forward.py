@@ -58,9 +58,8 @@ class RecordedForward(LeanForward):
             with th.cuda.stream(stream):
                 for _ in range(_WARM_UP):
                     super().sample(obs, masks)
-            with th.cuda.graph(
-                graph, stream=stream, capture_error_mode="thread_local"
-            ):  # other threads, as of nccl, go on
+            # Thread-local, so that other threads, as of nccl, go on
+            with th.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self._results = super().sample(obs, masks)
         self._graph = graph
 

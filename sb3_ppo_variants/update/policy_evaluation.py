@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch as th
@@ -107,6 +107,14 @@ def foreign_module(policy: BasePolicy) -> str | None:
     return next((kind.__name__ for kind in kinds if package_of(kind) not in _KNOWN_PACKAGES), None)
 
 
+def draws_put_back(policy: BasePolicy) -> AbstractContextManager[None]:
+    """Put torch's generators, of the CPU and of the policy's device, back to where they were.
+
+    :param policy: that may draw meanwhile
+    """
+    return th.random.fork_rng(devices=[] if policy.device.type == "cpu" else [policy.device])
+
+
 @contextmanager
 def measuring(policy: BasePolicy) -> Iterator[None]:
     """Let a policy be asked what stock PPO does not ask it: in evaluation mode, and without a trace in torch's draws.
@@ -119,8 +127,7 @@ def measuring(policy: BasePolicy) -> Iterator[None]:
         if foreign_module(policy) is None:
             yield
         else:
-            devices = [] if policy.device.type == "cpu" else [policy.device]
-            with th.random.fork_rng(devices=devices):
+            with draws_put_back(policy):
                 yield
     finally:
         policy.set_training_mode(training)

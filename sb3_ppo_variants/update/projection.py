@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch as th
 
-from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, measuring
+from sb3_ppo_variants.update.policy_evaluation import draws_put_back, evaluate_minibatch, measuring
 
 _PRECISION = 0.02  # of the limit, from below
 _MOST_TRIALS = 12
@@ -108,10 +108,9 @@ def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
 
 def _of_influence(policy: Any, minibatch: Any, tensors: list[th.Tensor]) -> list[th.Tensor]:
     """Select those of a policy's tensors whose change alters the action distribution; all are put back."""
-    devices = [] if policy.device.type == "cpu" else [policy.device]
 
     def evaluated() -> Any:
-        with th.random.fork_rng(devices=devices):  # the same draws each time, should a module draw
+        with draws_put_back(policy):  # the same draws each time, should a module draw
             return evaluate_minibatch(policy, minibatch).parameters
 
     before = evaluated()

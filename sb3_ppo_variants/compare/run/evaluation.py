@@ -13,6 +13,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization, unwrap_vec_normalize
 
+from sb3_ppo_variants.arguments.masks import choices_of
+
 
 class Evaluation(NamedTuple):
     """The episodes of one evaluation.
@@ -147,12 +149,9 @@ class RandomPolicy:
         return np.array([self._valid(mask) for mask in np.reshape(action_masks, (self._n_envs, -1))]), None
 
     def _valid(self, mask: np.ndarray[Any, Any]) -> Any:
-        space: Any = self._space
-        if isinstance(space, gym.spaces.Discrete):
-            return space.np_random.choice(np.flatnonzero(mask))
-        counts = space.nvec if isinstance(space, gym.spaces.MultiDiscrete) else [2] * space.n
-        parts = np.split(mask, np.cumsum(counts)[:-1])
-        return [space.np_random.choice(np.flatnonzero(part)) for part in parts]
+        parts = np.split(mask, np.cumsum(choices_of(self._space))[:-1])
+        drawn = [self._space.np_random.choice(np.flatnonzero(part)) for part in parts]
+        return np.reshape(drawn, self._space.shape)
 
 
 __all__ = ["Evaluation", "EvaluationProtocol", "GridEvaluation", "RandomPolicy"]

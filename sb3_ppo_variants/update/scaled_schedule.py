@@ -9,6 +9,7 @@ from typing import Any
 from stable_baselines3.common.type_aliases import Schedule
 
 from sb3_ppo_variants.arguments import checks
+from sb3_ppo_variants.update.controllers import within
 
 CLIP_RANGES = ("clip_range", "clip_range_upper")
 
@@ -30,8 +31,7 @@ class ScaledSchedule:
 
     def __call__(self, progress_remaining: float) -> float:
         base = checks.schedule_value("clip_range", self.base, progress_remaining)
-        low, high = self.bounds
-        return min(max(self.scale * base, low), high)
+        return within(self.scale * base, self.bounds)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return copy.copy, (self.base,)
