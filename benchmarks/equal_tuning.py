@@ -3,8 +3,9 @@
     python benchmarks/equal_tuning.py --trials 20 --jobs 2 --out tuning
 
 For every algorithm and environment one study of rl-zoo3's `train -optimize`: as many trials of as many steps, the same
-sampler (TPE), pruner (median) and evaluations; what the zoo samples for PPO, and the arguments of our own classes. A
-trial ends with the rollout in which it reaches the steps. Then `compare` trains the best trial of each study with new
+sampler (TPE), pruner (median) and evaluations; what the zoo samples for PPO, in minibatches of 32 and more
+(equal_tuning_zoo.py), and the arguments of our own classes. A trial ends with the rollout in which it reaches the
+steps. Then `compare` trains the best trial of each study with new
 seeds, from 100 on.
 
 In --out: `studies/*.log` (journals of Optuna), `trials.json` (every trial: state, value, what was suggested, seconds),
@@ -35,7 +36,7 @@ from sb3_ppo_variants.zoo.search_spaces import convert
 ALGOS = ["ppo", "ppo_penalty", "ppo_adaptive_clip"]
 STEPS = {"CartPole-v1": 20_000, "Pendulum-v1": 40_000, "LunarLander-v3": 70_000}
 ZOO_ENTRIES = Path(rl_zoo3.__file__).parent / "hyperparams"
-ZOO = [sys.executable, "-m", "sb3_ppo_variants.zoo"]
+ZOO = [sys.executable, str(Path(__file__).with_name("equal_tuning_zoo.py"))]
 EVALUATION = ["--n-evaluations", "5", "--eval-episodes", "10", "--n-eval-envs", "5"]
 
 
