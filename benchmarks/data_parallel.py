@@ -3,9 +3,10 @@
     python benchmarks/data_parallel.py                             # the table of docs/scale.md
     python benchmarks/data_parallel.py --settings S3 --processes 4 --repeats 7 --out data_parallel.json
 
-Contenders: PPOPenalty of this package in one and in several processes, and stock PPO in one process and in several
-with its policy in torch's DistributedDataParallel. All run in processes of one torch thread. They take turns, and the
-median ratio to one process of the same turn is reported. Starting the processes and the first update are not timed.
+Contenders: PPOPenalty of this package in one and in several processes, several that exchange nothing (what the machine
+gives at most), and stock PPO in one process and in several with its policy in torch's DistributedDataParallel. All run
+in processes of one torch thread. They take turns, and the median ratio to one process of the same turn is reported.
+Starting the processes and the first update are not timed.
 """
 
 import argparse
@@ -38,8 +39,11 @@ class Evaluation(nn.Module):
         return self.evaluate(*args)
 
 
+APART = "PPOPenalty, apart"
+
+
 def make_contender(name: str, setting: Setting, seed: int) -> Any:
-    if name == "PPOPenalty":
+    if name != "PPO":
         return make_model("PPOPenalty eager", setting, "cpu", seed)
     model = make_model("stock", setting, "cpu", seed)
     if dist.is_initialized():
@@ -48,21 +52,30 @@ def make_contender(name: str, setting: Setting, seed: int) -> Any:
     return model
 
 
+def meet(store: dist.Store, where: str, size: int) -> None:
+    """Wait for the other processes, which may be no group."""
+    store.add(where, 1)
+    while store.add(where, 0) < size:
+        time.sleep(1e-3)
+
+
 def work(name: str, setting: Setting, seed: int, updates: int, to: Path) -> None:
     """Train in this process, and write how many seconds the updates took."""
     one_quiet_thread()
     size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
-    if size > 1:
+    store = dist.FileStore(str(to.with_name(os.environ["MASTER_PORT"])), size)
+    if name == APART:
+        os.environ["WORLD_SIZE"] = "1"
+    elif size > 1:
         dist.init_process_group("gloo")
-    model = make_contender(name, setting, seed + (rank if name == "PPO" else 0))
-    steps = setting.n_steps * setting.n_envs * (size if name == "PPOPenalty" else 1)  # ours counts all processes
+    together = name == "PPOPenalty"  # it counts the steps of all processes, and gives each its own seed
+    model = make_contender(name, setting, seed + (0 if together else rank))
+    steps = setting.n_steps * setting.n_envs * (size if together else 1)
     model.learn(steps)
-    if size > 1:
-        dist.barrier()
+    meet(store, "before", size)
     start = time.perf_counter()
     model.learn(steps * updates, reset_num_timesteps=False)
-    if size > 1:
-        dist.barrier()
+    meet(store, "after", size)
     if rank == 0:
         to.write_text(str(time.perf_counter() - start))
 
@@ -100,6 +113,7 @@ def main() -> None:
         work(args.worker, SETTINGS[args.settings[0]], args.seed, args.updates, args.out)
         return
     contenders = [(name, size) for name in ("PPOPenalty", "PPO") for size in (1, args.processes)]
+    contenders.insert(2, (APART, args.processes))
     report: dict[str, Any] = {"processes": args.processes, "updates": args.updates, "settings": {}}
     folder = Path(tempfile.mkdtemp())
     for key in args.settings:
@@ -109,7 +123,7 @@ def main() -> None:
                 speeds[name, size].append(steps_per_second(key, name, size, args.updates, args.seed, folder))
         print(f"\n{key} {SETTINGS[key]}\n{'':30}{'steps/s':>9}{'ratio to one process':>22}{'lowest':>8}{'highest':>9}")
         for (name, size), own in speeds.items():
-            ratios = [several / one for several, one in zip(own, speeds[name, 1])]
+            ratios = [several / one for several, one in zip(own, speeds[name.removesuffix(", apart"), 1])]
             label = f"{name}, {size} process{'es' if size > 1 else ''}{', DDP' if name == 'PPO' and size > 1 else ''}"
             speed, ratio = statistics.median(own), statistics.median(ratios)
             print(f"{label:30}{speed:9.0f}{ratio:22.2f}{min(ratios):8.2f}{max(ratios):9.2f}", flush=True)
