@@ -5,6 +5,7 @@ digest of its content, so that damage of any kind shows without opening it.
 """
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +25,10 @@ class CheckpointFile(NamedTuple):
     path: Path
 
     def intact(self) -> bool:
-        """Tell whether the content is what was written."""
-        return self.path.stem.rpartition("_")[2] == _digest(self.path.read_bytes())
+        """Tell whether the content can be read and is what was written."""
+        with suppress(OSError):
+            return self.path.stem.rpartition("_")[2] == _digest(self.path.read_bytes())
+        return False
 
 
 def write_checkpoint(folder: Path, timesteps: int, content: bytes) -> CheckpointFile:

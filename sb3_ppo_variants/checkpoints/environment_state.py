@@ -23,19 +23,34 @@ _OF_A_VEC_ENV = ("reset_infos", "_seeds", "_options")
 class CheckpointableEnv(gym.Wrapper[Any, Any, Any, Any]):
     """Makes an environment's state reachable from outside its process: put it around each one of a SubprocVecEnv."""
 
-    def state_dict(self) -> bytes:
-        """Return the state of the wrapped environment.
+    def state_dict(self) -> "bytes | _Obstacle":
+        """Return the state of the wrapped environment, or what is in the way of it."""
+        try:
+            return _pickled(list(_layers_of_env(self.env)))
+        except Exception as error:  # whatever the environment's own objects raise
+            return _Obstacle(_words(error))
 
-        :raises Exception: whatever pickling raises, if it has attributes that cannot be pickled
-        """
-        return _pickled(list(_layers_of_env(self.env)))
-
-    def load_state_dict(self, state: bytes) -> None:
+    def load_state_dict(self, state: bytes) -> "_Obstacle | None":
         """Continue where :meth:`state_dict` was called.
 
         :param state: of an environment that was built in the same way
+        :return: what is in the way of it, if anything
         """
-        _put(state, list(_layers_of_env(self.env)))
+        try:
+            _put(state, list(_layers_of_env(self.env)))
+        except Exception as error:  # as above
+            return _Obstacle(_words(error))
+        return None
+
+
+class _Obstacle(NamedTuple):
+    """What a :class:`CheckpointableEnv` answers in place of an error, which would end its process."""
+
+    reason: str
+
+
+class _OutOfReachError(Exception):
+    """That answer, on this side."""
 
 
 class EnvironmentState(NamedTuple):
@@ -63,7 +78,7 @@ def take_state(venv: VecEnv) -> EnvironmentState:
     try:
         content = _pickled(layers)
     except Exception as error:  # whatever the environment's own objects raise
-        obstacle = f"{type(error).__name__}: {error}"
+        obstacle = _words(error)
     normalization = [_pickled([layer]) for layer in layers if isinstance(layer, VecNormalize)]
     return EnvironmentState(_names(layers), content, obstacle, normalization)
 
@@ -89,8 +104,15 @@ def put_state(state: EnvironmentState, venv: VecEnv) -> str | None:
         return state.obstacle
     if _names(layers) != state.layers:
         return f"it is built of {_names(layers)}, not of {state.layers}"
-    _put(state.content, layers)
+    try:
+        _put(state.content, layers)
+    except Exception as error:  # a class in it may have moved, or its loading may fail
+        return _words(error)
     return None
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, _OutOfReachError) else f"{type(error).__name__}: {error}"
 
 
 def _layers(venv: VecEnv) -> Iterator[Any]:
@@ -120,9 +142,15 @@ def _speaks_for_itself(layer: Any) -> bool:
     return hasattr(type(layer), "state_dict") and hasattr(type(layer), "load_state_dict")
 
 
+def _answered(answer: Any) -> Any:
+    if isinstance(answer, _Obstacle):
+        raise _OutOfReachError(answer.reason)
+    return answer
+
+
 def _state_of(layer: Any) -> Any:
     if _speaks_for_itself(layer):
-        return layer.state_dict()
+        return _answered(layer.state_dict())
     if isinstance(layer, VecEnv) and not isinstance(layer, VecEnvWrapper):
         state = {name: getattr(layer, name) for name in _OF_A_VEC_ENV}
         if not isinstance(layer, DummyVecEnv):
@@ -130,7 +158,7 @@ def _state_of(layer: Any) -> Any:
             if isinstance(layer, GymnasiumVecEnv) or not layer.has_attr("state_dict"):
                 way_out = "put each into a CheckpointableEnv, and these into a SubprocVecEnv"
                 raise TypeError(f"the environments of a {type(layer).__name__} are out of reach; {way_out}")
-            state["envs"] = layer.env_method("state_dict")
+            state["envs"] = list(map(_answered, layer.env_method("state_dict")))
         return state
     state = {name: value for name, value in vars(layer).items() if name not in _OF_THE_PROCESS}
     if hasattr(layer, "clone_state") and "ale" in state:  # the emulator of ale_py.AtariEnv has a pickle of its own
@@ -140,13 +168,13 @@ def _state_of(layer: Any) -> Any:
 
 def _restore(layer: Any, state: Any) -> None:
     if _speaks_for_itself(layer):
-        layer.load_state_dict(state)
+        _answered(layer.load_state_dict(state))
         return
     if "ale" in state and hasattr(layer, "restore_state"):
         layer.restore_state(state.pop("ale"))
     if isinstance(layer, VecEnv) and "envs" in state:
         for i, content in enumerate(state.pop("envs")):
-            layer.env_method("load_state_dict", content, indices=i)
+            _answered(layer.env_method("load_state_dict", content, indices=i)[0])
     vars(layer).update(state)
 
 

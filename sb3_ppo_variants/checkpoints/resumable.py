@@ -2,15 +2,14 @@
 
 import io
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.checkpoints.checkpoint import Checkpoint, packed, read_newest_checkpoint
@@ -32,6 +31,8 @@ class ResumableCheckpointCallback(BaseCallback):
     :raises ValueError: for a value outside its range; before training, for another place than the last one, an
         algorithm without rollouts, or a folder with another run's checkpoints
     """
+
+    every_rank = True  # of a run in several processes: a checkpoint holds the state of each
 
     def __init__(self, save_freq: int, path: str | os.PathLike[str], keep: int = 3, verbose: int = 0):
         super().__init__(verbose)
@@ -86,8 +87,6 @@ class ResumableCheckpointCallback(BaseCallback):
             self._to_restore = None
         if self.model.num_timesteps // self.save_freq > self._saved_at // self.save_freq:
             self._save(at_end=False)
-
-    def _on_rollout_end(self) -> None:
         self._n_updates = self.model._n_updates
 
     def _on_training_end(self) -> None:
@@ -156,7 +155,7 @@ class ResumableCheckpointCallback(BaseCallback):
 def resume(
     path: str | os.PathLike[str],
     env: GymEnv,
-    callback: BaseCallback | Sequence[BaseCallback] | None = None,
+    callback: MaybeCallback = None,
     *,
     total_timesteps: int | None = None,
     device: th.device | str = "auto",
@@ -168,8 +167,8 @@ def resume(
 
     :param path: folder given to :class:`ResumableCheckpointCallback`
     :param env: environments built as in the first run, ``VecNormalize`` and other wrappers included
-    :param callback: callbacks as in the first run; without a :class:`ResumableCheckpointCallback` among them one with
-        the first run's settings is put after them
+    :param callback: as in the first run, in any form that ``learn`` takes; without a
+        :class:`ResumableCheckpointCallback` among them one with the first run's settings is put after them
     :param total_timesteps: environment steps at which the run ends, those done included; None for the first run's
     :param device: as in SB3's ``load``
     :param learn_arguments: further arguments of ``learn``
@@ -180,7 +179,8 @@ def resume(
     """
     checkpoint = read_newest_checkpoint(Path(path))
     model = checkpoint.load_model(env, device)
-    given = [] if callback is None else [callback] if isinstance(callback, BaseCallback) else list(callback)
+    listed = callback if isinstance(callback, list) else [] if callback is None else [callback]
+    given = [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in listed]
     writers = [c for _, c in named_callbacks(CallbackList(given)) if isinstance(c, ResumableCheckpointCallback)]
     if not writers:
         writers = [ResumableCheckpointCallback(checkpoint.save_freq, path, checkpoint.keep)]

@@ -140,7 +140,8 @@ def _callback_state(callback: BaseCallback) -> Any:
     """Return what a callback offers by ``state_dict``, or its public attributes of plain data that nobody passed in."""
     if hasattr(callback, "state_dict"):
         return callback.state_dict()
-    passed_in = {name for cls in type(callback).__mro__ for name in inspect.signature(cls).parameters}
+    makers = [vars(cls)["__init__"] for cls in type(callback).__mro__ if inspect.isfunction(vars(cls).get("__init__"))]
+    passed_in = {name for maker in makers for name in inspect.signature(maker).parameters}
     skipped = {*passed_in, "locals", "globals", "parent", "model"}
     plain = {
         name: value

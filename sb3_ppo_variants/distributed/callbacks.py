@@ -42,6 +42,19 @@ def callbacks_of_other_ranks(callback: MaybeCallback) -> CallbackList:
     return CallbackList(kept)
 
 
+def callbacks_of_every_rank(callback: MaybeCallback) -> list[str]:
+    """Name the callbacks that exchange something, so that one rank alone would wait for ever.
+
+    They have an attribute ``every_rank`` that is true.
+
+    :param callback: as given to ``learn``
+    """
+    given = callback.callbacks if isinstance(callback, CallbackList) else callback
+    if isinstance(given, list):
+        return [name for one in given for name in callbacks_of_every_rank(one)]
+    return [type(given).__name__] if getattr(given, "every_rank", False) else []
+
+
 def _acts_once(callback: BaseCallback) -> bool:
     if isinstance(callback, _ON_FIRST_RANK) or getattr(callback, "first_rank_only", False):
         return True
@@ -75,6 +88,14 @@ class SharedRollouts(CallbackList):
         self._common = common
         self._stops = False
         self._before = [0] * len(_EPISODES)
+
+    def _on_training_start(self) -> None:
+        with self._ranks.failing_together():
+            super()._on_training_start()
+
+    def _on_training_end(self) -> None:
+        with self._ranks.failing_together():
+            super()._on_training_end()
 
     def _on_rollout_start(self) -> None:
         super()._on_rollout_start()
@@ -113,4 +134,4 @@ class SharedRollouts(CallbackList):
         return not any(one.stops for one in of_ranks)
 
 
-__all__ = ["SharedRollouts", "callbacks_of_other_ranks"]
+__all__ = ["SharedRollouts", "callbacks_of_every_rank", "callbacks_of_other_ranks"]

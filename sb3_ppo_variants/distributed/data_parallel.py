@@ -3,7 +3,10 @@
 A mixin under the update loop. In a single process it does nothing.
 """
 
+import hashlib
+import inspect
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,12 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.arguments.checks import require
 from sb3_ppo_variants.arguments.signatures import HostMethods
-from sb3_ppo_variants.distributed.callbacks import SharedRollouts, callbacks_of_other_ranks
+from sb3_ppo_variants.distributed.callbacks import SharedRollouts, callbacks_of_every_rank, callbacks_of_other_ranks
 from sb3_ppo_variants.distributed.moments import Moments, running_statistics
 from sb3_ppo_variants.distributed.ranks import Ranks, current_ranks
 
-_SAME_ON_ALL = ("n_envs", "n_steps", "batch_size", "n_epochs", "acceleration")
-"""What decides how many exchanges there are, and with what weight a rank counts."""
+_OF_A_RANK = {"policy", "env", "policy_kwargs", "seed", "device", "verbose", "tensorboard_log", "stats_window_size"}
+"""Constructor arguments that may differ from rank to rank, or whose effect is rank 0's in any case."""
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 
 
@@ -91,27 +94,40 @@ class DataParallelMixin(HostMethods):
         ranks = self._ranks = current_ranks()
         if ranks.size == 1:
             return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-        self._check_agreement(total_timesteps)
+        self._check_agreement(total_timesteps, callback)
+        self._warn_of_same_draws()
         common = self._take_over_from_first()
         if not ranks.first:
             self.verbose, self.tensorboard_log = 0, None
             callback, progress_bar = callbacks_of_other_ranks(callback), False
-        total, root = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        given = (total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        with ranks.failing_together():
+            total, root = super()._setup_learn(*given)
         if not ranks.first:
             self.logger.output_formats.clear()  # also of a logger that the script has set
         return total, SharedRollouts(root.callbacks if isinstance(root, CallbackList) else [root], self, ranks, common)
 
-    def _check_agreement(self, total_timesteps: int) -> None:
-        mine = {name: getattr(self, name, None) for name in _SAME_ON_ALL} | {"total_timesteps": total_timesteps}
+    def _check_agreement(self, total_timesteps: int, callback: MaybeCallback) -> None:
+        """Refuse what would make the ranks wait for each other, or train different models."""
+        names = {"n_envs", *inspect.signature(type(self)).parameters} - _OF_A_RANK
+        mine = {name: _comparable(getattr(self, name, None)) for name in sorted(names)}
+        mine |= {"total_timesteps": total_timesteps, "callback": callbacks_of_every_rank(callback)}
         of_ranks = self.ranks.gather(mine)
         for name in mine:
-            values = [one[name] for one in of_ranks]
+            values = [one.get(name) for one in of_ranks]
             require(
                 all(value == values[0] for value in values),
                 f"`{name}` must be the same in every process",
                 values,
                 "build the same model with as many environments in each",
             )
+
+    def _warn_of_same_draws(self) -> None:
+        """Warn if ranks are about to draw the same actions, and so learn from the same steps."""
+        digest = hashlib.sha256(th.get_rng_state().numpy().tobytes()).hexdigest()
+        if self.seed is None and len(set(self.ranks.gather(digest))) < self.ranks.size:
+            same = "Processes of this run draw the same random numbers, so that each learns from the same steps"
+            warnings.warn(f"{same}. Give the model a `seed`: every process makes its own of it.", stacklevel=4)
 
     def _take_over_from_first(self) -> list[Moments]:
         """Make this rank's model that of rank 0; return the statistics of ``VecNormalize`` that all have now."""
@@ -144,6 +160,13 @@ class DataParallelMixin(HostMethods):
         file = io.BytesIO()
         th.save(state, file)
         return file.getvalue()
+
+
+def _comparable(setting: Any) -> Any:
+    """Give what two ranks can compare: a number or text; of a schedule its first value; None for anything else."""
+    if callable(setting) and not isinstance(setting, type):
+        setting = setting(1.0)
+    return setting if isinstance(setting, (bool, int, float, str)) else None
 
 
 __all__ = ["DataParallelMixin"]

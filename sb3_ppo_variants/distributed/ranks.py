@@ -8,6 +8,7 @@ its argument back.
 import atexit
 import functools
 import math
+import multiprocessing
 import os
 import sys
 import time
@@ -111,6 +112,7 @@ class JoinedRanks(Ranks):
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.process = os.getpid()
         self._store = dist.distributed_c10d._get_default_store()
         backends = dist.get_backend_config()
         self._small = None if "cpu:gloo" in backends else dist.new_group(backend="gloo")  # None is the default group
@@ -228,10 +230,12 @@ _joined: JoinedRanks | None = None
 def current_ranks() -> Ranks:
     """Return the processes that train with this one; joins them if a launcher such as torchrun started this process.
 
-    :return: the same object at every call; a single rank where torch.distributed is not initialised and the environment
-        does not say, by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, that there are several
+    :return: the same object at every call; a single rank in a process for a rank's environments, and where
+        torch.distributed is not initialised and RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT name no others
     """
     global _joined
+    if _joined is not None and _joined.process != os.getpid():  # forked from a rank
+        return _ALONE
     if _joined is None and dist.is_available() and (dist.is_initialized() or _is_launched()):
         if not dist.is_initialized():
             _initialize()
@@ -251,7 +255,8 @@ def ranks_of(model: Any) -> Ranks:
 
 def _is_launched() -> bool:
     named = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
-    return named and int(os.environ["WORLD_SIZE"]) > 1
+    is_worker = multiprocessing.current_process().daemon  # of a SubprocVecEnv, in the environment of its rank
+    return named and int(os.environ["WORLD_SIZE"]) > 1 and not is_worker
 
 
 def _initialize() -> None:

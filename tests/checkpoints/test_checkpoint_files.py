@@ -95,6 +95,13 @@ def test_the_name_appears_only_after_the_content_is_on_the_disk(
     assert seen == [0, 1]  # the content first, then the folder with the new name
 
 
+def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    good = write_checkpoint(tmp_path, 100, b"content")
+    (tmp_path / "checkpoint_000000000200_0123456789abcdef.zip").symlink_to(tmp_path / "gone")
+    (tmp_path / "checkpoint_000000000300_0123456789abcdef.zip").mkdir()
+    assert newest_checkpoint(tmp_path) == good
+
+
 def test_tidy_removes_unfinished_files_and_sets_damaged_ones_aside(tmp_path: Path) -> None:
     good = write_checkpoint(tmp_path, 1, b"good")
     bad = write_checkpoint(tmp_path, 2, CONTENT)

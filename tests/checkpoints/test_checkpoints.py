@@ -27,6 +27,7 @@ from sb3_ppo_variants import PPOAdaptiveClip, PPOPenalty, RecurrentPPOPenalty
 from sb3_ppo_variants.callbacks import ClipRangeFromClipFraction, TrustRegionRecorder
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, read_checkpoint, resume
 from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, newest_checkpoint, write_checkpoint
+from sb3_ppo_variants.checkpoints.run_state import _callback_state
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLLOUT, TOTAL = 50, 250  # two environments of 25 steps; 5 updates
@@ -433,6 +434,19 @@ def test_another_place_than_the_last_is_refused(tmp_path: Path) -> None:
         build(PPOPenalty).learn(TOTAL, EveryNTimesteps(1, writer))
     assert not (tmp_path / "run").exists()
     build(PPOPenalty).learn(ROLLOUT, [Kill(TOTAL), writer], progress_bar=True)
+
+
+def test_resume_takes_callbacks_in_every_form_that_learn_does(tmp_path: Path) -> None:
+    class Noted(BaseCallback, dict[str, int]):  # type: ignore[misc]  # both have their own ideas of equality
+        def _on_step(self) -> bool:
+            self["calls"] = self.get("calls", 0) + 1
+            return True
+
+    interrupted(build(PPOPenalty), tmp_path)
+    calls = []
+    resume(tmp_path, make_vec_env(), lambda local, _: calls.append(local["n_steps"]) or True, device="cpu")
+    assert calls
+    assert _callback_state(Noted()) == {"n_calls": 0, "num_timesteps": 0}
 
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:

@@ -99,6 +99,51 @@ def test_checkpointable_environments_go_on_in_processes_of_their_own() -> None:
     assert_goes_on_alike(make)
 
 
+class ForgetsItsClass:
+    """Can be pickled, and not be read again, as of a class that has moved."""
+
+    def __reduce__(self) -> Any:
+        return _is_gone, ()
+
+
+def _is_gone() -> Any:
+    raise AttributeError("no class of that name")
+
+
+class Carries(TinyEnv):
+    """Holds something of a kind."""
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.carried = kind()
+
+
+@pytest.mark.parametrize(
+    ("kind", "when", "why"),
+    [
+        (lambda: (number for number in range(3)), "taken", "generator"),
+        (ForgetsItsClass, "put back", "AttributeError: no class of that name"),
+    ],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_cannot_be_taken_or_put_back_is_named_and_ends_nothing(
+    kind: Any, when: str, why: str, apart: bool
+) -> None:
+    def make() -> VecEnv:
+        envs = [lambda: CheckpointableEnv(Monitor(Carries(kind)))] * 2
+        return SubprocVecEnv(envs, start_method="fork") if apart else DummyVecEnv(envs)
+
+    first, second = make(), make()
+    for venv in (first, second):
+        venv.reset()
+    state = take_state(first)
+    assert (state.obstacle is None) == (when == "put back")
+    assert why in str(put_state(state, second))
+    for venv in (first, second):
+        venv.step(np.zeros(2, np.int64))
+        venv.close()
+
+
 def test_other_environments_in_processes_of_their_own_have_to_be_reset() -> None:
     venv = SubprocVecEnv([make_env()], start_method="fork")
     state = take_state(venv)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -15,7 +16,7 @@ from same_draws import Share, same_draws
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.callbacks import TrustRegionRecorder
@@ -68,12 +69,12 @@ def trained(name: str, settings: dict[str, Any], acceleration: str, rank: int, s
 class _Stop(BaseCallback):
     """Ends training on one rank in the middle of a rollout."""
 
-    def __init__(self, rank: int):
+    def __init__(self, rank: int, at: int):
         super().__init__()
-        self.rank = rank
+        self.rank, self.at = rank, at
 
     def _on_step(self) -> bool:
-        return self.model.ranks.rank != self.rank or self.n_calls < 10
+        return self.model.ranks.rank != self.rank or self.n_calls < self.at
 
 
 def normalization(ranks: Ranks, folder: Path) -> dict[str, Any]:
@@ -88,8 +89,15 @@ def normalization(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 
 def stop(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    model = build(PPOClip).learn(1000, callback=_Stop(rank=1))
-    return {"timesteps": model.num_timesteps, "n_updates": model._n_updates}
+    """End in the second rollout, on one rank and then on both, with checkpoints."""
+    found: dict[str, Any] = {"timesteps": [], "n_updates": [], "checkpoints": []}
+    for rank in (1, ranks.rank):
+        writer = ResumableCheckpointCallback(10_000, folder / f"stopped_{len(found['timesteps'])}")
+        model = build(PPOClip).learn(1000, callback=[_Stop(rank, at=30), writer])
+        found["timesteps"].append(model.num_timesteps)
+        found["n_updates"].append(model._n_updates)
+        found["checkpoints"].append([path.name for path in writer.path.glob("*.zip")])
+    return found
 
 
 def files(ranks: Ranks, folder: Path) -> dict[str, Any]:
@@ -135,11 +143,49 @@ def hooked(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 
 def disagreement(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    try:
-        build(PPOClip, n_envs=2 + ranks.rank).learn(100)
-    except ValueError as error:
-        return {"error": str(error)}
-    return {"error": None}
+    writers = [ResumableCheckpointCallback(100, folder / "of_one")] if ranks.first else None
+    trials: list[tuple[dict[str, Any], Any]] = [
+        ({"n_envs": 2 + ranks.rank}, None),
+        ({"learning_rate": 0.1 * (1 + ranks.rank)}, None),
+        ({}, writers),
+    ]
+    errors = []
+    for arguments, callback in trials:
+        with pytest.raises(ValueError, match="the same in every process") as raised:
+            build(PPOClip, **arguments).learn(100, callback=callback)
+        errors.append(str(raised.value))
+    return {"errors": errors}
+
+
+def same_seeds(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Seed the generators alike in every process, as scripts for one process do, and give the model a seed or none."""
+    found = {}
+    for name, seed in (("unseeded", None), ("seeded", 3)):
+        th.manual_seed(1)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            build(PPOClip, seed=seed).learn(100)
+        found[name] = any("draw the same random numbers" in str(one.message) for one in caught)
+    return found
+
+
+class _Nested(gym.Env[Any, Any]):
+    """Counts the ranks where it runs, as an opponent of this package would."""
+
+    observation_space = gym.spaces.Discrete(2)
+    action_space = gym.spaces.Discrete(2)
+
+    def count(self) -> int:
+        return current_ranks().size
+
+
+def of_workers(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    found = {}
+    for how in ("spawn", "fork"):
+        env = SubprocVecEnv([_Nested, _Nested], start_method=how)
+        found[how] = tuple(env.env_method("count"))
+        env.close()
+    return found
 
 
 def batch_norm(ranks: Ranks, folder: Path) -> dict[str, Any]:
@@ -228,6 +274,8 @@ SCENARIOS: dict[str, Callable[[Ranks, Path], dict[str, Any]]] = {
         compiling,
         hooked,
         disagreement,
+        same_seeds,
+        of_workers,
         batch_norm,
         skipping,
         resumed,

@@ -105,9 +105,14 @@ def test_statistics_of_vec_normalize_are_those_of_all_samples(ranks: Any) -> Non
         assert first[what][2] == pytest.approx(samples + 1e-4)  # the first observations count, too
 
 
-def test_a_callback_of_one_rank_ends_training_on_all(ranks: Any) -> None:
+def test_a_callback_of_one_rank_or_of_both_ends_training_on_all(ranks: Any) -> None:
     for result in (rank["stop"] for rank in ranks[0]):
-        assert result == {"timesteps": 100, "n_updates": 0}  # at the end of the rollout, before the update
+        assert result["timesteps"] == [200, 200]  # at the end of the rollout
+        assert result["n_updates"] == [
+            3,
+            3,
+        ]  # epochs of the first update; there is no second one
+        assert result["checkpoints"] == [[], []]  # of a rollout that was not learned from there is none
 
 
 def test_only_rank_0_writes_files(ranks: Any) -> None:
@@ -182,7 +187,21 @@ def test_what_acts_once_is_left_out_on_other_ranks() -> None:
 
 def test_processes_that_differ_in_what_must_be_equal_are_refused(ranks: Any) -> None:
     for result in (rank["disagreement"] for rank in ranks[0]):
-        assert "`n_envs` must be the same in every process, got [2, 3]" in result["error"]
+        envs, rate, writer = result["errors"]
+        assert "`n_envs` must be the same in every process, got [2, 3]" in envs
+        assert "`learning_rate` must be the same in every process, got [0.1, 0.2]" in rate
+        assert "`callback` must be the same in every process" in writer
+        assert "[['ResumableCheckpointCallback'], []]" in writer
+
+
+def test_processes_that_draw_the_same_actions_are_warned_of(ranks: Any) -> None:
+    for rank in ranks[0]:
+        assert rank["same_seeds"] == {"unseeded": True, "seeded": False}
+
+
+def test_what_a_rank_s_environments_start_is_no_rank(ranks: Any) -> None:
+    for rank in ranks[0]:
+        assert rank["of_workers"] == {"spawn": (1, 1), "fork": (1, 1)}
 
 
 def test_a_run_of_two_processes_resumes_bit_for_bit(ranks: Any) -> None:
