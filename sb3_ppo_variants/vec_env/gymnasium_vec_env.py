@@ -27,13 +27,16 @@ class GymnasiumVecEnv(VecEnv):
 
     SB3 wants the first observation of the next episode with the last step of an episode. With same-step autoreset it
     is there. gymnasium's SyncVectorEnv and AsyncVectorEnv, and environments without autoreset, are told to reset what
-    has ended. Any other environment with next-step autoreset spends a step on each reset, in which it takes no action:
-    that step becomes an episode of its own, without reward, at the observation where the last one ended.
+    has ended, by ``reset(options={"reset_mask": ...})``, of which a single environment sees ``options={}``. Any other
+    environment with next-step autoreset, and these two inside a wrapper, which would not see the mask, spends a step on
+    each reset, in which it takes no action: that step becomes an episode of its own, without reward, at the observation
+    where the last one ended.
 
     :param env: to be wrapped
     :param results_writer: is given each episode's return, length and time, as by ``Monitor``; ``ResultsWriter(folder)``
         writes ``folder/monitor.csv``. It is closed with the environment
     :raises TypeError: for anything else than a vector environment
+    :raises ValueError: for a wrapped SyncVectorEnv or AsyncVectorEnv without autoreset
     """
 
     _idle: npt.NDArray[np.bool_]  # these step to reset next
@@ -45,9 +48,15 @@ class GymnasiumVecEnv(VecEnv):
             raise TypeError(f"{rule}; make one with gymnasium.make_vec()")
         self.env = env
         mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
-        known = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+        known = self._known = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
         self._same_step = mode is AutoresetMode.SAME_STEP
-        self._resets_by_mask = mode is AutoresetMode.DISABLED or (known and not self._same_step)
+        self._resets_by_mask = mode is AutoresetMode.DISABLED or (known and not self._same_step and _sees_masks(env))
+        require(
+            mode is not AutoresetMode.DISABLED or not known or env is env.unwrapped,
+            "a wrapped vector environment of gymnasium must reset by itself: its wrappers do not see what is reset",
+            f"autoreset_mode={mode.value!r} inside {type(env).__name__}",
+            "pass autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP to it",
+        )
         self._envs: Sequence[gym.Env[Any, Any]] | None = getattr(env.unwrapped, "envs", None) if known else None
         self._pipes = isinstance(env.unwrapped, AsyncVectorEnv)
         self._actions: Any = None
@@ -143,11 +152,12 @@ class GymnasiumVecEnv(VecEnv):
             if final is not None:  # or a simulator does not tell: then nothing is bootstrapped from it
                 info["terminal_observation"] = row_of(final, index)
             seconds = round(time.time() - self._begun, 6)
-            if "episode" not in source:
+            counted = source.get("episode")
+            if not isinstance(counted, Mapping) or not {"r", "l"} <= counted.keys():
                 reward = round(float(self._returns[index]), 6)
                 info["episode"] = {"r": reward, "l": int(self._lengths[index]), "t": seconds}
             elif source.get("_episode", self._all)[index]:  # counted in there, as by Monitor around each environment
-                info["episode"] = info_of(source["episode"], index, self.num_envs)
+                info["episode"] = info_of(counted, index, self.num_envs)
             if self._results_writer is not None and "episode" in info:
                 self._results_writer.write_row({"r": info["episode"]["r"], "l": info["episode"]["l"], "t": seconds})
         return last
@@ -156,13 +166,17 @@ class GymnasiumVecEnv(VecEnv):
 
     def has_attr(self, attr_name: str) -> bool:
         """Tell whether all environments have it; gymnasium's processes end at a question for what is not there."""
-        if self._pipes:
+        if self._pipes and self._wrapper_with(attr_name) is None:
             return all(self.env.unwrapped.call("has_wrapper_attr", attr_name))  # type: ignore[attr-defined]  # has it
         return super().has_attr(attr_name)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        wrapper = self._wrapper_with(attr_name)
+        if wrapper is not None:
+            return self._of_all(getattr(wrapper, attr_name), indices)
         if self._pipes:
-            return self._of_all(self.env.unwrapped.get_attr(attr_name), indices)  # type: ignore[attr-defined]  # has it
+            of_each = self.env.unwrapped.get_attr(attr_name)  # type: ignore[attr-defined]  # has it
+            return [of_each[i] for i in self._get_indices(indices)]
         if self._envs is not None:
             return [self._envs[i].get_wrapper_attr(attr_name) for i in self._get_indices(indices)]
         return self._of_all(getattr(self._owner(attr_name), attr_name), indices)
@@ -183,6 +197,9 @@ class GymnasiumVecEnv(VecEnv):
         setattr(owner, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        wrapper = self._wrapper_with(method_name)
+        if wrapper is not None:
+            return self._of_all(getattr(wrapper, method_name)(*args, **kwargs), indices)
         if self._envs is not None:
             chosen = [self._envs[i] for i in self._get_indices(indices)]
             return [env.get_wrapper_attr(method_name)(*args, **kwargs) for env in chosen]
@@ -194,13 +211,16 @@ class GymnasiumVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
+        """Tell which are wrapped; all in ``Monitor``, as episodes are counted here. Processes are not asked: False."""
         chosen = list(self._get_indices(indices))
         if issubclass(wrapper_class, Monitor):
-            return [True] * len(chosen)  # episodes are counted here
+            return [True] * len(chosen)
         return [self._envs is not None and is_wrapped(self._envs[i], wrapper_class) for i in chosen]
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
-        frames: Any = self.env.render()
+        frames: Any = on_host(self.env.render())
+        if getattr(frames, "ndim", 0) == 4:  # one array of all, as simulators in torch give it
+            return list(frames)
         return list(frames) if isinstance(frames, (tuple, list)) else [frames]
 
     def close(self) -> None:
@@ -217,9 +237,18 @@ class GymnasiumVecEnv(VecEnv):
             layer = layer.env
         return layer
 
+    def _wrapper_with(self, name: str) -> Any:
+        """Find a wrapper of gymnasium's vector environments that has an attribute of its own."""
+        layer: Any = self.env
+        while self._known and isinstance(layer, VectorWrapper):
+            if hasattr(layer, name) and not hasattr(VectorWrapper, name) and name not in ("env", "num_envs"):
+                return layer
+            layer = layer.env
+        return None
+
     def _of_all(self, values: Any, indices: VecEnvIndices) -> list[Any]:
         """Give each environment its part of an array of all, or what is the same for all."""
-        of_each = has_rows(values, self.num_envs)
+        of_each = hasattr(values, "ndim") and has_rows(values, self.num_envs)
         return [row_of(values, i) if of_each else values for i in self._get_indices(indices)]
 
     def _require_all(self, method: str, indices: VecEnvIndices) -> None:
@@ -229,6 +258,13 @@ class GymnasiumVecEnv(VecEnv):
         require(
             everything, f"{method} of {type(self.env.unwrapped).__name__} acts on all environments", chosen, way_out
         )
+
+
+def _sees_masks(env: VectorEnv[Any, Any, Any]) -> bool:
+    """Tell whether a mask of resets reaches all that has a say: no wrapper, and not only half of a worker's state."""
+    if isinstance(env, AsyncVectorEnv):
+        return bool(env.shared_memory)  # without it a worker resets again in the next step
+    return isinstance(env, SyncVectorEnv)
 
 
 __all__ = ["GymnasiumVecEnv"]

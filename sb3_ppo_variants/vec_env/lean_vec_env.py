@@ -34,8 +34,8 @@ class LeanVecEnv(DummyVecEnv):
 
         :return: observations, rewards of shape (n_envs,), dones of shape (n_envs,), and one info per environment
         """
-        for index, (env, action) in enumerate(zip(self.envs, self.actions)):
-            obs, reward, terminated, truncated, info = env.step(action)
+        for index, env in enumerate(self.envs):
+            obs, reward, terminated, truncated, info = env.step(self.actions[index])
             done = terminated or truncated
             self.buf_rews[index] = reward
             self.buf_dones[index] = done

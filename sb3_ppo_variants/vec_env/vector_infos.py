@@ -138,6 +138,12 @@ class LazyInfos(list[Info]):
     def __reversed__(self) -> Iterator[Info]:
         return (self[place] for place in reversed(range(len(self))))
 
+    def __contains__(self, info: object) -> bool:
+        return info in list(self)
+
+    def index(self, info: Info, /, *bounds: Any) -> int:
+        return list(self).index(info, *bounds)
+
     def __eq__(self, other: object) -> bool:
         return list(self) == other
 

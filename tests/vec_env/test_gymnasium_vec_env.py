@@ -11,9 +11,11 @@ import pytest
 import torch as th
 from environments import make_env
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers.vector import NormalizeObservation, NormalizeReward, RecordEpisodeStatistics
 from hosts import VARIANTS, build
+from numpy.testing import assert_array_equal
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, ResultsWriter, load_results
@@ -346,6 +348,106 @@ def test_a_question_for_what_is_not_there_leaves_the_processes_alive() -> None:
     assert not env.has_attr("action_masks")
     env.step(np.zeros((2, 1)))
     env.close()
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_gymnasium_s_wrapper_counts_episodes_as_in_gymnasium_s_own_loop(mode: AutoresetMode) -> None:
+    def counted() -> RecordEpisodeStatistics:
+        cartpoles = [lambda: gym.make("CartPole-v1")] * N_ENVS
+        return RecordEpisodeStatistics(SyncVectorEnv(cartpoles, autoreset_mode=mode))
+
+    ours, theirs = GymnasiumVecEnv(counted()), counted()
+    ours.seed(4)
+    ours.reset()
+    theirs.reset(seed=4)
+    found: list[Any] = []
+    expected: list[Any] = []
+    for step in range(200):
+        actions = np.full(N_ENVS, step % 2)
+        infos = ours.step(actions)[3]
+        found += [(step, i, info["episode"]["l"]) for i, info in enumerate(infos) if "episode" in info]
+        *_, infos = theirs.step(actions)
+        if "episode" in infos:
+            expected += [(step, i, infos["episode"]["l"][i]) for i in np.flatnonzero(infos["_episode"])]
+    assert found == expected
+    assert len(found) > 9
+
+
+def test_normalized_observations_are_learned_on() -> None:
+    env = NormalizeObservation(sync(AutoresetMode.NEXT_STEP))
+    PPOClip("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1).learn(200)
+
+
+def test_normalized_rewards_are_gymnasium_s() -> None:
+    def normalized() -> NormalizeReward:
+        return NormalizeReward(SyncVectorEnv([lambda: gym.make("Pendulum-v1", max_episode_steps=7)] * N_ENVS))
+
+    ours, theirs = GymnasiumVecEnv(normalized()), normalized()
+    ours.seed(3)
+    ours.reset()
+    theirs.reset(seed=3)
+    for _ in range(40):
+        actions = np.ones((N_ENVS, 1), np.float32)
+        rewards, expected = ours.step(actions)[1], theirs.step(actions)[1]
+        assert_array_equal(rewards[rewards != 0], expected[rewards != 0].astype(np.float32))
+    assert ours.env.return_rms.var == theirs.return_rms.var  # type: ignore[attr-defined]  # NormalizeReward
+
+
+def test_processes_without_shared_memory_take_every_action() -> None:
+    def pendulums(**how: Any) -> GymnasiumVecEnv:
+        return GymnasiumVecEnv(AsyncVectorEnv([lambda: gym.make("Pendulum-v1", max_episode_steps=5)] * 2, **how))
+
+    env = pendulums(shared_memory=False)
+    env.seed(3)
+    env.reset()
+    steps = [env.step(np.ones((2, 1), np.float32)) for _ in range(13)]
+    assert [bool(dones[0]) for _, _, dones, _ in steps] == [i % 6 in (4, 5) for i in range(13)]  # five steps, one reset
+    assert all((rewards != 0).all() for i, (_, rewards, _, _) in enumerate(steps) if i % 6 != 5)
+    env.close()
+
+
+def test_a_wrapper_that_would_not_see_the_resets_is_refused() -> None:
+    env = RecordEpisodeStatistics(sync(AutoresetMode.DISABLED))
+    with pytest.raises(ValueError, match="must reset by itself.*inside RecordEpisodeStatistics.*SAME_STEP"):
+        GymnasiumVecEnv(env)
+
+
+class NamesMasks(VectorWrapper):
+    """Answers for all environments what they do not know."""
+
+    limits = (84, 84)
+
+    def bonus(self) -> Any:
+        return np.arange(self.num_envs)
+
+
+def test_wrappers_of_a_vector_env_are_asked_first() -> None:
+    env = GymnasiumVecEnv(NamesMasks(sync(AutoresetMode.SAME_STEP, n_envs=2)))
+    assert env.has_attr("limits")
+    assert env.get_attr("limits") == [(84, 84), (84, 84)]  # one value, not a value for each
+    assert env.env_method("bonus") == [0, 1]
+    assert env.env_method("bonus", indices=1) == [1]
+    assert env.get_attr("reward_scale") == [1.0, 1.0]  # of each environment, as without the wrapper
+
+
+def test_frames_may_be_one_array() -> None:
+    env = CountingSimulator()
+    env.render = lambda: th.zeros(2, 4, 5, 3, dtype=th.uint8)  # type: ignore[method-assign]
+    images = GymnasiumVecEnv(env).get_images()
+    assert [image.shape for image in images if image is not None] == [(4, 5, 3)] * 2
+
+
+@pytest.mark.parametrize("given", [{"return": np.ones(2), "episode_len": np.ones(2)}, np.ones(2)])
+def test_statistics_in_other_words_are_not_taken_for_monitor_s(given: Any) -> None:
+    class Tells(CountingSimulator):
+        def step(self, actions: Any) -> Any:
+            *rest, infos = super().step(actions)
+            return *rest, {**infos, "episode": given, "final_info": {**infos.get("final_info", {}), "episode": given}}
+
+    env = GymnasiumVecEnv(Tells())
+    env.reset()
+    ended = [info["episode"] for _ in range(9) for info in env.step(np.zeros(2, np.int64))[3] if "episode" in info]
+    assert {one["l"] for one in ended} == {3, 4}
 
 
 def test_attributes_and_methods_of_each_environment() -> None:
