@@ -92,8 +92,11 @@ class BandController:
         """
         product = within(base * scale, bounds)
         adjustment = self(product, measured, target, bounds, tightens)
-        if base * scale < 0.999 * bounds[0]:
-            moved = scale  # a schedule near its end, not the factor, is below the bound: the factor has no say
+        if base < bounds[0] and base * scale < 0.999 * bounds[0]:
+            # A schedule near its end, not the factor, is below the bound: the factor has no say.
+            return Adjustment(scale, adjustment.verdict, saturated=adjustment.verdict != "inside")
+        if base * scale < bounds[0] and adjustment.value > product:  # the lower bound had set it: come up from there
+            moved = adjustment.value / base
         elif adjustment.value < product:  # where the upper bound had set the product, come down from it
             moved = min(scale * adjustment.value / product, adjustment.value / base)
         else:

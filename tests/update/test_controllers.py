@@ -168,7 +168,9 @@ def test_beta_and_epsilon_move_oppositely(controller: BandController, value: flo
         pytest.param(0.5, 0.5, 0.0, "down", 2.0, False, id="below"),
         pytest.param(1.0, 0.5, 0.0, "down", 2.0, True, id="the_bound_on_the_product_holds_it"),
         pytest.param(8.0, 0.5, 0.75, "down", 0.5, False, id="comes_down_from_the_bound"),
-        pytest.param(2.0, 0.01, 0.0, "down", 2.0, False, id="no_say_where_the_base_is_below_the_bound"),
+        pytest.param(2.0, 0.01, 0.0, "down", 2.0, True, id="no_say_where_the_base_is_below_the_bound"),
+        pytest.param(0.0625, 0.5, 0.0, "down", 0.5, False, id="up_from_the_lower_bound_that_held_the_product"),
+        pytest.param(0.0625, 0.5, 1.0, "down", 0.0625, True, id="no_further_down_from_the_lower_bound"),
     ],
 )
 def test_rescale_moves_the_factor_so_that_the_product_takes_the_step(
