@@ -139,8 +139,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
             return self.ranks.mean(update.kl_divergence())
 
         if line is None or limit is None:
-            kl = measured_kl()
-            projection = Projection(kl, kl, 1.0)
+            projection = Projection.none(measured_kl())
         else:
             projection = line.project(measured_kl, limit)
             self.logger.record("train/kl_before_projection", projection.kl_before)
@@ -232,7 +231,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         """Collect as the host does, with leaner passes of the policy, buffer and environments where they apply."""
         with (
             nonfinite.explained(self, "collecting the rollout"),
-            masks.explained_masks(env, self.action_space),
+            masks.explained_masks(env, self.action_space, rollout_buffer, *args, **kwargs),
             self._current_acceleration().lean_collection(env),
         ):
             collected = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
@@ -277,6 +276,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
             record("train/skipped_minibatches", int((~update.taken).sum()))
         if coefficients["clip_range"] != math.inf:
             record("train/clip_range", coefficients["clip_range"])
+        if min(coefficients["clip_range"], coefficients.get("clip_range_upper", math.inf)) < math.inf:
             record("train/clip_fraction", update.mean("clip_fraction"))
         for name in self.extra_metric_names:
             record(f"train/{name}", update.mean(name))

@@ -138,6 +138,9 @@ def check_shared(model: Any) -> None:
     """
     check_spaces_are_known(model)
     check_choices(model)
+    for name in ("learning_rate", "clip_range", "clip_range_vf"):
+        if isinstance(getattr(model, name), (np.floating, np.integer)):  # which SB3 takes for no number
+            setattr(model, name, float(getattr(model, name)))
     check_positive(model, "clip_range", "0.2 is usual", optional=True)
     warn_of_wide_clip_range(model.clip_range)
     check_positive(model, "clip_range_vf", "pass None for no value clipping", optional=True)

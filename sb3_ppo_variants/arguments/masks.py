@@ -14,17 +14,23 @@ from stable_baselines3.common.vec_env import VecEnv
 
 
 @contextmanager
-def explained_masks(env: VecEnv, action_space: spaces.Space[Any]) -> Iterator[None]:
+def explained_masks(
+    env: VecEnv, action_space: spaces.Space[Any], buffer: object, use_masking: bool = True
+) -> Iterator[None]:
     """Name the mask where it is the cause of an error while a rollout is collected.
 
     :param env: which is asked for its masks, after an error only
     :param action_space: of the model
+    :param buffer: without masks for a model that does not ask for them
+    :param use_masking: as in MaskablePPO's ``collect_rollouts``
     :raises RuntimeError, TypeError, ValueError: the error's own class, with the shapes
     """
     try:
         yield
     except (RuntimeError, TypeError, ValueError) as error:
-        problem = _wrong_shape(env, action_space)
+        own_class = type(error) not in (RuntimeError, TypeError, ValueError)  # which a text alone may not make
+        asks = use_masking and hasattr(buffer, "action_masks")
+        problem = _wrong_shape(env, action_space) if asks and not own_class else None
         if problem is None:
             raise
         raise type(error)(problem) from error

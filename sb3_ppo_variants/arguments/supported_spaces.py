@@ -42,6 +42,8 @@ def check_observation_space(model: Any) -> None:
     for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
         scalar = isinstance(part, spaces.Box) and part.shape == ()
         require(not scalar, "the `observation_space` must have a dimension", part, "give it the shape (1,)")
+        several = isinstance(part, spaces.MultiDiscrete) and part.nvec.ndim != 1
+        require(not several, "a MultiDiscrete `observation_space` must be flat", part, "flatten it with a wrapper")
         normalized = _takes_normalized_images(model)
         for_cnn = extractor in (NatureCNN, CombinedExtractor)
         if for_cnn and isinstance(part, spaces.Box) and is_image_space(part, normalized_image=normalized):

@@ -29,7 +29,7 @@ from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
-from sb3_ppo_variants.fast_path.pieces import NO_IMAGES, PIECES, identity
+from sb3_ppo_variants.fast_path.pieces import NO_IMAGES, PIECES, identity, images_obstacle
 from sb3_ppo_variants.fast_path.recorded_forward import RecordedForward
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import SequenceUpdate
@@ -78,7 +78,7 @@ class Acceleration:
         }
         if not isinstance(self.policy, RecurrentActorCriticPolicy):
             del found["sequences"], found["steps"]
-        if self.obstacles["images"] == NO_IMAGES:
+        if images_obstacle(self.algorithm) == NO_IMAGES:
             del found["images"]
         del found["recording" if self.policy.device.type == "cpu" else "rollout"]
         return found
@@ -159,7 +159,7 @@ class Acceleration:
         """
         if self._moving is None:
             self._moving = find_moving(self.policy, update.first_minibatch())
-        return PolicyLine(self._moving)
+        return PolicyLine(self._moving, self.policy, update.first_minibatch)
 
     @contextmanager
     def lean_collection(self, env: VecEnv) -> Iterator[None]:

@@ -41,6 +41,8 @@ def evaluation_obstacle(policy: Any) -> str | None:
         return f"the policy overrides its evaluation: {own[0]}()"
     if not all(hasattr(policy.mlp_extractor, name) for name in ("forward_actor", "forward_critic")):
         return "the network has no forward_actor() and forward_critic()"
+    if "log_std" not in policy._parameters and hasattr(policy, "log_std"):
+        return "log_std is computed"
     distribution = policy.action_dist
     if isinstance(distribution, DiagGaussianDistribution) and policy.log_std.shape != (distribution.action_dim,):
         return f"log_std has the shape {tuple(policy.log_std.shape)}"

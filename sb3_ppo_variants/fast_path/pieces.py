@@ -46,12 +46,16 @@ def _optimizer_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
     return rows or missing or flat_adam_obstacle(algorithm.policy)
 
 
-def _images_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
+def images_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
+    """Say why the memory of images is left as it is; ``NO_IMAGES`` if there are none.
+
+    :param algorithm: the model
+    """
     space = algorithm.policy.observation_space
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    if algorithm.policy.device.type != "cpu":
-        return "the policy is not on the CPU"
-    return None if any(len(part.shape or ()) == 3 for part in parts) else NO_IMAGES
+    if not any(len(part.shape or ()) == 3 for part in parts):
+        return NO_IMAGES
+    return None if algorithm.policy.device.type == "cpu" else "the policy is not on the CPU"
 
 
 def _backward_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
@@ -97,7 +101,7 @@ PIECES = (
         ("minibatches",),
         lambda algorithm: evaluation_obstacle(algorithm.policy),
     ),
-    Piece("images", "channels last in memory", "as in the buffer", ("minibatches",), _images_obstacle),
+    Piece("images", "channels last in memory", "as in the buffer", ("minibatches",), images_obstacle),
     Piece("optimizer", "Adam on one flat tensor", "policy.optimizer", (), _optimizer_obstacle),
     Piece("backward", "written out", "autograd", ("evaluation", "optimizer"), _backward_obstacle),
     Piece("arithmetic", "numpy", "torch", ("backward",), numpy_obstacle),
@@ -138,4 +142,4 @@ def identity(algorithm: UpdatedAlgorithm) -> list[Any]:
     return [algorithm.policy, algorithm.rollout_buffer, watched, *settings, *fingerprint(algorithm.policy)]
 
 
-__all__ = ["NO_IMAGES", "PIECES", "Piece", "identity"]
+__all__ = ["NO_IMAGES", "PIECES", "Piece", "identity", "images_obstacle"]

@@ -66,17 +66,31 @@ def _all_valid(policy: Any, observations: Any) -> tuple[Any, ...]:
 
 
 def evaluation_difference(update: StagedUpdate) -> str | None:
-    """Compare the closed form with ``policy.evaluate_actions``.
+    """Compare the closed form with ``policy.evaluate_actions``: values, the parameters they depend on, and buffers.
 
     :param update: that uses it, about to begin
     """
     minibatch = update.first_minibatch()
     ordinary, fast = (_untouched(update.policy) for _ in range(2))
-    with th.no_grad(), _same_draws() as again:
+    with _same_draws() as again:
         expected = evaluate_minibatch(ordinary, minibatch)
         again()
         found = update.evaluate(minibatch, fast)
-    return _evaluations_differ(found, expected)
+    differ = _evaluations_differ(found, expected)
+    if differ is None and _reached(found, fast) != _reached(expected, ordinary):
+        differ = "it does not depend on the same parameters as the ordinary code"
+    if differ is None and not all(map(th.equal, fast.buffers(), ordinary.buffers())):
+        differ = "buffers are not those that the ordinary code leaves"
+    return differ
+
+
+def _reached(evaluation: Evaluation, policy: Any) -> list[str]:
+    """Name the parameters that an evaluation depends on."""
+    named = [(name, parameter) for name, parameter in policy.named_parameters() if parameter.requires_grad]
+    parts = [evaluation.values, evaluation.log_prob, evaluation.entropy]
+    total = th.stack([part.sum() for part in parts if part.requires_grad]).sum()
+    gradients = th.autograd.grad(total, [parameter for _, parameter in named], allow_unused=True)
+    return [name for (name, _), gradient in zip(named, gradients) if gradient is not None]
 
 
 def layout_difference(policy: Any, observations: Any) -> str | None:

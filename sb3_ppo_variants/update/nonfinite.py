@@ -9,6 +9,7 @@ import numpy as np
 import torch as th
 
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
+from sb3_ppo_variants.update.buffers import buffer_places
 from sb3_ppo_variants.update.update_metrics import TraceRecorder
 
 _ROLLOUT_CAUSES = (
@@ -122,13 +123,14 @@ def finite_buffers(policy: Any) -> Iterator[None]:
 
     :param policy: being updated
     """
-    kept = [(buffer, buffer.clone()) for buffer in policy.buffers() if buffer.is_floating_point()]
+    kept = [(place, place.tensor.clone()) for place in buffer_places(policy, floating=True)]
     try:
         yield
     finally:
-        for buffer, value in kept:
-            if not th.isfinite(buffer).all():
-                buffer.copy_(value)
+        for place, value in kept:
+            if not th.isfinite(place.tensor).all():
+                with th.no_grad():
+                    place.put(value)
 
 
 @contextmanager

@@ -10,9 +10,11 @@ from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
+from sb3_ppo_variants.update.buffers import buffers_put_back
 from sb3_ppo_variants.update.distributions import ActionDistribution, action_distribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 
+_SEED_OF_MEASUREMENTS = 0
 _KNOWN_PACKAGES = {"torch", "stable_baselines3", "sb3_contrib", __name__.partition(".")[0]}
 
 
@@ -78,12 +80,15 @@ def valid_steps(minibatch: Any) -> th.Tensor | None:
 def snapshot_policy(policy: ActorCriticPolicy) -> ActorCriticPolicy:
     """Copy a policy as it is now, for evaluation only: in evaluation mode and without optimiser.
 
-    ``copy.deepcopy`` alone fails once a distribution was evaluated, because it holds tensors of an autograd graph.
+    ``copy.deepcopy`` alone fails once a distribution was evaluated, because it holds tensors of an autograd graph; so
+    may a module of somebody's own.
 
     :param policy: of any host
     :return: an independent copy of all parameters and buffers
     """
     memo: dict[int, Any] = {id(policy.action_dist): copy.copy(policy.action_dist), id(policy.optimizer): None}
+    held = [value for module in policy.modules() for value in vars(module).values() if isinstance(value, th.Tensor)]
+    memo |= {id(value): value.detach().clone() for value in held if not value.is_leaf}  # such as an auxiliary loss
     snapshot = copy.deepcopy(policy, memo)
     snapshot.set_training_mode(False)
     return snapshot
@@ -117,9 +122,12 @@ def draws_put_back(policy: BasePolicy) -> AbstractContextManager[None]:
 
 @contextmanager
 def measuring(policy: BasePolicy) -> Iterator[None]:
-    """Let a policy be asked what stock PPO does not ask it: in evaluation mode, and without a trace in torch's draws.
+    """Let a policy be asked what stock PPO does not ask it: in evaluation mode, and without a trace.
 
-    :param policy: of which a module of somebody's own may draw in its forward pass
+    A module of somebody's own may draw whenever it is called, and so gets the same draws each time; or count what it
+    sees, and so gets its buffers back.
+
+    :param policy: of any host
     """
     training = policy.training
     policy.set_training_mode(False)
@@ -127,7 +135,8 @@ def measuring(policy: BasePolicy) -> Iterator[None]:
         if foreign_module(policy) is None:
             yield
         else:
-            with draws_put_back(policy):
+            with draws_put_back(policy), buffers_put_back(policy):
+                th.manual_seed(_SEED_OF_MEASUREMENTS)
                 yield
     finally:
         policy.set_training_mode(training)

@@ -1,7 +1,8 @@
 """Back to the trust region: after the last step the policy returns on the straight line to where it came from.
 
-TRPO's line search (arXiv:1502.05477, appendix C) after PPO's epochs. All epochs run, so that the value function keeps
-its steps, and the KL divergence of the update is at or below the limit, whatever the loss did.
+The idea is that of TRPO's line search (arXiv:1502.05477, appendix C), after PPO's epochs; only the KL is looked at, not
+the surrogate. All epochs run, so that the value function keeps its steps, and the KL divergence of the update is at or
+below the limit, whatever the loss did.
 """
 
 import math
@@ -11,10 +12,11 @@ from typing import Any, NamedTuple
 
 import torch as th
 
+from sb3_ppo_variants.update.buffers import buffer_places
 from sb3_ppo_variants.update.policy_evaluation import draws_put_back, evaluate_minibatch, measuring
 
 _PRECISION = 0.02  # of the limit, from below
-_MOST_TRIALS = 12
+_MOST_TRIALS = 16
 _ROUNDING = 1e-6  # nats: of a KL between equal policies
 
 
@@ -30,16 +32,36 @@ class Projection(NamedTuple):
     kl: float
     share: float
 
+    @classmethod
+    def none(cls, kl: float) -> "Projection":
+        """Make the outcome of no projection.
+
+        :param kl: of the update
+        """
+        return cls(kl, kl, 1.0)
+
+
+class _Move(NamedTuple):
+    """What of a policy can be elsewhere: how it gets there, from where, and where it is."""
+
+    put: Callable[[th.Tensor], Any]
+    start: th.Tensor
+    end: th.Tensor
+
 
 class PolicyLine:
     """The straight line from a policy as it is now to what it will be.
 
-    :param moving: what the action distribution depends on, see :func:`find_moving`; before the update
+    :param moving: the parameters that the action distribution depends on, see :func:`find_moving`; before the update
+    :param policy: whose buffers go back too, those which the action distribution depends on after the update
+    :param states: makes a minibatch, with which these are found
     """
 
-    def __init__(self, moving: list[th.Tensor]):
-        self.moving = moving
-        self.start = [tensor.detach().clone() for tensor in self.moving]
+    def __init__(self, moving: list[th.Tensor], policy: Any = None, states: Callable[[], Any] | None = None):
+        self._policy, self._states = policy, states
+        places = buffer_places(policy, floating=True) if policy is not None else []
+        self._parameters = [(tensor, tensor.detach().clone()) for tensor in moving]
+        self._buffers = [(place, place.tensor.detach().clone()) for place in places]
 
     def project(self, measure: Callable[[], float], limit: float) -> Projection:
         """Go back until the KL divergence is within 2 % of the limit, from below.
@@ -49,16 +71,18 @@ class PolicyLine:
         """
         kl_before = kl = measure()
         if kl <= limit:
-            return Projection(kl_before, kl, 1.0)
-        end = [tensor.detach().clone() for tensor in self.moving]
+            return Projection.none(kl)
+        moves = self._moves()
         inside, outside = 0.0, 1.0
+        widths = [2.0, 2.0]  # of the bracket, one and two trials ago
         share = 1.0
         for _ in range(_MOST_TRIALS if limit > 0 else 0):
-            # The KL grows about with the square of the step; where that leaves the bracket, halve it.
+            # The KL grows about with the square of the step; where that leaves the bracket or is slow, halve it.
             share *= math.sqrt((1 - _PRECISION / 2) * limit / kl) if math.isfinite(kl) and kl > 0 else 0.0
-            if not inside < share < outside:
+            if not inside < share < outside or outside - inside > widths[1] / 2:
                 share = (inside + outside) / 2
-            self._go_to(share, end)
+            widths = [outside - inside, widths[0]]
+            _go_to(share, moves)
             kl = measure()
             if kl <= limit:
                 inside = share
@@ -66,7 +90,7 @@ class PolicyLine:
                     return Projection(kl_before, kl, share)
             else:  # NaN too
                 outside = share
-        self._go_to(inside, end)
+        _go_to(inside, moves)
         kl = measure()
         if not kl <= max(limit, _ROUNDING):
             warnings.warn(
@@ -76,18 +100,32 @@ class PolicyLine:
             )
         return Projection(kl_before, kl, inside)
 
-    def _go_to(self, share: float, end: list[th.Tensor]) -> None:
-        with th.no_grad():
-            for tensor, a, b in zip(self.moving, self.start, end):
-                tensor.copy_(a if share == 0 else th.lerp(a, b, share))
+    def _moves(self) -> list[_Move]:
+        """List what goes back, from where it is now."""
+        moves = [_Move(tensor.copy_, start, tensor.detach().clone()) for tensor, start in self._parameters]
+        changed = [
+            _Move(place.put, start, place.tensor.detach().clone())
+            for place, start in self._buffers
+            if not place.holds(start)
+        ]
+        if changed and self._states is not None:
+            states = self._states()
+            with th.no_grad(), measuring(self._policy):
+                moves += _of_influence(self._policy, states, changed)
+        return moves
+
+
+def _go_to(share: float, moves: list[_Move]) -> None:
+    with th.no_grad():
+        for put, start, end in moves:
+            put(start if share == 0 or start.shape != end.shape else th.lerp(start, end, share))
 
 
 def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
-    """Find what the action distribution depends on: parameters by what autograd reaches, and what it does not by trial.
+    """Find the parameters that the action distribution depends on: those that autograd reaches, and others by trial.
 
     Not by name: shared layers, an LSTM, ``log_std`` and the matrices of gSDE are among them. A value network of its own
-    is not, and keeps its steps and its running statistics. Tried are buffers, and the other parameters: an actor may
-    read features that are detached.
+    is not, and keeps its steps. Tried are the other parameters: an actor may read features that are detached.
 
     :param policy: in training mode
     :param minibatch: a few states of the rollout, the host's NamedTuple
@@ -100,14 +138,15 @@ def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
             nothing = [None] * len(parameters)
             gradients = th.autograd.grad(outputs, parameters, allow_unused=True) if outputs else nothing
         reached: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is not None]
-        others: list[th.Tensor] = [p for p, gradient in zip(parameters, gradients) if gradient is None]
-        others += [buffer for buffer in policy.buffers() if buffer.is_floating_point()]
+        others = [p for p, gradient in zip(parameters, gradients) if gradient is None]
         with th.no_grad():
-            return reached + _of_influence(policy, minibatch, others)
+            trials = {id(p): _Move(p.copy_, p + _nudge(p), p.clone()) for p in others}
+            found_moves = _of_influence(policy, minibatch, list(trials.values()))
+        return reached + [p for p in others if any(move is trials[id(p)] for move in found_moves)]
 
 
-def _of_influence(policy: Any, minibatch: Any, tensors: list[th.Tensor]) -> list[th.Tensor]:
-    """Select those of a policy's tensors whose change alters the action distribution; all are put back."""
+def _of_influence(policy: Any, minibatch: Any, moves: list[_Move]) -> list[_Move]:
+    """Select those whose going to the start alters the action distribution; all are put back to the end."""
 
     def evaluated() -> Any:
         with draws_put_back(policy):  # the same draws each time, should a module draw
@@ -115,20 +154,19 @@ def _of_influence(policy: Any, minibatch: Any, tensors: list[th.Tensor]) -> list
 
     before = evaluated()
 
-    def alter(changed: list[th.Tensor]) -> bool:
-        kept = [tensor.clone() for tensor in changed]
+    def alter(some: list[_Move]) -> bool:
         try:
-            for tensor in changed:
-                tensor.add_(_nudge(tensor))
+            for put, start, _ in some:
+                put(start)
             after = evaluated()
         except (ValueError, RuntimeError, IndexError):  # refused, as NaN is by torch's distributions
             return True
         finally:
-            for tensor, value in zip(changed, kept):
-                tensor.copy_(value)
+            for put, _, end in some:
+                put(end)
         return any(not th.equal(a, b) for a, b in zip(before, after, strict=True))
 
-    return [tensor for tensor in tensors if alter([tensor])] if tensors and alter(tensors) else []
+    return [move for move in moves if alter([move])] if moves and alter(moves) else []
 
 
 def _nudge(tensor: th.Tensor) -> th.Tensor:

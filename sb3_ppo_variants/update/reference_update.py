@@ -173,9 +173,10 @@ class ReferenceUpdate(UpdateSteps):
         """
         algorithm = self.algorithm
         total, count = 0.0, 0
-        with th.no_grad(), measuring(self.policy):
+        with th.no_grad():
             for minibatch in measurement_batches(algorithm.rollout_buffer, int(algorithm.batch_size)):
-                form, new = self.measured(self.policy, minibatch)
+                with measuring(self.policy):  # each as the old policy is
+                    form, new = self.measured(self.policy, minibatch)
                 kl = form.directed_kl(self._old_parameters(minibatch), new, algorithm.kl_direction)
                 mask = valid_steps(minibatch)
                 kl = kl if mask is None else kl[mask]

@@ -407,6 +407,12 @@ def test_target_kl_stops_ppo_clip_inside_an_epoch() -> None:
     assert logged["n_updates"] == completed + 1  # stock counts the epoch in which it stops
 
 
+def test_a_clip_on_one_side_only_is_logged() -> None:
+    logged = update(make(PPOClip, clip_range=None, clip_range_upper=0.01, learning_rate=0.01))
+    assert 0 < logged["clip_fraction"] < 1
+    assert "clip_range" not in logged
+
+
 def test_target_kl_says_that_it_stopped_when_verbose(capsys: pytest.CaptureFixture[str]) -> None:
     arguments: dict[str, Any] = {"target_kl": 1e-5, "n_epochs": 4}
     make(PPOClip, **arguments).learn(ROLLOUT)

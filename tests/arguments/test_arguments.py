@@ -155,8 +155,10 @@ def test_good_values_at_the_edge_of_the_rules_build_one_network(
     assert len(networks) == 1
 
 
-def test_a_truth_value_of_numpys_becomes_pythons() -> None:
+def test_values_of_numpys_become_pythons() -> None:
     assert make(PPOClip, normalize_advantage=np.bool_(False)).normalize_advantage is False
+    model = make(PPOClip, learning_rate=np.float32(0.5), clip_range=np.float32(0.25), clip_range_vf=np.int64(2))
+    assert (model.lr_schedule(1), model.clip_range(1), model.clip_range_vf(1)) == (0.5, 0.25, 2.0)
 
 
 def test_load_with_a_bad_value_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the hosts say nothing about, or in words that do not help, is said by name."""
 
 import copy
+import json
 import pickle
 import warnings
 from pathlib import Path
@@ -180,7 +181,7 @@ def collect(masks: list[Any], space: spaces.Space[Any] | None = None) -> Any:
     actions = space or spaces.Discrete(4)
     env = DummyVecEnv([lambda mask=mask: Masked(mask, actions) for mask in masks])  # type: ignore[misc]
     model = MaskablePPOPenalty("MlpPolicy", env, **TINY)
-    with explained_masks(env, actions):
+    with explained_masks(env, actions, model.rollout_buffer):
         model.learn(1)
     model.collect_rollouts(env, *collecting(model))
     warn_of_empty_masks(model.rollout_buffer, actions)
@@ -214,12 +215,23 @@ def test_masks_of_several_shapes_are_named() -> None:
         collect([np.ones(3, bool), np.ones(4, bool)])
 
 
+class RolloutBufferOfMasks:
+    action_masks = np.ones(4)
+
+
 def test_error_with_other_causes_passes_by() -> None:
     env = DummyVecEnv([lambda: Masked(np.ones(4, bool), spaces.Discrete(4))])
-    with pytest.raises(RuntimeError, match="mine"), explained_masks(env, spaces.Discrete(4)):
+    masked, plain = RolloutBufferOfMasks(), object()
+    with pytest.raises(RuntimeError, match="mine"), explained_masks(env, spaces.Discrete(4), masked):
         raise RuntimeError("mine")
-    with pytest.raises(TypeError, match="mine"), explained_masks(env, spaces.Box(-1, 1, (2,))):
+    with pytest.raises(TypeError, match="mine"), explained_masks(env, spaces.Box(-1, 1, (2,)), masked):
         raise TypeError("mine")
+    wrong = DummyVecEnv([lambda: Masked(np.ones(3, bool), spaces.Discrete(4))])
+    for buffer, asks in ((plain, True), (masked, False)):  # neither asks for masks
+        with pytest.raises(ValueError, match="mine"), explained_masks(wrong, spaces.Discrete(4), buffer, asks):
+            raise ValueError("mine")
+    with pytest.raises(json.JSONDecodeError), explained_masks(wrong, spaces.Discrete(4), masked):
+        json.loads("{")
 
 
 @pytest.mark.parametrize(

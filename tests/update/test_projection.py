@@ -331,3 +331,13 @@ def test_a_policy_that_depends_on_something_else_is_measured_and_warned_of() -> 
     with pytest.warns(UserWarning, match=r"the KL divergence is 0\.2, above the limit of 0\.01, although the old"):
         assert line.project(lambda: 0.2 + parameter.item(), 0.01) == (1.2, 0.2, 0.0)
     assert parameter.item() == 0.0
+
+
+@pytest.mark.parametrize("power", [4, 8, 20])
+def test_a_kl_that_grows_steeply_is_within_2_percent_of_the_limit(power: int) -> None:
+    parameter = nn.Parameter(th.zeros(1))
+    line = PolicyLine([parameter])
+    with th.no_grad():
+        parameter.fill_(1.0)
+    found = line.project(lambda: 5 * float(parameter.item()) ** power, 0.02)
+    assert 0.98 * 0.02 <= found.kl <= 0.02

@@ -1,0 +1,78 @@
+"""A policy's buffers, such as running statistics, by their places: a module may put another tensor into one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch as th
+from torch import nn
+
+
+class BufferPlace(NamedTuple):
+    """Where a module holds a buffer.
+
+    :param module: that holds it
+    :param name: by which
+    """
+
+    module: nn.Module
+    name: str
+
+    @property
+    def tensor(self) -> th.Tensor:
+        """What is there now."""
+        found = self.module._buffers[self.name]
+        assert found is not None  # see buffer_places
+        return found
+
+    def holds(self, value: th.Tensor) -> bool:
+        """Tell whether it is there, to the last bit.
+
+        :param value: of any shape
+        """
+        return self.tensor.shape == value.shape and th.equal(self.tensor, value)
+
+    def put(self, value: th.Tensor) -> None:
+        """Make what is there equal to a value.
+
+        :param value: which is copied
+        """
+        if self.holds(value):
+            return
+        if self.tensor.shape == value.shape:
+            self.tensor.copy_(value)
+        else:
+            self.module._buffers[self.name] = value.clone()
+
+
+def buffer_places(policy: nn.Module, floating: bool = False) -> list[BufferPlace]:
+    """Find all buffers of a policy.
+
+    :param policy: any module
+    :param floating: only those of floating-point numbers
+    """
+    return [
+        BufferPlace(module, name)
+        for module in policy.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and (buffer.is_floating_point() or not floating)
+    ]
+
+
+@contextmanager
+def buffers_put_back(policy: Any) -> Iterator[None]:
+    """Undo what happens to a policy's buffers meanwhile.
+
+    :param policy: of which a module may change them whenever it is called
+    """
+    kept = [(place, place.tensor, place.tensor.clone()) for place in buffer_places(policy)]
+    try:
+        yield
+    finally:
+        with th.no_grad():
+            for place, tensor, value in kept:
+                place.module._buffers[place.name] = tensor
+                place.put(value)
+
+
+__all__ = ["BufferPlace", "buffer_places", "buffers_put_back"]
