@@ -1,6 +1,7 @@
-"""How likely a run is to score higher than one of the baseline, from the raw scores of several comparisons.
+r"""How likely a run is to score higher than one of the baseline, from the raw scores of several comparisons.
 
-    python benchmarks/better_scores.py docs/results/defaults/scores.csv docs/results/adaptive_lr/*.csv
+    python benchmarks/better_scores.py docs/results/defaults/scores.csv docs/results/adaptive_lr/scores.csv \
+        docs/results/adaptive_lr/seeds_0_to_4.csv docs/results/adaptive_lr/with_the_bound.csv
 
 Reads files ``scores.csv`` of ``sb3-ppo-variants compare``, trains nothing. Of each algorithm those seeds count that
 the baseline has, too. Prints rliable's probability of improvement with its 95 % stratified bootstrap interval, of
