@@ -4,13 +4,14 @@ r"""How likely a run is to score higher than one of the baseline, from the raw s
         docs/results/adaptive_lr/seeds_0_to_4.csv docs/results/adaptive_lr/with_the_bound.csv
 
 Reads files ``scores.csv`` of ``sb3-ppo-variants compare``, trains nothing. Of each algorithm those seeds count that
-the baseline has, too. Prints rliable's probability of improvement with its 95 % stratified bootstrap interval, of
-the final score and of the mean over the training as the reports define them, and both scores per environment.
+the baseline has, too. Prints the probability of improvement with its 95 % stratified bootstrap interval, as in the
+reports, of the final score and of the mean over the training, and both scores per environment.
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY
@@ -30,7 +31,10 @@ def main() -> None:
         for arm in arms:
             if arm != arguments.baseline:
                 own, base = (table.dropna() for table in tables[arm].align(tables[arguments.baseline], join="inner"))
-                pair = {arm: own.to_numpy(), arguments.baseline: base.to_numpy()}
+                columns = [scores.references[env] for env in own.columns]
+                low, high = (np.array([getattr(one, end) for one in columns]) for end in ("low", "high"))
+                pair = {arm: (own - low) / (high - low), arguments.baseline: (base - low) / (high - low)}
+                pair = {label: table.to_numpy() for label, table in pair.items()}
                 (p,) = probability_of_improvement(pair, arguments.baseline).values()
                 print(f"{measure}: {arm}, {len(own)} seeds: P {p.value:.2f} [{p.low:.2f}, {p.high:.2f}]")
         print(pd.DataFrame({arm: table.mean() for arm, table in tables.items()}).round(1).to_string(), end="\n\n")

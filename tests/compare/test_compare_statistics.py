@@ -37,6 +37,13 @@ def test_probability_of_improvement_of_a_tiny_table() -> None:
     assert found["arm"].value == (1 + 1 + 0 + 0.5) / 4  # 3>2, 3>1, 1<2, 1=1
 
 
+def test_scores_that_differ_by_nothing_worth_naming_are_ties() -> None:
+    scores = {"base": np.array([[0.5], [0.5004]]), "arm": np.array([[0.5009], [0.4999]])}
+    assert statistics.probability_of_improvement(scores, "base")["arm"] == (0.5, 0.5, 0.5)
+    scores["arm"] += 0.002
+    assert statistics.probability_of_improvement(scores, "base")["arm"].value == 1.0
+
+
 def test_aggregates_equal_a_direct_rliable_call() -> None:
     found = statistics.aggregate(TWO_ARMS)
     names = (metrics.aggregate_iqm, metrics.aggregate_median, metrics.aggregate_mean, metrics.aggregate_optimality_gap)

@@ -13,6 +13,9 @@ from sb3_ppo_variants.compare.report.scores import Matrix
 REPETITIONS = 2000
 """Bootstrap samples, as in rliable's own examples; the ends of an interval then vary by about 2 % of its length."""
 
+TIE = 1e-3
+"""Of the way from a random policy's score to the best: two runs that differ by no more are a tie."""
+
 FEW_RUNS = 5
 """With fewer runs than this no claim is made."""
 
@@ -56,7 +59,9 @@ def aggregate(scores: Mapping[str, Matrix]) -> dict[str, dict[str, Estimate]]:
 
 
 def probability_of_improvement(scores: Mapping[str, Matrix], baseline: str) -> dict[str, Estimate]:
-    """Estimate how likely a run of an arm is to beat one of the baseline, averaged over environments; ties count half.
+    """Estimate how likely a run of an arm is to beat one of the baseline, averaged over environments.
+
+    Runs that differ by up to ``TIE`` count half: policies that stand still differ in the fifth decimal, and by nothing.
 
     :param scores: normalised, shape (n_runs, n_envs), by arm
     :param baseline: whose label
@@ -130,9 +135,12 @@ def performance_profile(scores: Mapping[str, Matrix], thresholds: Matrix) -> dic
 
 
 def _probability(first: Matrix, second: Matrix) -> float:
-    """Compute what ``rliable.metrics.probability_of_improvement`` does, without its p-values, which take 99 % of it."""
+    """Compute what ``rliable.metrics.probability_of_improvement`` does, without its p-values, which take 99 % of it.
+
+    Its ties are equal numbers; these are equal to ``TIE``.
+    """
     pairs = first[:, None] - second
-    return float(np.mean((pairs > 0) + (pairs == 0) / 2))
+    return float(np.mean((pairs > TIE) + (np.abs(pairs) <= TIE) / 2))
 
 
 def _estimate(
@@ -159,7 +167,7 @@ def _same_samples_each_time() -> Iterator[None]:
         np.random.set_state(state)
 
 
-__all__ = ["AGGREGATES", "FEW_RUNS", "REPETITIONS", "Curve", "Estimate", "aggregate", "iqm_curve", "mean"]
+__all__ = ["AGGREGATES", "FEW_RUNS", "REPETITIONS", "TIE", "Curve", "Estimate", "aggregate", "iqm_curve", "mean"]
 __all__ += [
     "estimates",
     "mean_curve",
