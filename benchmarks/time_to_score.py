@@ -59,9 +59,8 @@ def main() -> None:
             ratios = [resampled(own, clock, generator) / resampled(base, clock, generator) for _ in range(2000)]
             low, high = np.quantile(ratios, [0.025, 0.975])
             of_arm, of_base = (resampled(table, clock, None) for table in (own, base))
-            print(
-                f"{unit:12} {arm:18} {of_arm:9.1f}, {baseline} {of_base:9.1f}, {of_arm / of_base:.2f} [{low:.2f}, {high:.2f}]"
-            )
+            sums = f"{of_arm:9.1f}, {baseline} {of_base:9.1f}"
+            print(f"{unit:12} {arm:18} {sums}, {of_arm / of_base:.2f} [{low:.2f}, {high:.2f}]")
 
 
 if __name__ == "__main__":
