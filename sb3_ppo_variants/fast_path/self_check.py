@@ -88,8 +88,10 @@ def _reached(evaluation: Evaluation, policy: Any) -> list[str]:
     """Name the parameters that an evaluation depends on."""
     named = [(name, parameter) for name, parameter in policy.named_parameters() if parameter.requires_grad]
     parts = [evaluation.values, evaluation.log_prob, evaluation.entropy]
-    total = th.stack([part.sum() for part in parts if part.requires_grad]).sum()
-    gradients = th.autograd.grad(total, [parameter for _, parameter in named], allow_unused=True)
+    sums = [part.sum() for part in parts if part.requires_grad]
+    if not sums:  # everything is frozen
+        return []
+    gradients = th.autograd.grad(sums, [parameter for _, parameter in named], allow_unused=True)
     return [name for (name, _), gradient in zip(named, gradients) if gradient is not None]
 
 

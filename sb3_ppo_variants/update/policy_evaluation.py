@@ -136,7 +136,10 @@ def measuring(policy: BasePolicy) -> Iterator[None]:
             yield
         else:
             with draws_put_back(policy), buffers_put_back(policy):
-                th.manual_seed(_SEED_OF_MEASUREMENTS)
+                th.default_generator.manual_seed(_SEED_OF_MEASUREMENTS)
+                if policy.device.type == "cuda":
+                    with th.cuda.device(policy.device):
+                        th.cuda.manual_seed(_SEED_OF_MEASUREMENTS)
                 yield
     finally:
         policy.set_training_mode(training)

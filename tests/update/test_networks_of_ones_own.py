@@ -130,6 +130,17 @@ def test_a_network_that_draws_is_measured_with_the_same_draws(acceleration: str)
     assert model.last_update.projection == 1.0
 
 
+@BOTH
+def test_a_frozen_policy_keeps_every_piece(acceleration: str) -> None:
+    model = build(PPOClip, acceleration=acceleration)
+    before = model.acceleration_report()
+    for parameter in model.policy.parameters():
+        parameter.requires_grad_(False)
+    model.policy.value_net.bias.requires_grad_(True)  # without any, neither SB3 nor torch could take a step
+    model.learn(50)
+    assert model.acceleration_report()["evaluation"] == before["evaluation"]
+
+
 @pytest.mark.parametrize("cls", [PPOPenalty, RecurrentPPOPenalty])
 def test_tensors_of_a_graph_that_a_network_keeps_are_no_obstacle(cls: type[Any]) -> None:
     model = with_features(KeepsALoss, cls, acceleration="off").learn(144)
