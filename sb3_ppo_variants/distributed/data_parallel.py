@@ -125,7 +125,8 @@ class DataParallelMixin(HostMethods):
     def _warn_of_same_draws(self) -> None:
         """Warn if ranks are about to draw the same actions, and so learn from the same steps."""
         digest = hashlib.sha256(th.get_rng_state().numpy().tobytes()).hexdigest()
-        if self.seed is None and len(set(self.ranks.gather(digest))) < self.ranks.size:
+        digests = self.ranks.gather(digest)  # on every rank, whatever its seed
+        if self.seed is None and len(set(digests)) < self.ranks.size:
             same = "Processes of this run draw the same random numbers, so that each learns from the same steps"
             warnings.warn(f"{same}. Give the model a `seed`: every process makes its own of it.", stacklevel=4)
 

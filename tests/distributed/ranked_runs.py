@@ -160,7 +160,7 @@ def disagreement(ranks: Ranks, folder: Path) -> dict[str, Any]:
 def same_seeds(ranks: Ranks, folder: Path) -> dict[str, Any]:
     """Seed the generators alike in every process, as scripts for one process do, and give the model a seed or none."""
     found = {}
-    for name, seed in (("unseeded", None), ("seeded", 3)):
+    for name, seed in (("unseeded", None), ("seeded", 3), ("mixed", None if ranks.first else 3)):
         th.manual_seed(1)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -196,7 +196,7 @@ def test_processes_that_differ_in_what_must_be_equal_are_refused(ranks: Any) -> 
 
 def test_processes_that_draw_the_same_actions_are_warned_of(ranks: Any) -> None:
     for rank in ranks[0]:
-        assert rank["same_seeds"] == {"unseeded": True, "seeded": False}
+        assert rank["same_seeds"] == {"unseeded": True, "seeded": False, "mixed": False}
 
 
 def test_what_a_rank_s_environments_start_is_no_rank(ranks: Any) -> None:
