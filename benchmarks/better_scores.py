@@ -31,10 +31,10 @@ def main() -> None:
         for arm in arms:
             if arm != arguments.baseline:
                 own, base = (table.dropna() for table in tables[arm].align(tables[arguments.baseline], join="inner"))
-                columns = [scores.references[env] for env in own.columns]
-                low, high = (np.array([getattr(one, end) for one in columns]) for end in ("low", "high"))
-                pair = {arm: (own - low) / (high - low), arguments.baseline: (base - low) / (high - low)}
-                pair = {label: table.to_numpy() for label, table in pair.items()}
+                pair = {
+                    label: np.stack([scores.references[env].normalise(table[env].to_numpy()) for env in table], axis=1)
+                    for label, table in ((arm, own), (arguments.baseline, base))
+                }
                 (p,) = probability_of_improvement(pair, arguments.baseline).values()
                 print(f"{measure}: {arm}, {len(own)} seeds: P {p.value:.2f} [{p.low:.2f}, {p.high:.2f}]")
         print(pd.DataFrame({arm: table.mean() for arm, table in tables.items()}).round(1).to_string(), end="\n\n")
