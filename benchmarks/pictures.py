@@ -126,8 +126,9 @@ def draw_ill(out: Path) -> None:
         for axes, label in zip(every[:, 0], rows.values()):
             axes.set_ylabel(label)
         plain_log_axis(every[0, 0])
+        bands = "upper row: 0.02, the default target, /1.5 to ×1.5; middle row: a usually healthy clip fraction"
         for axes in every[0]:
-            band = axes.axhspan(TARGET / 1.5, TARGET * 1.5, label="0.02, /1.5 to ×1.5: the default target", **BAND)
+            band = axes.axhspan(TARGET / 1.5, TARGET * 1.5, label=bands, **BAND)
         for axes in every[1]:
             axes.axhspan(*HEALTHY_CLIP_FRACTION, **BAND)
         add_legend(figure, style, [band])

@@ -213,6 +213,16 @@ def test_tables_of_a_pure_penalty_have_no_clip_fraction() -> None:
     assert "beta at the end" in header and "clip fraction" not in header
 
 
+def test_a_learning_rate_is_reported_where_the_kl_moves_it() -> None:
+    plan = make_plan({"ppo": "ppo", "ppo_adaptive_lr": "ppo_adaptive_lr"}, ["A-v0"], n_seeds=1)
+    results = make_results(plan, {"ppo": [1], "ppo_adaptive_lr": [1]})
+    for arm, more in (("ppo", {}), ("ppo_adaptive_lr", {"lr_scale": [1.0, 0.5]})):
+        results[Cell(arm, "A-v0", 0)]["trace"] |= {"learning_rate": [4e-3, 2e-3], **more}
+    table = tables(make_report(comparison(plan, results)), "Trust region")[0]
+    at = table.header.index("learning rate at the end")
+    assert {row[0]: row[at] for row in table.rows} == {"ppo": "–", "ppo_adaptive_lr": "0.00200"}
+
+
 def test_figures_are_there_as_png_and_svg(written: Path) -> None:
     names = {path.stem for path in (written / "figures").glob("*.png")}
     assert names == {path.stem for path in (written / "figures").glob("*.svg")}

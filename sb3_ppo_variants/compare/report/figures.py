@@ -147,7 +147,7 @@ def update_traces(
 
 
 def _decorate(axes: Axes, name: str) -> None:
-    if "KL" in name or name == "beta" or name == "value loss":
+    if "KL" in name or name in ("beta", "value loss", "adaptive learning rate"):
         plain_log_axis(axes)
     if "/ target" in name:
         axes.axhspan(1 / KL_TOLERANCE, KL_TOLERANCE, color="0.85", zorder=0)

@@ -1,5 +1,7 @@
 """The parts of the report about what happened within the runs: trust region, value function, time, memory."""
 
+from operator import itemgetter
+
 import numpy as np
 
 from sb3_ppo_variants.compare.cells import Cell, file_name
@@ -18,6 +20,7 @@ TRUST_REGION_PANELS: list[figures.Panel] = [
     ("clip fraction", traces.clip_fraction),
     ("beta", traces.column("beta")),
     ("epsilon (clip range)", traces.column("clip_range")),
+    ("adaptive learning rate", traces.adaptive_learning_rate),
 ]
 VALUE_PANELS: list[figures.Panel] = [
     ("explained variance", traces.column("explained_variance")),
@@ -31,6 +34,7 @@ TRUST_REGION_COLUMNS: dict[str, Condense] = {
     "clip fraction": traces.mean_clip_fraction,
     "beta at the end": traces.last("beta"),
     "epsilon at the end": traces.last("clip_range"),
+    "learning rate at the end": traces.condensed(traces.adaptive_learning_rate, itemgetter(-1)),
 }
 SHARES = ("in the band", "above it", "clip fraction")
 COSTS = ("train_seconds", "cpu_seconds", "peak_memory_mib")

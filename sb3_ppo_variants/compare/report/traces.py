@@ -66,6 +66,11 @@ def clip_fraction(trace: Trace) -> Matrix | None:
     return None if trace.get("clip_range") is None else trace.get("clip_fraction")
 
 
+def adaptive_learning_rate(trace: Trace) -> Matrix | None:
+    """Return the learning rates; None unless the KL divergence moves them."""
+    return None if trace.get("lr_scale") is None else trace.get("learning_rate")
+
+
 def kl_over_target(trace: Trace) -> Matrix | None:
     """Divide each update's exact KL divergence by its target; None unless both were logged."""
     exact, target = trace.get("kl_divergence"), trace.get("target_kl")
@@ -108,6 +113,6 @@ mean_clip_fraction = condensed(clip_fraction, np.nanmean)
 share_in_band = condensed(kl_over_target, lambda x: np.mean((x >= 1 / KL_TOLERANCE) & (x <= KL_TOLERANCE)))
 share_above_band = condensed(kl_over_target, lambda x: np.mean(x > KL_TOLERANCE))
 
-__all__ = ["KL_TOLERANCE", "Condense", "Read", "Trace", "average", "best_kl", "clip_fraction", "column", "kl"]
-__all__ += ["kl_over_target", "last", "mean_clip_fraction", "median_kl", "median_kl_over_target", "per_run"]
-__all__ += ["read_traces", "share_above_band", "share_in_band"]
+__all__ = ["KL_TOLERANCE", "Condense", "Read", "Trace", "adaptive_learning_rate", "average", "best_kl", "clip_fraction"]
+__all__ += ["column", "kl", "kl_over_target", "last", "mean_clip_fraction", "median_kl", "median_kl_over_target"]
+__all__ += ["per_run", "read_traces", "share_above_band", "share_in_band"]
