@@ -59,6 +59,7 @@ class GymnasiumVecEnv(VecEnv):
         )
         self._envs: Sequence[gym.Env[Any, Any]] | None = getattr(env.unwrapped, "envs", None) if known else None
         self._pipes = isinstance(env.unwrapped, AsyncVectorEnv)
+        self._there: set[str] = set()  # attributes of the processes' environments
         self._actions: Any = None
         self._device: th.device | None = None
         self._begun = time.time()
@@ -175,6 +176,7 @@ class GymnasiumVecEnv(VecEnv):
         if wrapper is not None:
             return self._of_all(getattr(wrapper, attr_name), indices)
         if self._pipes:
+            self._require_in_processes(attr_name)
             of_each = self.env.unwrapped.get_attr(attr_name)  # type: ignore[attr-defined]  # has it
             return [of_each[i] for i in self._get_indices(indices)]
         if self._envs is not None:
@@ -205,6 +207,7 @@ class GymnasiumVecEnv(VecEnv):
             return [env.get_wrapper_attr(method_name)(*args, **kwargs) for env in chosen]
         if self._pipes:
             self._require_all("env_method", indices)
+            self._require_in_processes(method_name)
             return list(self.env.unwrapped.call(method_name, *args, **kwargs))  # type: ignore[attr-defined]  # has it
         return self._of_all(getattr(self._owner(method_name), method_name)(*args, **kwargs), indices)
 
@@ -245,6 +248,12 @@ class GymnasiumVecEnv(VecEnv):
                 return layer
             layer = layer.env
         return None
+
+    def _require_in_processes(self, name: str) -> None:
+        """Refuse what is not there before gymnasium's processes are asked for it, as they end at that."""
+        if name not in self._there and not self.has_attr(name):
+            raise AttributeError(f"the environments have no attribute {name!r}")
+        self._there.add(name)
 
     def _of_all(self, values: Any, indices: VecEnvIndices) -> list[Any]:
         """Give each environment its part of an array of all, or what is the same for all."""

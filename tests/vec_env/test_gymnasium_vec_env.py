@@ -346,6 +346,9 @@ def test_a_question_for_what_is_not_there_leaves_the_processes_alive() -> None:
     env.reset()
     assert env.has_attr("render_mode")
     assert not env.has_attr("action_masks")
+    for ask in (env.get_attr, env.env_method):
+        with pytest.raises(AttributeError, match="the environments have no attribute 'action_masks'"):
+            ask("action_masks")
     env.step(np.zeros((2, 1)))
     env.close()
 
