@@ -45,7 +45,7 @@ def parse_arms(algos: Sequence[str], params: Sequence[str] = (), conf_files: Seq
                 f"a label must consist of letters, digits and _ . + -, and begin with one of the first three; "
                 f"got {label!r}; write LABEL=ALGO"
             )
-        if label in labels:
+        if label.casefold() in map(str.casefold, labels):  # a disk may not tell them apart
             raise ValueError(f"{label!r} is given twice; name one of them, as in again={algo}")
         labels[label] = algo
     overrides = _read_params(params, labels)

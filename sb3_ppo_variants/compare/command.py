@@ -26,7 +26,10 @@ from sb3_ppo_variants.compare.run.results import ResultsFolder, merge
 
 REPORT_PACKAGES = ("jinja2", "matplotlib", "pandas", "rliable", "scipy")
 
-_OF_RUNS = ("preset", "algos", "envs", "seeds", "params", "sweep", "conf_file", "n_timesteps", "eval_freq")
+_OF_RUNS = (
+    *("preset", "algos", "envs", "seeds", "first_seed", "params", "sweep", "conf_file", "n_timesteps"),
+    *("eval_freq", "eval_episodes", "device", "engine", "jobs", "address"),
+)
 
 
 def compare() -> None:
@@ -89,7 +92,9 @@ def report_only(arguments: argparse.Namespace, console: Console) -> int:
         raise ValueError("--report-only needs --out, or --from: the folder of the results")
     if arguments.out is None and len(sources) > 1:
         raise ValueError("--out is missing: where to write the report of several folders")
-    if unheeded := [f"--{name.replace('_', '-')}" for name in _OF_RUNS if getattr(arguments, name)]:
+    usual = build_parser().parse_args([])
+    given = [name for name in _OF_RUNS if getattr(arguments, name) != getattr(usual, name)]
+    if unheeded := [f"--{name.replace('_', '-')}" for name in given]:
         console.print(f"the report is of everything in the folder; not heeded: {', '.join(unheeded)}")
     arguments.out = arguments.out or sources[0]
     merged = merge([ResultsFolder(path) for path in sources])

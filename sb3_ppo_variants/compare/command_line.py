@@ -42,9 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--eval-episodes", type=int, default=10, metavar="N", help="episodes of an evaluation (default: 10)")
     add("--device", default="cpu", help="PyTorch device (default: cpu)")
     add("--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
-    add(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cells at a time, local (default: all cores)"
-    )
+    add("--jobs", type=int, default=_cores(), metavar="N", help="cells at a time, local (default: all cores)")
     add("--address", help="of the Ray cluster (default: one on this machine)")
     add = parser.add_argument_group("results").add_argument
     add("--out", type=Path, metavar="FOLDER", help="folder of the results and the report")
@@ -54,6 +52,11 @@ def build_parser() -> argparse.ArgumentParser:
     scores = "scores that become 0 and 1 (default: random policy and best algorithm)"
     add("--reference-scores", nargs="+", default=[], metavar="ENV:LOW:HIGH", help=scores)
     return parser
+
+
+def _cores() -> int:
+    """Count the cores that this process may use, which a scheduler or container may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_plan(arguments: argparse.Namespace) -> Plan:

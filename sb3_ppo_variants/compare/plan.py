@@ -1,6 +1,6 @@
 """All cells of a comparison, and whether the results of an earlier one fit to it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -100,6 +100,25 @@ class Plan:
             for key in {**theirs[name], **ours[name]}
             if theirs[name].get(key, ...) != ours[name].get(key, ...)
         ]
+
+    def restricted_to(self, cells: Collection[Cell]) -> "Plan":
+        """Leave out what none of some cells is of: nothing was made with its settings.
+
+        :param cells: of this plan
+        """
+        pairs = {(cell.arm, cell.env) for cell in cells}
+        settings = {
+            arm: kept
+            for arm, of in self.settings.items()
+            if (kept := {e: s for e, s in of.items() if (arm, e) in pairs})
+        }
+        return replace(
+            self,
+            arms={arm: algo for arm, algo in self.arms.items() if arm in settings},
+            settings=settings,
+            budgets={env: b for env, b in self.budgets.items() if any(env in of for of in settings.values())},
+            seeds=[seed for seed in self.seeds if any(c.seed == seed and c.arm in settings for c in cells)],
+        )
 
     def leaves_out(self, earlier: "Plan") -> list[str]:
         """List arms, environments and seeds of an earlier plan that are not in this one.

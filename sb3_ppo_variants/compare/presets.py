@@ -124,8 +124,8 @@ PRESETS = {
         n_seeds=5,
     ),
     "robustness": Preset(
-        "How much does each algorithm depend on settings that nobody tuned? Learning rates from 1e-4 to 3e-2, 3 to 30 "
-        "epochs, all else at the classes' defaults. ppo_clip is limited to a KL divergence of 0.02 per update, as the "
+        "How much does each algorithm depend on settings that nobody tuned? All that is not swept is at the classes' "
+        "defaults. ppo_clip is limited to a KL divergence of 0.02 per update, as the "
         "adaptive classes are by default; the learning rate of ppo_adaptive_lr may rise to 3e-2.",
         [
             Arm("ppo", "ppo", {}, _DEFAULTS),

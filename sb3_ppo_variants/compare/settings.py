@@ -90,13 +90,18 @@ def smallest_budget(algo: str, hyperparameters: dict[str, Any]) -> int:
 
     :param algo: its name in rl-zoo3
     :param hyperparameters: in rl-zoo3's sense; what they leave out has the class's default
+    :raises ValueError: for a count that is no number
     """
     from rl_zoo3 import ALGOS
 
     parameters = inspect.signature(ALGOS[algo]).parameters
 
     def given(name: str) -> int:
-        return int(hyperparameters.get(name, parameters[name].default))
+        value = hyperparameters.get(name, parameters[name].default)
+        try:
+            return int(value)
+        except TypeError:
+            raise ValueError(f"{algo}: `{name}` must be a whole number, got {value!r}") from None
 
     if "n_steps" in parameters and "learning_starts" not in parameters:  # there n_steps is of the returns
         return given("n_steps") * int(hyperparameters.get("n_envs", 1)) + 1

@@ -100,4 +100,4 @@ def _has(algo: str, key: str) -> bool:
     return key in parameters or not any(key in inspect.signature(cls).parameters for cls in ALGOS.values())
 
 
-__all__ = ["Axes", "SweptArm", "expand", "read_axes", "setting_name"]
+__all__ = ["Axes", "SweptArm", "expand", "read_axes", "same", "setting_name"]

@@ -1,5 +1,6 @@
 """What is planned, what a folder may be continued with, and what of it is kept."""
 
+import copy
 import io
 import json
 import re
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compare_results import make_plan, make_results
+from compare_results import make_plan, make_result, make_results
 from rich.console import Console
 
 from sb3_ppo_variants import compare
@@ -70,6 +71,7 @@ def test_a_value_is_read_as_yaml_would_give_it(text: str, value: Any) -> None:
     ("algos", "params", "message"),
     [
         (["ppo", "ppo"], [], "'ppo' is given twice; name one of them, as in again=ppo"),
+        (["a=ppo", "A=trpo"], [], "'A' is given twice"),
         (["a/b=ppo"], [], "a label must consist of letters, digits"),
         (["..=ppo"], [], "begin with one of the first three; got '..'"),
         (["ppo"], ["trpo:gamma:0.9"], "with a label out of ppo; got 'trpo:gamma:0.9'"),
@@ -99,11 +101,28 @@ def test_a_folder_without_results_takes_other_settings(tmp_path: Path) -> None:
     assert set(folder.read_plan().budgets.values()) == {Budget(9, 3)}
 
 
+def test_settings_of_cells_without_a_result_may_be_corrected(tmp_path: Path) -> None:
+    folder = ResultsFolder(tmp_path)
+    folder.begin(PLAN)
+    random = next(PLAN.cells())
+    assert random.arm == RANDOM_POLICY
+    folder.store(Outcome(random, json.dumps(make_result(PLAN, random, [0.0])), ""))
+    label, env = next(iter(PLAN.arms)), next(iter(PLAN.budgets))
+    other = copy.deepcopy(PLAN)
+    other.settings[label][env].hyperparameters["n_steps"] = 16
+    folder.begin(other)
+    done = Cell(label, env, 0)
+    folder.store(Outcome(done, json.dumps(make_result(other, done, [0.0, 1.0, 2.0])), ""))
+    with pytest.raises(ValueError, match="n_steps: 16 there, 8 here"):
+        folder.begin(PLAN)
+
+
 @pytest.mark.parametrize(
     ("log", "cause"),
     [
         ("Traceback (most recent call last):\n  File x\nValueError: bad\n  or worse\nsecond line\n", "ValueError: bad"),
-        ("killed by something\n(exit status -9)\n", "killed by something"),
+        ("said something\n(exit status -9)\n", "killed by signal 9, perhaps because memory ran out"),
+        ("\n(exit status -11)\n", "killed by signal 11"),
         ("\n(exit status 1)\n", "it said nothing"),
     ],
 )
@@ -273,6 +292,16 @@ def test_two_runs_of_a_cell_may_have_taken_different_times(filled: ResultsFolder
             evaluation["cpu_seconds"] += 1.0
         other.store(Outcome(cell, json.dumps(result), ""))
     assert len(merge([filled, other]).results) == len(merge([filled]).results)
+
+
+def test_sweeps_of_different_hyperparameters_are_not_merged(tmp_path: Path) -> None:
+    folders = []
+    for key in ("learning_rate", "n_epochs"):
+        swept = {f"ppo@{key}={value}": SweptArm("ppo", {key: value}) for value in (1, 2)}
+        plan = make_plan(dict.fromkeys(swept, "ppo"), ["CartPole-v1"], n_seeds=1, swept=swept)
+        folders.append(fill(ResultsFolder(tmp_path / key), plan, **{key_0: [1] for key_0 in swept}))
+    with pytest.raises(ValueError, match="do not fit together: they sweep learning_rate and n_epochs"):
+        merge(folders)
 
 
 def test_folders_that_do_not_fit_are_not_merged(filled: ResultsFolder, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from compare_results import make_plan, make_result, make_results
 from matplotlib.image import imread
 
-from sb3_ppo_variants.compare.cells import Cell
+from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
 from sb3_ppo_variants.compare.command_line import build_parser
 from sb3_ppo_variants.compare.plan import Plan
 from sb3_ppo_variants.compare.presets import PRESETS
@@ -319,6 +319,37 @@ def test_incomplete_results_are_reported_and_named() -> None:
     assert "3 of 10 cells have no result, 1 of them crashed" in summary
     assert "trpo · B-v0 · seed 1 (crashed)" in summary
     assert "B-v0: not part of what is said of all environments together" in summary
+
+
+def test_conclusions_from_survivors_say_so() -> None:
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0"], n_seeds=10)
+    results = make_results(plan, {"ppo": range(10), "trpo": range(100, 110)})
+    for seed in range(5):
+        del results[Cell("trpo", "A-v0", seed)]
+    claim = next(
+        line for line in str(make_report(comparison(plan, results)).sections[0]).split("'") if "trpo against" in line
+    )
+    assert "a higher final score" in claim
+    assert claim.endswith("(of the runs that have a score: 5 of 10 runs of trpo).")
+
+
+def test_an_environment_on_which_nobody_is_clearly_above_chance_is_not_normalised() -> None:
+    """Divided by next to nothing, a little below the random policy would outweigh all other environments."""
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "B-v0", "C-v0"], n_seeds=5)
+    results = make_results(plan, {"ppo": [99.0] * 5, "trpo": [101.0] * 5})
+    results[Cell(RANDOM_POLICY, "C-v0", 0)]["evaluations"][0]["rewards"] = [80.0, 120.0]
+    found = comparison(plan, results)
+    assert list(found.scores.references) == ["A-v0", "B-v0"]
+    summary = str(make_report(found).sections[0])
+    assert "C-v0: not part of what is said of all environments together" in summary
+    assert "It leaves out C-v0, where ppo does not beat random actions" in summary
+
+
+def test_different_numbers_of_cells_at_a_time_are_told() -> None:
+    of_jobs = ("compare --jobs 1", "compare --jobs 2")
+    plan = make_plan({"ppo": "ppo"}, ["A-v0"], n_seeds=5, commands=of_jobs)
+    (found,) = warnings(comparison(plan, ppo=[1] * 5))
+    assert found.startswith("The commands have different --jobs")
 
 
 def test_settings_that_are_not_equally_tuned_are_told() -> None:

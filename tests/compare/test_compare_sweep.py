@@ -1,15 +1,16 @@
 """Sweeps: which points there are, what is said of them, and the command."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from compare_results import make_plan, make_result
+from compare_results import make_plan, make_result, make_results
 from test_compare_command import SMALL, compare
 
 from sb3_ppo_variants.compare.arms import Arm
-from sb3_ppo_variants.compare.cells import RANDOM_POLICY
+from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
 from sb3_ppo_variants.compare.command_line import build_parser
 from sb3_ppo_variants.compare.command_line import make_plan as plan_of
 from sb3_ppo_variants.compare.plan import Plan
@@ -40,7 +41,13 @@ def arguments(*texts: str) -> Any:
     return build_parser().parse_args([*texts, "--out", "out"])
 
 
-def swept_comparison(n_seeds: int = 6, without: tuple[str, ...] = (), at_random: float = 0.0) -> Comparison:
+def swept_comparison(
+    n_seeds: int = 6,
+    without: tuple[str, ...] = (),
+    at_random: float = 0.0,
+    lost: Callable[[Cell], bool] = lambda _: False,
+    means: dict[tuple[str, float], tuple[float, float]] = MEANS,
+) -> Comparison:
     labels = {f"{arm}@learning_rate={rate}": SweptArm(arm, {"learning_rate": rate}) for arm, rate in MEANS}
     algos = {label: {"ppo": "ppo", "mine": "ppo_penalty"}[point.arm] for label, point in labels.items()}
     plan = make_plan(algos, ENVS, n_seeds, swept=labels)
@@ -48,9 +55,9 @@ def swept_comparison(n_seeds: int = 6, without: tuple[str, ...] = (), at_random:
     for cell in plan.cells():
         if cell.arm == RANDOM_POLICY:
             results[cell] = make_result(plan, cell, [at_random])
-        elif cell.arm not in without:
+        elif cell.arm not in without and not lost(cell):
             point = labels[cell.arm]
-            mean = MEANS[point.arm, point.values["learning_rate"]][ENVS.index(cell.env)]
+            mean = means[point.arm, point.values["learning_rate"]][ENVS.index(cell.env)]
             end = mean + 0.1 * (cell.seed - (n_seeds - 1) / 2)
             results[cell] = make_result(plan, cell, [0.0, end / 2, end])
     return Comparison(plan, results, {}, {})
@@ -188,6 +195,40 @@ def test_few_seeds_and_missing_points_make_no_claims() -> None:
     assert "against ppo" not in str(make_report(part).sections[0].blocks)
     with pytest.raises(ValueError, match="no results of the baseline"):
         make_report(swept_comparison(without=("ppo@learning_rate=0.001", "ppo@learning_rate=0.01")))
+
+
+def test_where_the_baseline_is_not_above_random_nothing_can_fail() -> None:
+    """Half of a negative score would be above it."""
+    means = {point: (a, -b if point[0] == "ppo" else b) for point, (a, b) in MEANS.items()}
+    comparison = swept_comparison(means=means)
+    found = SweepScores(comparison).sensitivities("final")
+    assert found["ppo"].failed.value == 0.5  # of its two settings on A, 100 and 20
+    text = str(make_report(comparison).sections[0].blocks)
+    assert "without those where that is not above random: B-v0 (final score)" in text
+
+
+def test_a_setting_that_crashes_everywhere_on_an_environment_is_named_and_nothing_concluded() -> None:
+    comparison = swept_comparison(lost=lambda cell: (cell.arm, cell.env) == ("ppo@learning_rate=0.01", "B-v0"))
+    text = str(make_report(comparison).sections[0].blocks)
+    assert "against ppo" not in text
+    assert "ppo@learning_rate=0.01 has no run on B-v0, which is left out of the numbers of all environments" in text
+
+
+def test_scattered_crashes_leave_out_their_algorithm_only() -> None:
+    gone = {"ppo@learning_rate=0.001": range(3), "ppo@learning_rate=0.01": range(3, 6)}
+    comparison = swept_comparison(lost=lambda cell: cell.seed in gone.get(cell.arm, ()))
+    summary = make_report(comparison).sections[0].blocks
+    table = next(block for block in summary if isinstance(block, Table))
+    assert [row[0] for row in table.rows] == ["mine"]
+    assert "No seed has a result at every setting of ppo, which the table leaves out" in str(summary)
+
+
+def test_true_and_one_are_two_values() -> None:
+    swept = {f"ppo@normalize={value}": SweptArm("ppo", {"normalize": value}) for value in (True, 1)}
+    plan = make_plan(dict.fromkeys(swept, "ppo"), ["A-v0"], n_seeds=1, swept=swept)
+    sweep = SweepScores(Comparison(plan, make_results(plan, {key: [1.0] for key in swept}), {}, {}))
+    assert str(sweep.axes) == "{'normalize': [True, 1]}"
+    assert [sweep.label_at("ppo", {"normalize": value}) for value in (True, 1)] == list(swept)
 
 
 def test_a_report_is_written_where_nobody_is_better_than_random() -> None:

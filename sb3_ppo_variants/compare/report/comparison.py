@@ -11,7 +11,7 @@ import pandas as pd
 
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
 from sb3_ppo_variants.compare.plan import Plan
-from sb3_ppo_variants.compare.report.scores import Matrix, Reference, Scores, episode_table, make_scores
+from sb3_ppo_variants.compare.report.scores import Matrix, Reference, Scores, clearly_above, episode_table, make_scores
 from sb3_ppo_variants.compare.report.statistics import FEW_RUNS
 from sb3_ppo_variants.figures.figure_style import Look, in_order, looks
 
@@ -72,6 +72,16 @@ class Comparison:
         """Return the cells without a result."""
         return [cell for cell in self.plan.cells() if cell not in self.results]
 
+    @property
+    def without_runs(self) -> list[tuple[str, str]]:
+        """Return label and environment where something was planned and there is no usable run at all."""
+        return [
+            (arm, env)
+            for arm, of_arm in self.plan.settings.items()
+            for env in of_arm
+            if arm not in self.arms or not len(self.raw("final", arm, env))
+        ]
+
     def matrices(self, kind: str) -> dict[str, Matrix]:
         """Return normalised scores of the environments that all arms share, by arm.
 
@@ -112,8 +122,21 @@ class Comparison:
 
     def random_score(self, env: str) -> float | None:
         """Return the mean reward of the random policy on an environment."""
+        rewards = self._random_rewards(env)
+        return None if rewards is None else float(rewards.mean())
+
+    def beats_random(self, env: str, score: float) -> bool:
+        """Say whether a score is clearly above the random policy's; False if that was not measured.
+
+        :param env: environment ID
+        :param score: mean reward
+        """
+        rewards = self._random_rewards(env)
+        return rewards is not None and score > clearly_above(rewards)
+
+    def _random_rewards(self, env: str) -> "pd.Series[float] | None":
         result = self.results.get(Cell(RANDOM_POLICY, env, 0))
-        return None if result is None else float(pd.Series(result["evaluations"][0]["rewards"]).mean())
+        return None if result is None else pd.Series(result["evaluations"][0]["rewards"])
 
     def fewest_runs(self) -> int:
         """Return the fewest runs of an arm on an environment, or on all together, of those that have any."""

@@ -126,14 +126,25 @@ def area_score(curves: pd.DataFrame) -> "pd.Series[float]":
 
 
 def _references(episodes: pd.DataFrame, final: Mapping[str, pd.DataFrame], envs: Sequence[str]) -> dict[str, Reference]:
-    random = episodes[episodes["algo"] == RANDOM_POLICY].groupby("env")["reward"].mean()
+    random = dict(iter(episodes[episodes["algo"] == RANDOM_POLICY].groupby("env")["reward"]))
     references = {}
     for env in envs:
         means = [table[env].mean() for table in final.values() if env in table]
-        if env in random.index and means and max(means) > random[env]:
-            references[env] = Reference(float(random[env]), float(max(means)))
+        if env in random and means and max(means) > clearly_above(random[env]):
+            references[env] = Reference(float(random[env].mean()), float(max(means)))
     return references
 
 
-__all__ = ["COLUMNS", "FINAL_SHARE", "Matrix", "Reference", "Scores", "area_score", "episode_table", "final_score"]
-__all__ += ["make_scores"]
+def clearly_above(rewards: "pd.Series[float]") -> float:
+    """Return what a score must exceed to be more than chance: the mean of random episodes and two standard errors.
+
+    A smaller way from random to best would blow up whatever is measured in it.
+
+    :param rewards: of the random policy's episodes
+    """
+    error = float(rewards.sem()) if len(rewards) > 1 else 0.0
+    return float(rewards.mean()) + 2 * error
+
+
+__all__ = ["COLUMNS", "FINAL_SHARE", "Matrix", "Reference", "Scores", "area_score", "clearly_above"]
+__all__ += ["episode_table", "final_score", "make_scores"]

@@ -1,5 +1,6 @@
 """The parts of the report about what was run: algorithms, their settings, the protocol, versions, the command."""
 
+import re
 from collections import defaultdict
 from typing import Any
 
@@ -25,6 +26,7 @@ def warnings(comparison: Comparison) -> list[str]:
         *_mixed_kinds(comparison),
         *_other_environments(comparison),
         *_mixed_versions(comparison),
+        *_mixed_jobs(comparison),
         *_not_normalised(comparison),
     ]
 
@@ -138,9 +140,14 @@ def _not_finite(comparison: Comparison) -> list[str]:
 
 def _lost_settings(comparison: Comparison) -> list[str]:
     lost = [label for label in comparison.plan.swept if label not in comparison.arms]
-    if not lost:
-        return []
-    return [f"{joined(lost)}: no result at all, so that the numbers of the algorithm are those of its other settings."]
+    partly = [(label, env) for label, env in comparison.without_runs if label not in lost and comparison.plan.swept]
+    sentences = [
+        f"{label} has no run on {env}, which is left out of the numbers of all environments." for label, env in partly
+    ]
+    if lost:
+        consequence = "no result at all, so that the numbers of the algorithm are those of its other settings."
+        sentences.append(f"{joined(lost)}: {consequence}")
+    return sentences
 
 
 def _mixed_kinds(comparison: Comparison) -> list[str]:
@@ -176,13 +183,21 @@ def _mixed_versions(comparison: Comparison) -> list[str]:
     return [f"The runs differ in {joined(differing)}; see the versions at the end."] if differing else []
 
 
+def _mixed_jobs(comparison: Comparison) -> list[str]:
+    """Tell of commands with different numbers of cells at a time, which slow each other down."""
+    jobs = {re.findall(r"--jobs[ =](\S+)|$", command)[0] for command in comparison.plan.commands}
+    if len(jobs) < 2:
+        return []
+    return ["The commands have different --jobs: seconds of the wall clock compare less well than those of processors."]
+
+
 def _not_normalised(comparison: Comparison) -> list[str]:
     left_out = [env for env in comparison.envs if env not in comparison.scores.common_envs()]
     if not left_out:
         return []
     return [
         f"{joined(left_out)}: not part of what is said of all environments together, because an algorithm has no run "
-        "there, or none is better than random actions."
+        "there, or none is clearly better than random actions."
     ]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.scores import Matrix
 from sb3_ppo_variants.compare.report.statistics import Estimate, estimates
-from sb3_ppo_variants.compare.sweep import setting_name
+from sb3_ppo_variants.compare.sweep import same, setting_name
 
 FAILED_BELOW = 0.5
 """A setting fails on an environment where it scores less than this share of the best setting of the baseline."""
@@ -29,14 +29,15 @@ class Sensitivity:
     :param best_setting: mean over environments of the best single setting
     :param sensitivity: the difference of the two
     :param mean: over all settings and environments
-    :param failed: share of settings and environments below half of the baseline's best setting there
+    :param failed: share of settings and environments below half of the baseline's best setting there; None where that
+        is nowhere above random
     """
 
     tuned_per_env: Estimate
     best_setting: Estimate
     sensitivity: Estimate
     mean: Estimate
-    failed: Estimate
+    failed: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,9 @@ class SweepScores:
         axes: dict[str, list[Any]] = {}
         for point in self.comparison.plan.swept.values():
             for key, value in point.values.items():
-                if value not in axes.setdefault(key, []):
-                    axes[key].append(value)
+                values = axes.setdefault(key, [])
+                if not any(same(value, known) for known in values):
+                    values.append(value)
         return dict(sorted(axes.items(), key=lambda item: -len(item[1])))
 
     def label_at(self, arm: str, values: Mapping[str, Any]) -> str | None:
@@ -86,7 +88,7 @@ class SweepScores:
         """
         for label in self.labels[arm]:
             own = self.comparison.plan.swept[label].values
-            if own == {key: values[key] for key in own}:
+            if all(same(value, values[key]) for key, value in own.items()):
                 return label
         return None
 
@@ -122,15 +124,35 @@ class SweepScores:
         """Estimate how much each arm depends on its setting.
 
         :param kind: ``"final"`` or ``"area"``
-        :return: by arm; empty where no seed is complete
+        :return: by arm, without those of which no seed is complete
         """
-        cubes = {arm: self.cube(kind, arm) for arm in self.labels}
-        if not cubes or not all(map(len, cubes.values())) or not cubes[self.baseline].shape[2]:
+        cubes = {arm: cube for arm in self.labels if (cube := self.cube(kind, arm)).size}
+        failed = self._failures(kind, cubes)
+        found = {}
+        for arm, cube in cubes.items():
+            per_env, single, sensitivity, mean = estimates(cube, _parts)
+            found[arm] = Sensitivity(per_env, single, sensitivity, mean, failed.get(arm))
+        return found
+
+    def judged_envs(self, kind: str) -> list[str]:
+        """Return the environments on which the baseline's best setting is above random, so that others can fail.
+
+        :param kind: ``"final"`` or ``"area"``
+        """
+        cube, envs = self.cube(kind, self.baseline), self.comparison.scores.common_envs()
+        return [env for env, best in zip(envs, cube.mean(axis=0).max(axis=0)) if best > 0] if cube.size else []
+
+    def _failures(self, kind: str, cubes: Mapping[str, Matrix]) -> dict[str, Estimate]:
+        envs = self.comparison.scores.common_envs()
+        judged = [envs.index(env) for env in self.judged_envs(kind)]
+        if not judged:
             return {}
-        base = cubes[self.baseline]
-        failed = {arm: estimates((cube, base), _failed) for arm, cube in cubes.items() if arm != self.baseline}
+        base = cubes[self.baseline][:, :, judged]
+        failed = {
+            arm: estimates((cube[:, :, judged], base), _failed) for arm, cube in cubes.items() if arm != self.baseline
+        }
         failed[self.baseline] = estimates(base, lambda runs: _failed(runs, runs))  # with the same runs on both sides
-        return {arm: Sensitivity(*estimates(cube, _parts), *failed[arm]) for arm, cube in cubes.items()}
+        return {arm: found for arm, (found,) in failed.items()}
 
 
 def _parts(cube: Matrix) -> Matrix:

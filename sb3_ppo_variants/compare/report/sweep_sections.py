@@ -7,6 +7,7 @@ from typing import Any
 from sb3_ppo_variants.compare.cells import file_name
 from sb3_ppo_variants.compare.report import statistics
 from sb3_ppo_variants.compare.report.blocks import Block, Figures, Points, Section, Table, Text, estimate
+from sb3_ppo_variants.compare.report.claims import joined
 from sb3_ppo_variants.compare.report.picture import Picture
 from sb3_ppo_variants.compare.report.score_sections import KINDS, scales
 from sb3_ppo_variants.compare.report.statistics import Estimate
@@ -94,16 +95,28 @@ def _note(sweep: SweepScores) -> str:
         f"{scales(sweep.comparison, 'the best algorithm and setting')} Sensitivity (Adkins et al., NeurIPS 2024) is "
         "the mean over environments of the best score on each, minus the mean score of the setting that is best over "
         "all of them: what tuning for each environment is worth; less is better. Failed is the share of settings and "
-        f"environments with less than {FAILED_BELOW:.0%} of the score of the best setting of {sweep.baseline} there. "
-        "The best of many settings is chosen by the same runs that it is scored with, which flatters it, in all "
-        "algorithms alike."
+        f"environments with less than {FAILED_BELOW:.0%} of the score of the best setting of {sweep.baseline} there"
+        f"{_not_judged(sweep)}. The best of many settings is chosen by the same runs that it is scored with, which "
+        "flatters it, in all algorithms alike."
     )
+
+
+def _not_judged(sweep: SweepScores) -> str:
+    left_out = {
+        kind: set(sweep.comparison.scores.common_envs()) - set(sweep.judged_envs(kind))
+        for kind in KINDS
+        if sweep.cube(kind, sweep.baseline).size
+    }
+    texts = [f"{joined(sorted(envs))} ({KINDS[kind]})" for kind, envs in left_out.items() if envs]
+    return f", without those where that is not above random: {joined(texts)}" if texts else ""
 
 
 def _sentences(sweep: SweepScores, found: dict[str, Sensitivity]) -> Iterator[str]:
     """Compare with the baseline where the intervals do not overlap; of few runs nothing is said."""
-    lost = set(sweep.comparison.plan.swept) - set(sweep.comparison.arms)  # a setting that crashed every run, maybe
-    if lost or sweep.baseline not in found:
+    incomplete = [arm for arm in sweep.labels if arm not in found]
+    if incomplete and sweep.comparison.scores.common_envs():
+        yield f"No seed has a result at every setting of {joined(incomplete)}, which the table leaves out."
+    if sweep.comparison.without_runs or incomplete:  # settings that crashed every run, maybe
         return
     if min(len(sweep.cube("final", arm)) for arm in found) < statistics.FEW_RUNS:
         return
@@ -117,6 +130,8 @@ def _sentences(sweep: SweepScores, found: dict[str, Sensitivity]) -> Iterator[st
         claims = []
         for name, (lower, higher) in measures.items():
             mine, theirs = getattr(own, name), getattr(base, name)
+            if mine is None or theirs is None:
+                continue
             claims += [lower] if mine.high < theirs.low else [higher] if mine.low > theirs.high else []
         if arm != sweep.baseline:
             shown = ", ".join(claims) if claims else "no difference is shown, the intervals overlap"

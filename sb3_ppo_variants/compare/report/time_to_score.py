@@ -17,10 +17,10 @@ def target_score(comparison: Comparison, env: str, fraction: float) -> float | N
     :param comparison: all results
     :param env: environment ID
     :param fraction: in (0, 1]
-    :return: None without runs of the baseline, or if they are not better than random actions
+    :return: None without runs of the baseline, or if they are not clearly better than random actions
     """
     base, low = comparison.raw("final", comparison.baseline, env), comparison.random_score(env)
-    if not len(base) or low is None or base.mean() <= low:
+    if not len(base) or low is None or not comparison.beats_random(env, float(base.mean())):
         return None
     return low + fraction * (float(base.mean()) - low)
 

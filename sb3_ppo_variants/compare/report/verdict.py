@@ -44,11 +44,15 @@ def verdict(comparison: Comparison) -> list[Block]:
         "processor time",
     ]
     caption = "Mean over seeds [95 % interval]; time is that of training, in all environments together"
+    unreached = [env for env in comparison.envs if target_score(comparison, env, SHARE_OF_SCORE) is None]
+    left_out = (
+        f" It leaves out {joined(unreached)}, where {baseline} does not beat random actions." if unreached else ""
+    )
     note = (
         f"P(better than {baseline}), the probability of improvement, is how likely a run is to end with a higher score "
         f"than one of {baseline} on the same environment; 0.5 means no difference. The time is that of the first "
         f"evaluation which has gone {SHARE_OF_SCORE:.0%} of the way from the random policy's score to {baseline}'s "
-        "final score: the median over runs [runs that get there]."
+        f"final score: the median over runs [runs that get there].{left_out}"
     )
     return [
         Byline(_byline(comparison), "scores.csv"),
@@ -110,8 +114,18 @@ def _sentences(comparison: Comparison) -> list[str]:
         if min(len(cost), len(base)) >= statistics.FEW_RUNS:
             claims.append(ratio_claim("processor time", statistics.mean_ratio(cost, base)))
         if claims:
-            sentences.append(f"{arm} against {comparison.baseline}: {'; '.join(claims)}.")
+            sentences.append(f"{arm} against {comparison.baseline}: {'; '.join(claims)}{_survivors(comparison, arm)}.")
     return sentences
+
+
+def _survivors(comparison: Comparison, arm: str) -> str:
+    """Say of how many runs a sentence is, where some have no result: those that crash may be the bad ones."""
+    shares = []
+    for label in (arm, comparison.baseline):
+        planned = sum(cell.arm == label for cell in comparison.plan.cells())
+        usable = sum(len(comparison.raw("final", label, env)) for env in comparison.envs)
+        shares += [f"{usable} of {planned} runs of {label}"] if usable < planned else []
+    return f" (of the runs that have a score: {joined(shares)})" if shares else ""
 
 
 def _byline(comparison: Comparison) -> str:

@@ -73,8 +73,9 @@ class ResultsFolder:
         :raises ValueError: naming what differs
         """
         earlier = self.read_plan() if (self.path / PLAN_FILE).is_file() else None
-        if earlier is not None and any((self.path / "cells").rglob("*.json")):  # else nothing would be lost
-            _refuse_changes(self.path, plan, earlier)
+        done = [cell for cell in earlier.cells() if self.cell_file(cell).is_file()] if earlier is not None else []
+        if earlier is not None and (kept := earlier.restricted_to(done)).arms:  # else nothing would be lost
+            _refuse_changes(self.path, plan, kept)
             commands = [*earlier.commands, *(command for command in plan.commands if command not in earlier.commands)]
             plan = replace(plan, commands=tuple(commands))
         write_atomically(self.path / PLAN_FILE, json.dumps({"format": FORMAT, **plan.to_json()}, indent=1))
@@ -169,6 +170,9 @@ def merge(folders: Sequence[ResultsFolder]) -> Merged:
         own = folder.read_plan()
         if bool(own.swept) != bool(plan.swept):
             raise ValueError(f"{folders[0].path} and {folder.path} do not fit together: only one of them is a sweep")
+        if _axes(own) != _axes(plan):
+            keys = " and ".join(", ".join(sorted(_axes(of))) for of in (plan, own))
+            raise ValueError(f"{folders[0].path} and {folder.path} do not fit together: they sweep {keys}")
         if changes := plan.differences(own):
             listed = "\n  ".join(changes)
             raise ValueError(f"{folders[0].path} and {folder.path} do not fit together. What differs:\n  {listed}")
@@ -181,6 +185,11 @@ def merge(folders: Sequence[ResultsFolder]) -> Merged:
                 raise ValueError(f"{folder.path} and another folder have different results of {cell}; leave one out")
     crashed = {cell: log for cell, log in merged.crashed.items() if cell not in merged.results}
     return merged._replace(plan=plan, crashed=crashed)
+
+
+def _axes(plan: Plan) -> set[str]:
+    """Return the hyperparameters that a plan sweeps."""
+    return {key for point in plan.swept.values() for key in point.values}
 
 
 def _episodes(result: dict[str, Any]) -> list[Any]:
