@@ -44,7 +44,7 @@ _PLAYING = ("enjoy", "evaluate", "record_video", "record_training", "push_to_hub
 
 COMMANDS = {
     "train": Command("sb3_ppo_variants.zoo.training", "train", "train an agent, resume a run or tune hyperparameters"),
-    "enjoy": Command("rl_zoo3.enjoy", "enjoy", "watch a trained agent"),
+    "enjoy": Command(_HUB, "enjoy", "watch a trained agent"),
     "evaluate": Command("sb3_ppo_variants.zoo.evaluate", "evaluate", "mean return of a trained agent over n episodes"),
     "compare": Command("sb3_ppo_variants.compare.command", "compare", "compare algorithms over environments and seeds"),
     "record_video": Command(_SCRIPTS, "record_video", "film a trained agent", needs="moviepy"),

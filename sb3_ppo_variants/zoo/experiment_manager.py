@@ -15,6 +15,7 @@ from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
+from sb3_ppo_variants.arguments.checks import InvalidArgumentError
 from sb3_ppo_variants.distributed.ranks import current_ranks
 from sb3_ppo_variants.saving.saved_class import check_saved_class, saved_attributes
 from sb3_ppo_variants.update.nonfinite import NonFiniteUpdateError
@@ -202,7 +203,8 @@ class VariantExperimentManager(StockExperimentManager):
     def objective(self, trial: optuna.Trial) -> float:
         try:
             return super().objective(trial)
-        except NonFiniteUpdateError as error:  # the zoo prunes a trial with NaN too, but knows other exceptions
+        # The zoo prunes a trial with NaN too, but knows other exceptions; and what is sampled may not fit to the entry.
+        except (NonFiniteUpdateError, InvalidArgumentError) as error:
             print(error)
             raise optuna.TrialPruned from error
         except KeyboardInterrupt:

@@ -1,12 +1,15 @@
 """The zoo's commands for the Hugging Face hub, with what rl_zoo3 2.9.2 has missed of its libraries' changes."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import huggingface_sb3
 from huggingface_hub.errors import EntryNotFoundError
 from requests.exceptions import HTTPError
 
+from sb3_ppo_variants.zoo.replacing import replaced
 from sb3_ppo_variants.zoo.scripts import run_script
 
 
@@ -22,10 +25,21 @@ def push_to_hub() -> None:
 
 
 def load_from_hub() -> None:
-    """Run the zoo's script.
+    """Run the zoo's script."""
+    with _errors_of_requests():
+        run_script("load_from_hub")
 
-    It takes an HTTPError of requests for "this agent has no normalisation"; huggingface_hub has left requests.
-    """
+
+def enjoy() -> None:
+    """Run the zoo's function, which gets an agent that is not here from the hub."""
+    enjoy_of_zoo = importlib.import_module("rl_zoo3.enjoy")
+    with _errors_of_requests():
+        enjoy_of_zoo.enjoy()
+
+
+@contextmanager
+def _errors_of_requests() -> Iterator[None]:
+    """Raise what the zoo takes for "this agent has no normalisation", requests' error; huggingface_hub has left it."""
     load = huggingface_sb3.load_from_hub
 
     def load_or_http_error(repo_id: str, filename: str) -> str:
@@ -34,8 +48,11 @@ def load_from_hub() -> None:
         except EntryNotFoundError as error:
             raise HTTPError(str(error)) from error
 
-    huggingface_sb3.load_from_hub = load_or_http_error
-    run_script("load_from_hub")
+    with (
+        replaced(huggingface_sb3, load_from_hub=load_or_http_error),
+        replaced(importlib.import_module("rl_zoo3.load_from_hub"), load_from_hub=load_or_http_error),
+    ):
+        yield
 
 
-__all__ = ["load_from_hub", "push_to_hub"]
+__all__ = ["enjoy", "load_from_hub", "push_to_hub"]

@@ -54,12 +54,16 @@ def check_study(storage: str, name: str, trial_id: int | None) -> None:
         ) from None
     except SQLAlchemyError as error:
         raise ValueError(f"--storage {storage} cannot be read: {_reason(error)}") from error
-    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    trials = study.get_trials(deepcopy=False)
+    states = [trial.state for trial in trials]
     if trial_id is None and optuna.trial.TrialState.COMPLETE not in states:
         raise ValueError(f"no trial of the study {name} was completed, so that none is the best; go on with -optimize")
     if trial_id is not None and not 0 <= trial_id < len(states):
         there_are = f"0 to {len(states) - 1}" if states else "none"
         raise ValueError(f"--trial-id must be the number of a trial of {name}, got {trial_id}; there are {there_are}")
+    if trial_id is not None and not trials[trial_id].params:
+        state = states[trial_id].name.lower()
+        raise ValueError(f"--trial-id {trial_id}: this trial of {name} has no hyperparameters, its state is {state}")
 
 
 def create_tables(storage: str) -> None:

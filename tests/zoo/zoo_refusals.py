@@ -231,6 +231,7 @@ def test_unknown_study_or_trial_is_refused_with_what_there_is(storage: str, caps
     study.ask()
     assert problem("cartpole", "--trial-id", "77").endswith("of cartpole, got 77; there are 0 to 0")
     assert problem("cartpole", "--trial-id", "-1").endswith("got -1; there are 0 to 0")
+    assert problem("cartpole", "--trial-id", "0").endswith("has no hyperparameters, its state is running")
 
 
 def test_ctrl_c_in_the_first_trial_says_that_none_was_completed(

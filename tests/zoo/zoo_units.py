@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import huggingface_sb3
 import numpy as np
 import optuna
 import pytest
-import rl_zoo3
+import rl_zoo3.enjoy
+import rl_zoo3.load_from_hub
 import yaml
 from environments import make_vec_env
 from gymnasium.envs.classic_control import CartPoleEnv
 from hosts import build
+from huggingface_hub.errors import LocalEntryNotFoundError
 from pickled_names import named_in
+from requests.exceptions import HTTPError
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import SimpleLinearSchedule
 from sqlalchemy.exc import OperationalError
@@ -25,7 +29,7 @@ from zoo_in_process import command, refusal, train, working_folder  # noqa: F401
 from sb3_ppo_variants import MaskablePPOPenalty, PPOClip, PPOPenalty
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, read_checkpoint
 from sb3_ppo_variants.checkpoints.checkpoint_files import newest_checkpoint
-from sb3_ppo_variants.zoo import ALGORITHMS, register
+from sb3_ppo_variants.zoo import ALGORITHMS, hub, register, register_algorithm
 from sb3_ppo_variants.zoo.hyperparameters import check_keys, find_source, hyperparams_folder, our_schedules
 from sb3_ppo_variants.zoo.studies import create_tables
 
@@ -279,6 +283,42 @@ def test_trial_with_nan_is_pruned_and_leaves_the_study_going(capsys: pytest.Capt
     states = [trial.state for trial in optuna.load_study(study_name="study", storage=storage).trials]
     assert states == [optuna.trial.TrialState.PRUNED] * 2
     assert "reward" in capsys.readouterr().out
+
+
+def test_a_trial_whose_sample_does_not_fit_to_the_entry_is_pruned(capsys: pytest.CaptureFixture[str]) -> None:
+    storage = "sqlite:///study.db"
+    study = ["-optimize", "--n-trials", "2", "--study-name", "study", "--storage", storage, "--no-optim-plots"]
+    narrow = ["-params", "learning_rate_bounds:[0.5,0.6]", "learning_rate:0.5"]
+    with pytest.raises(SystemExit, match="No trial was completed"):
+        train("ppo_adaptive_lr", "CartPole-v1", *study, *narrow)
+    states = [trial.state for trial in optuna.load_study(study_name="study", storage=storage).trials]
+    assert states == [optuna.trial.TrialState.PRUNED] * 2
+    assert "`learning_rate` must" in capsys.readouterr().out
+
+
+def test_an_agent_without_normalisation_is_played_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_file(repo_id: str, filename: str) -> str:
+        raise LocalEntryNotFoundError(filename)
+
+    def enjoy() -> None:
+        with pytest.raises(HTTPError):  # as rl_zoo3 expects it
+            rl_zoo3.load_from_hub.load_from_hub("sb3/agent", "vec_normalize.pkl")
+        called.append(True)
+
+    called: list[bool] = []
+    monkeypatch.setattr(huggingface_sb3, "load_from_hub", no_such_file)
+    monkeypatch.setattr(rl_zoo3.enjoy, "enjoy", enjoy)
+    hub.enjoy()
+    assert called
+
+
+def test_entries_of_an_added_algorithm_may_have_a_default() -> None:
+    register_algorithm(
+        "with_default", rl_zoo3.ALGOS["ppo_clip"], {"default": {"n_timesteps": 9, "policy": "MlpPolicy"}}
+    )
+    found = find_source("with_default", "MountainCar-v0", is_atari=False)
+    assert not found.is_fallback
+    assert find_source("ppo_clip", "MountainCar-v0", is_atari=False).is_fallback
 
 
 def test_upper_clip_range_follows_the_lower_one() -> None:
