@@ -21,7 +21,7 @@ from sb3_ppo_variants.algorithms.own_terms import (
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.distributed.data_parallel import DataParallelMixin
 from sb3_ppo_variants.distributed.moments import sample_moments_over_ranks, std_over_ranks
-from sb3_ppo_variants.update.arrays import as_floats, detached, exp, zero
+from sb3_ppo_variants.update.arrays import as_floats, as_metric, detached, exp, zero
 from sb3_ppo_variants.update.distributions import Slopes
 from sb3_ppo_variants.update.kl_divergence import KLDirection, Parameters
 from sb3_ppo_variants.update.losses import (
@@ -114,7 +114,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         :param minibatch: the host's NamedTuple
         :param new: the current policy's evaluation of it
         :param coefficients: of this epoch
-        :return: scalars by the names in ``extra_metric_names``
+        :return: numbers or 0-dim tensors by the names in ``extra_metric_names``
         """
         return {}
 
@@ -187,7 +187,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
                 kl_divergence=detached(terms.mean_kl),
                 grad_norm=nothing,
                 skipped=nothing,
-                extra={name: measured[name] for name in names},
+                extra={name: as_metric(measured[name], like=loss) for name in names},
             )
         return loss, metrics
 

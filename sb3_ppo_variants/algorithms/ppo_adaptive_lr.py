@@ -72,6 +72,10 @@ class AdaptiveLearningRateMixin(AdaptiveUpdateMixin):
         super().after_epoch(kl, progress)
         self._update_learning_rate(self.policy.optimizer)
 
+    def after_update(self, kl: float, progress: float) -> None:
+        super().after_update(kl, progress)
+        self._update_learning_rate(self.policy.optimizer)  # which logs it
+
     def record_state(self) -> None:
         super().record_state()
         self.logger.record("train/lr_scale", self.lr_scale)

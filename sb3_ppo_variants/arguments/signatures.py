@@ -56,17 +56,16 @@ def merged_signature(cls: type, mixin: type) -> inspect.Signature:
     :param cls: a variant, or a mixin that has no host yet
     :param mixin: base of all our mixins
     """
-    defaults: dict[str, Any] = {}
     merged = dict(host_parameters(cls, mixin))
     setup = merged.pop("_init_setup_model", None)
     for base in reversed(cls.__mro__):
         if issubclass(base, mixin):
-            defaults.update(vars(base).get("host_defaults", {}))
+            for name, default in vars(base).get("host_defaults", {}).items():  # what is nearer to the class wins
+                if name in merged:
+                    merged[name] = merged[name].replace(default=default)
             own = inspect.signature(vars(base)["__init__"]).parameters if "__init__" in vars(base) else {}
             keywords = [p for p in own.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
             merged.update({p.name: _redeclared(p, merged) for p in keywords if p.name != "_init_setup_model"})
-    for name in defaults.keys() & merged.keys():
-        merged[name] = merged[name].replace(default=defaults[name])
     if setup is not None:
         merged["_init_setup_model"] = setup.replace(kind=inspect.Parameter.KEYWORD_ONLY)
     return inspect.Signature(list(merged.values()))

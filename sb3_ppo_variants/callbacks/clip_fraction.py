@@ -7,10 +7,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from sb3_ppo_variants.arguments.checks import check_count, is_number, require
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from sb3_ppo_variants.arguments.checks import check_count, is_number, require, schedule_value
 from sb3_ppo_variants.callbacks.clip_range_steering import current_clip_range
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
 from sb3_ppo_variants.trust_region_log import KL_MEASURES
+from sb3_ppo_variants.update.scaled_schedule import unscaled
 
 
 class ClipFractionRecord(NamedTuple):
@@ -58,8 +61,11 @@ class ClipFractionCallback(UpdateCallback):
         super()._on_training_start()
         warn_without_clip(self)
 
+    def _begin_anew(self) -> None:
+        self.history, self.in_a_row = [], 0
+
     def _on_update(self, logged: Mapping[str, Any]) -> None:
-        if math.isinf(current_clip_range(self.model)):
+        if not _has_clip(self.model):
             return
         fraction = self.read(logged, "train/clip_fraction")
         if fraction is None:
@@ -98,29 +104,41 @@ class _StopTraining(UpdateCallback):
         super().__init__(verbose)
         check_count("patience", patience, "pass 1 to react to every update")
         self.limit, self.patience = limit, patience
-        self.reason: str | None = None
-        self.in_a_row = 0
+        self.in_a_row = 0  # public, as all that `resume` is to restore; why it stops depends on the limit of now
+        self.last_value, self.last_step = -math.inf, 0
+        self._has_stopped = False
+
+    @property
+    def reason(self) -> str | None:
+        """Why training stops; None as long as it goes on."""
+        if self.in_a_row < self.patience or self.last_value <= self.limit:
+            return None
+        return (
+            f"the {self.quantity} was above {self.limit:g} in {self.in_a_row} updates in a row "
+            f"(the last: {self.last_value:.4g}), at step {self.last_step}"
+        )
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
-        self.reason = None
-        self.in_a_row = 0
+        if self._has_stopped:  # training goes on all the same: it is given patience again
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.in_a_row, self.last_value, self._has_stopped = 0, -math.inf, False
 
     def _on_update(self, logged: Mapping[str, Any]) -> None:
         value = self.read(logged, *self.keys)
         if value is None:
             return
         self.in_a_row = 0 if value <= self.limit else self.in_a_row + 1  # NaN counts as too high
-        if self.in_a_row >= self.patience:
-            self.reason = (
-                f"the {self.quantity} was above {self.limit:g} in {self.in_a_row} updates in a row "
-                f"(the last: {value:.4g}), at step {self.model.num_timesteps}"
-            )
+        self.last_value, self.last_step = value, self.model.num_timesteps
 
     def _on_step(self) -> bool:
-        if self.reason is not None and self.verbose >= 1:
+        super()._on_step()
+        self._has_stopped = self.reason is not None
+        if self._has_stopped and self.verbose >= 1:
             print(f"Stopping training: {self.reason}")
-        return self.reason is None
+        return not self._has_stopped
 
 
 class StopTrainingOnClipFraction(_StopTraining):
@@ -187,12 +205,19 @@ def warn_without_clip(callback: UpdateCallback) -> None:
 
     :param callback: that looks at the clip fraction
     """
-    if math.isinf(current_clip_range(callback.model)):
+    if not _has_clip(callback.model):
         warnings.warn(
             f"this {type(callback.model).__name__} has no clip (clip_range=None): its clip fraction is always 0 and "
             f"{type(callback).__name__} has nothing to go by; StopTrainingOnKL looks at the KL instead",
             stacklevel=2,
         )
+
+
+def _has_clip(model: OnPolicyAlgorithm) -> bool:
+    upper: Any = getattr(model, "clip_range_upper", None)
+    progress = model._current_progress_remaining
+    above = math.inf if upper is None else schedule_value("clip_range_upper", unscaled(upper), progress)
+    return min(current_clip_range(model), above) < math.inf
 
 
 __all__ = ["ClipFractionCallback", "ClipFractionRecord", "StopTrainingOnClipFraction", "StopTrainingOnKL"]

@@ -129,11 +129,15 @@ class TrustRegionFigure(UpdateCallback):
         self._file = self.path or Path(self.logger.dir or ".") / "trust_region.png"
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
+            is_new = not self._file.exists()
             self._file.open("ab").close()
+            if is_new:
+                self._file.unlink()
         except OSError as error:
             raise ValueError(f"`path` must be a file that can be written, got {self._file} ({error})") from error
-        if self.model.num_timesteps == 0:
-            self.rows, self.n_drawn = [], 0
+
+    def _begin_anew(self) -> None:
+        self.rows, self.n_drawn = [], 0
 
     def _on_update(self, logged: Mapping[str, Any]) -> None:
         self.rows.append(row_of_update(self.model, logged, len(self.rows) + 1))

@@ -28,6 +28,7 @@ class UpdateCallback(BaseCallback):
 
     model: OnPolicyAlgorithm
     _n_updates: float = math.inf  # no update counts before training starts
+    _seen: object = None  # the model of the last training
     _told_of_missing_keys = False
 
     def _on_update(self, logged: Mapping[str, Any]) -> None:
@@ -70,8 +71,14 @@ class UpdateCallback(BaseCallback):
         )
 
     def _on_training_start(self) -> None:
-        self._refuse_parent()  # again: a CallbackList hands its own parent on late
+        self._refuse_parent()  # again: a CallbackList hands its own parent on late, through one list only
         self._n_updates = self.model._n_updates
+        if self.model is not self._seen or self.model.num_timesteps == 0:
+            self._seen = self.model
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Forget what earlier updates showed: they were those of another run."""
 
     def _on_rollout_start(self) -> None:
         self._look()

@@ -5,6 +5,7 @@ digest of its content, so that damage of any kind shows without opening it.
 """
 
 import hashlib
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -57,13 +58,13 @@ def list_checkpoints(folder: Path) -> list[CheckpointFile]:
     return sorted(found, reverse=True)
 
 
-def newest_checkpoint(folder: Path) -> CheckpointFile:
+def newest_checkpoint(folder: str | os.PathLike[str]) -> CheckpointFile:
     """Return the newest intact checkpoint.
 
     :param folder: of the run's checkpoints
     :raises FileNotFoundError: if there is none
     """
-    found = list_checkpoints(folder)
+    found = list_checkpoints(Path(folder))
     for checkpoint in found:
         if checkpoint.intact():
             return checkpoint

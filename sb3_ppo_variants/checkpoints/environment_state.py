@@ -1,7 +1,8 @@
 """The state of vectorised environments in the middle of their episodes, taken out of one stack and put into another.
 
 An environment's state is the attributes of its layers (wrappers and environment). They are pickled together, so that
-what they share stays shared, and references to a layer itself become references to the same layer of the other stack.
+what they share stays shared, views of one numpy array included, and references to a layer itself become references to
+the same layer of the other stack.
 """
 
 import io
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
 from sb3_ppo_variants.vec_env.gymnasium_vec_env import GymnasiumVecEnv
@@ -160,7 +162,7 @@ def _state_of(layer: Any) -> Any:
                 raise TypeError(f"the environments of a {type(layer).__name__} are out of reach; {way_out}")
             state["envs"] = list(map(_answered, layer.env_method("state_dict")))
         return state
-    state = {name: value for name, value in vars(layer).items() if name not in _OF_THE_PROCESS}
+    state = {name: value for name, value in _attributes(layer).items() if name not in _OF_THE_PROCESS}
     if hasattr(layer, "clone_state") and "ale" in state:  # the emulator of ale_py.AtariEnv has a pickle of its own
         state["ale"] = layer.clone_state(include_rng=True)
     return state
@@ -175,7 +177,27 @@ def _restore(layer: Any, state: Any) -> None:
     if isinstance(layer, VecEnv) and "envs" in state:
         for i, content in enumerate(state.pop("envs")):
             _answered(layer.env_method("load_state_dict", content, indices=i)[0])
+    slots = _slots(layer)
+    for name in slots & state.keys():
+        object.__setattr__(layer, name, state.pop(name))
     vars(layer).update(state)
+
+
+def _attributes(layer: Any) -> dict[str, Any]:
+    return {**{name: getattr(layer, name) for name in _slots(layer) if hasattr(layer, name)}, **vars(layer)}
+
+
+def _slots(layer: Any) -> set[str]:
+    """Name the attributes that a layer's classes keep outside its dictionary."""
+    named = [vars(cls).get("__slots__", ()) for cls in type(layer).__mro__]
+    every = {name for slots in named for name in ((slots,) if isinstance(slots, str) else slots)}
+    return every - {"__dict__", "__weakref__"}
+
+
+def _view(owner: Any, shape: tuple[int, ...], dtype: Any, offset: int, strides: tuple[int, ...], writable: bool) -> Any:
+    view: Any = np.ndarray(shape, dtype, owner, offset, strides)
+    view.flags.writeable = writable
+    return view
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # no type information
@@ -185,6 +207,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # no type informatio
 
     def persistent_id(self, obj: Any) -> int | None:
         return self.places.get(id(obj))
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Keep a view of an array a view: pickle itself would make a copy of it."""
+        owner = obj
+        while type(owner) is np.ndarray and type(owner.base) is np.ndarray:
+            owner = owner.base
+        if owner is obj or obj.size == 0 or owner.dtype.hasobject or not owner.flags.c_contiguous:
+            return super().reducer_override(obj)
+        start, end = (array.__array_interface__["data"][0] for array in (owner, obj))
+        return _view, (owner, obj.shape, obj.dtype, end - start, obj.strides, obj.flags.writeable)
 
 
 class _Unpickler(pickle.Unpickler):

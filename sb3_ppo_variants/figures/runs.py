@@ -83,11 +83,15 @@ def plot_trust_region(
         rule = "`runs` must be a list of update tables, or a dictionary of such lists"
         require(ok, rule, type(tables).__name__, "pass [read_trust_region(path).updates]")
     check_above_one("kl_tolerance", kl_tolerance, "1.5 is the default")
-    groups = runs if isinstance(runs, Mapping) else _by_algorithm(runs)
-    every_run = [run for tables in groups.values() for run in tables]
+    every_run = [run for tables in given for run in tables]
     require(len(every_run) > 0, "`runs` must hold at least one run", 0, "pass [read_trust_region(path).updates]")
     for run in every_run:
+        is_table = isinstance(run, Mapping) and "update" in run
+        require(
+            is_table, "a run must be an update table", type(run).__name__, "read a file with read_trust_region(path)"
+        )
         require(len(run["update"]) > 0, "every run must hold an update", 0, "train for at least one update")
+    groups = runs if isinstance(runs, Mapping) else _by_algorithm(runs)
     groups = {label: groups[label] for label in in_order({label: label for label in groups}) if groups[label]}
     style = looks({label: label for label in groups})
     panels = _panels(groups)

@@ -16,18 +16,21 @@ if TYPE_CHECKING:
     from sb3_ppo_variants.figures.shown_figure import ShownFigure
 
 
-def plot_update(trace: UpdateTrace, title: str | None = None) -> ShownFigure:
+def plot_update(trace: UpdateTrace | None, title: str | None = None) -> ShownFigure:
     """Draw KL and, if there is a clip, clip fraction of every minibatch of one update, with their means in each epoch.
 
     Each is measured before the minibatch's optimiser step. The KL is the exact one where the update needed it, else the
     sampled estimate. A filled star is the KL after the update; if the policy was taken back to ``max_kl``, an open one
     is the KL before.
 
-    :param trace: ``model.last_update``, or ``update_trace`` of a file that was recorded with minibatches
+    :param trace: ``model.last_update``, which is None before the first update, or ``update_trace`` of a file that was
+        recorded with minibatches
     :param title: of the figure; None for one that says how the update ended
     :raises ValueError: if the update has no minibatch
     """
-    require(len(trace.epoch) > 0, "`trace` must hold a minibatch", 0, "pass model.last_update after an update")
+    n_minibatches = 0 if trace is None else len(trace.epoch)
+    require(n_minibatches > 0, "`trace` must hold a minibatch", n_minibatches, "pass model.last_update after an update")
+    assert trace is not None
     exact = trace.column("kl_divergence")[trace.taken]
     is_exact = bool(np.isfinite(exact).all() and exact.any())
     clipped = any(np.isfinite(float(epoch.get("clip_range", np.inf))) for epoch in trace.coefficients)

@@ -16,6 +16,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     path = Path(os.path.realpath(path))  # of a link the file that it names is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # a device would be replaced
+        raise OSError(f"{path} is no ordinary file")
     data = content.encode() if isinstance(content, str) else content
     unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}_{path.name}")
     try:

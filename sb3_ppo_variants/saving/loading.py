@@ -105,6 +105,11 @@ class LoadingMixin(HostMethods):
     live_state: ClassVar[tuple[str, ...]] = ()
     saved_as: dict[str, Any]
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        named = [name for base in cls.__mro__ for name in vars(base).get("live_state", ())]
+        cls.live_state = tuple(dict.fromkeys(named))  # each of several mixins has its own
+
     def save(self, path: FilePath, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """Save as SB3 does, with the package's version and what ``load(..., trusted=False)`` needs.
 

@@ -18,6 +18,8 @@ from stable_baselines3.common import buffers, policies, torch_layers
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
+from sb3_ppo_variants import extractors
+
 
 def to_plain(value: Any) -> Any:
     """Describe a value in plain data.
@@ -161,6 +163,7 @@ _CLASSES: dict[str, type] = {
         *_ACTIVATIONS,
         *(*_OPTIMIZERS, RMSpropTFLike),
         *_classes_of(torch_layers, torch_layers.BaseFeaturesExtractor),
+        *_classes_of(extractors, torch_layers.BaseFeaturesExtractor),
         *_classes_of(policies, policies.BasePolicy),
         *_classes_of(recurrent_policies, policies.BasePolicy),
         *_classes_of(maskable_policies, policies.BasePolicy),

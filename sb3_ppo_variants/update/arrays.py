@@ -88,6 +88,13 @@ def zero(like: Array) -> Array:
     return th.zeros((), device=like.device) if isinstance(like, th.Tensor) else np.float32(0)
 
 
+def as_metric(value: Any, like: Array) -> Array:
+    """Return a measured number as a 0-dim tensor beside other metrics, if these are tensors."""
+    if not isinstance(like, th.Tensor):
+        return value
+    return th.as_tensor(value, dtype=th.float32, device=like.device).detach()
+
+
 def as_floats(x: Array) -> Array:
     """Turn truth values into 0.0 and 1.0."""
     return x.float() if isinstance(x, th.Tensor) else x.astype(np.float32)
@@ -175,6 +182,7 @@ __all__ = [
     "as_floats",
     "as_indices",
     "as_library",
+    "as_metric",
     "as_tensor",
     "chosen",
     "clip",

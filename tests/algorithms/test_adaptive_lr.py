@@ -53,6 +53,13 @@ def test_after_an_epoch_the_next_one_has_the_new_rate(monkeypatch: pytest.Monkey
     assert rates[-3:] == pytest.approx([1e-3, 5e-4, 2.5e-4])
 
 
+def test_the_rate_after_the_update_is_logged_and_in_use() -> None:
+    model = build(PPOAdaptiveLR, target_kl=1e-9, learning_rate=1e-3, adapt_after="update", adaptation_factor=2.0)
+    model.learn(50)
+    assert model.lr_scale == 0.5
+    assert model.logger.name_to_value["train/learning_rate"] == model.policy.optimizer.param_groups[0]["lr"] == 5e-4
+
+
 def test_a_schedule_multiplies_the_scale() -> None:
     model = build(PPOAdaptiveLR, learning_rate=lambda remaining: 1e-3 * remaining, target_kl=1e-9)
     model.lr_scale = 0.5
@@ -69,7 +76,7 @@ def test_updates_of_one_step_adapt_after_it(target: float, scale: float, acceler
     for n_updates in (1, 2):
         model.learn(50, reset_num_timesteps=False)
         assert model.lr_scale == pytest.approx(scale**n_updates)
-    assert model.logger.name_to_value["train/learning_rate"] == pytest.approx(3e-3 * scale)
+    assert model.logger.name_to_value["train/learning_rate"] == pytest.approx(3e-3 * scale**2)
 
 
 def test_steps_per_minibatch_are_refused_where_the_coefficient_is_set_once_per_epoch() -> None:

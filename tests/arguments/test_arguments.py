@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hosts import build
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 
@@ -318,6 +319,17 @@ WITH_OPEN_DEFAULT: dict[Variant, set[str]] = {
     PPOPenalty: {"max_kl", "acceleration", "adapt_after", "beta_bounds"},
     PPOAdaptiveClip: {"max_kl", "acceleration", "adapt_after", "clip_range_bounds"},
 }
+
+
+def test_signature_shows_the_default_that_is_nearest_to_the_class() -> None:
+    class Mine(KLPenaltyMixin):
+        def __init__(self, *args: Any, target_kl: float = 0.5, **kwargs: Any) -> None:
+            super().__init__(*args, target_kl=target_kl, **kwargs)
+
+    class MyPPO(Mine, PPO):
+        pass
+
+    assert inspect.signature(MyPPO).parameters["target_kl"].default == build(MyPPO).target_kl == 0.5
 
 
 @every_variant

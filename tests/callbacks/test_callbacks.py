@@ -518,3 +518,40 @@ def test_all_callbacks_together(cls: type[Any], tmp_path: Path) -> None:
     assert model.num_timesteps == 3 * ROLLOUT
     assert len(every[0].history) == 3  # type: ignore[attr-defined]
     assert np.isfinite(model.clip_scale)
+
+
+def test_updates_are_counted_over_several_short_trainings_of_a_model(script: Script) -> None:
+    script(PPOClip, "train/clip_fraction", [0.9] * 9)
+    model, stop = build(PPOClip), StopTrainingOnClipFraction(0.8, patience=3)
+    for _ in range(5):
+        model.learn(ROLLOUT, callback=stop, reset_num_timesteps=False)
+        if stop.reason is not None and model.num_timesteps % ROLLOUT:
+            break
+    assert model.num_timesteps == 3 * ROLLOUT + 2
+
+
+def test_another_model_is_counted_anew(script: Script) -> None:
+    script(PPOClip, "train/clip_fraction", [0.9] * 9)
+    watch, stop = ClipFractionCallback(high=0.8, patience=3), StopTrainingOnClipFraction(0.8, patience=3)
+    for _ in range(2):
+        build(PPOClip).learn(2 * ROLLOUT, callback=[watch, stop])
+        assert len(watch.history) == watch.in_a_row == stop.in_a_row == 2
+
+
+def test_a_stopped_run_goes_on_with_a_higher_limit(tmp_path: Path) -> None:
+    writer = ResumableCheckpointCallback(ROLLOUT, tmp_path)
+    build(PPOClip).learn(9 * ROLLOUT, callback=[StopTrainingOnKL(1e-12, patience=1), writer])
+    again = StopTrainingOnKL(1e9, patience=1)
+    assert resume(tmp_path, make_vec_env(), again, total_timesteps=4 * ROLLOUT).num_timesteps == 4 * ROLLOUT
+
+
+@pytest.mark.filterwarnings("error:this PPOClip has no clip")
+def test_a_clip_on_one_side_is_a_clip() -> None:
+    watch = ClipFractionCallback()
+    build(PPOClip, clip_range=None, clip_range_upper=1e-6).learn(2 * ROLLOUT, callback=watch)
+    assert [record.clip_fraction > 0 for record in watch.history] == [True, True]
+
+
+def test_a_figure_that_is_never_drawn_leaves_no_file(tmp_path: Path) -> None:
+    build(PPOClip).learn(0, callback=TrustRegionFigure(path=tmp_path / "run.png"))
+    assert not (tmp_path / "run.png").exists()

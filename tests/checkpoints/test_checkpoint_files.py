@@ -27,7 +27,7 @@ def test_a_written_checkpoint_is_the_newest_and_intact(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 999, b"older")
     written = write_checkpoint(tmp_path, 1000, CONTENT)  # sorts by number, although "1000" < "999" as text
     assert written.path.read_bytes() == CONTENT
-    assert newest_checkpoint(tmp_path) == written
+    assert newest_checkpoint(tmp_path) == newest_checkpoint(str(tmp_path)) == written
     assert [checkpoint.timesteps for checkpoint in list_checkpoints(tmp_path)] == [1000, 999]
     assert len(names(tmp_path)) == 2  # nothing else is left
 

@@ -432,6 +432,10 @@ def test_another_place_than_the_last_is_refused(tmp_path: Path) -> None:
             build(PPOPenalty).learn(TOTAL, callbacks)
     with pytest.raises(ValueError, match="must not be the child of another callback, got 'EveryNTimesteps'"):
         build(PPOPenalty).learn(TOTAL, EveryNTimesteps(1, writer))
+    child = ResumableCheckpointCallback(1, tmp_path / "run")
+    best = EvalCallback(make_vec_env(n_envs=1), callback_on_new_best=child, eval_freq=1, n_eval_episodes=1)
+    with pytest.raises(ValueError, match="must not be the child of another callback, got 'EvalCallback'"):
+        build(PPOPenalty).learn(TOTAL, best)
     assert not (tmp_path / "run").exists()
     build(PPOPenalty).learn(ROLLOUT, [Kill(TOTAL), writer], progress_bar=True)
 

@@ -253,3 +253,32 @@ def test_a_missing_normalisation_is_refused() -> None:
     state = take_state(VecNormalize(make_vec_env()))
     with pytest.raises(ValueError, match="statistics of 1 VecNormalize, got an environment with 0; wrap it"):
         put_state(state, make_vec_env())
+
+
+class Views(gym.Env[Any, Any]):
+    """Steps in place on views of one array, and keeps a number in a slot."""
+
+    __slots__ = ("count",)
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (4,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.state = np.zeros(4)
+        self.position, self.velocity = self.state[:2], self.state[:1:-1]
+        self.count = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.count = 0
+        self.state[:] = self.np_random.normal(size=4)
+        return self.state.copy(), {}
+
+    def step(self, action: int) -> Any:
+        self.count += 1
+        self.velocity += action + self.np_random.normal(size=2)
+        self.position += self.velocity
+        return self.state.copy(), float(self.count), self.count > 9, False, {}
+
+
+def test_views_of_one_array_and_slots_go_on() -> None:
+    assert_goes_on_alike(lambda: DummyVecEnv([Views, Views]))

@@ -443,6 +443,21 @@ def test_a_variant_s_own_terms_see_tensors(action: str) -> None:
     np.testing.assert_allclose(fast.last_update.minibatches, reference.last_update.minibatches, rtol=2e-3, atol=1e-4)
 
 
+class PlainNumbers(PPOClip):
+    extra_metric_names = ("one", "two")
+
+    def extra_metrics(self, minibatch: Any, new: Any, coefficients: Any) -> dict[str, Any]:
+        return {"one": 1.0, "two": np.float64(2.0)}
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@pytest.mark.parametrize("dtype", ["discrete", "image"])
+def test_metrics_of_one_s_own_may_be_plain_numbers(acceleration: str, dtype: str) -> None:
+    how = {"observation": "image"} if dtype == "image" else {}
+    model = updated(PlainNumbers, acceleration, 1, **how)
+    assert [model.last_update.column(name).mean() for name in ("one", "two")] == [1.0, 2.0]
+
+
 class OwnAdvantages(PPOClip):
     def advantages_of(self, minibatch: Any, mask: Any, coefficients: Any) -> th.Tensor:
         return th.tanh(super().advantages_of(minibatch, mask, coefficients))

@@ -288,6 +288,13 @@ def test_an_update_is_drawn_by_minibatch_and_epoch(cls: type[Any], kind: str, tm
     save(figure, tmp_path)
 
 
+def test_what_is_no_update_or_run_is_refused() -> None:
+    with pytest.raises(ValueError, match="must hold a minibatch, got 0; pass model.last_update after an update"):
+        plot_update(build(PPOClip).last_update)
+    with pytest.raises(ValueError, match="a run must be an update table, got 'str'"):
+        plot_trust_region(["run.csv"])  # type: ignore[list-item]  # which is wrong
+
+
 def test_an_update_that_stopped_in_its_first_minibatches_is_drawn(tmp_path: Path) -> None:
     figure = plot_update(build(PPOClip, max_kl=1e-9, on_max_kl="stop").learn(ROLLOUT).last_update)
     assert "Inside one update stopped early after 0.5 epochs" in texts(figure)

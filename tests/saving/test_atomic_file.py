@@ -26,6 +26,14 @@ def test_of_a_link_the_file_that_it_names_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "latest.csv").is_symlink()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="such files are of Unix")
+def test_what_is_no_ordinary_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="pipe is no ordinary file"):
+        write_atomically(tmp_path / "pipe", "text")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_failing_write_leaves_the_older_file(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"

@@ -21,6 +21,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from sb3_ppo_variants import MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty, RecurrentPPOPenalty, __version__
+from sb3_ppo_variants.extend import AdaptiveClipMixin, PolicyUpdateMixin
+from sb3_ppo_variants.extractors import BFloat16CNN
 from sb3_ppo_variants.saving.loading import read_saved
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
@@ -289,6 +291,33 @@ def test_a_stranger_s_file_does_not_choose_where_logs_go(tmp_path: Path) -> None
     assert PPOPenalty.load(file, device="cpu", trusted=False).tensorboard_log is None
     loaded: Any = PPOPenalty.load(file, device="cpu", trusted=False, tensorboard_log="mine")
     assert loaded.tensorboard_log == "mine"
+
+
+def test_each_of_two_mixins_keeps_its_state() -> None:
+    class Scaled(PolicyUpdateMixin):
+        live_state = ("scale",)
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.scale = 1.0
+            super().__init__(*args, **kwargs)
+
+    class Both(Scaled, AdaptiveClipMixin, PPO):
+        pass
+
+    model, file = build(Both), io.BytesIO()
+    model.scale, model.clip_scale = 3.0, 0.5
+    model.save(file)
+    other = build(Both)
+    other.set_parameters(file, device="cpu")
+    assert (other.scale, other.clip_scale) == (3.0, 0.5)
+
+
+def test_the_package_s_own_extractor_is_trusted() -> None:
+    file = io.BytesIO()
+    model = build(PPOClip, observation="image", policy_kwargs={"features_extractor_class": BFloat16CNN})
+    model.save(file)
+    loaded = PPOClip.load(file, device="cpu", trusted=False)
+    assert type(loaded.policy.features_extractor) is BFloat16CNN
 
 
 def test_what_has_no_plain_form_is_named_and_can_be_given() -> None:
