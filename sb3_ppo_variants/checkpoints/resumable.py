@@ -17,11 +17,6 @@ from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, prun
 from sb3_ppo_variants.checkpoints.run_state import RunState, named_callbacks, put_back, take_run_state
 from sb3_ppo_variants.distributed.ranks import ranks_of
 
-_IN_THE_LIST = (
-    "ResumableCheckpointCallback must not be the child of another callback",
-    "put it into the list itself; it has a save_freq of its own",
-)
-
 
 class ResumableCheckpointCallback(BaseCallback):
     """Writes checkpoints from which :func:`resume` continues the run; only whole ones, however the run ends.
@@ -102,9 +97,8 @@ class ResumableCheckpointCallback(BaseCallback):
             self._save(at_end=True)
 
     def _on_step(self) -> bool:
-        rule, way_out = _IN_THE_LIST
-        begun = hasattr(self, "_root")  # EvalCallback begins no training of what it calls on a new best
-        checks.require(begun, rule, type(self.parent).__name__, way_out)
+        if not hasattr(self, "_root"):  # EvalCallback begins no training of what it calls on a new best
+            self._require_in_list(False)
         return True
 
     def _check_place(self) -> None:
@@ -113,8 +107,15 @@ class ResumableCheckpointCallback(BaseCallback):
         way_out = "put it at the end of the list: what comes later would act twice on an update, or never"
         later = [name for name in after if name != "ProgressBarCallback"]
         checks.require(not later, f"no callback must come after {type(self).__name__}", later, way_out)
-        rule, way_out = _IN_THE_LIST
-        checks.require(self.parent is None, rule, type(self.parent).__name__, way_out)
+        self._require_in_list(self.parent is None)
+
+    def _require_in_list(self, is_there: bool) -> None:
+        checks.require(
+            is_there,
+            f"{type(self).__name__} must not be the child of another callback",
+            type(self.parent).__name__,
+            "put it into the list itself; it has a save_freq of its own",
+        )
 
     def _update_is_complete(self) -> bool:
         """Tell whether the last rollout was collected and learned from to the end.

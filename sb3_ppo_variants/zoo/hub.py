@@ -26,20 +26,23 @@ def push_to_hub() -> None:
 
 def load_from_hub() -> None:
     """Run the zoo's script."""
-    with _errors_of_requests():
+    with _errors_of_requests(huggingface_sb3):  # the script is read anew, and takes its function from there
         run_script("load_from_hub")
 
 
 def enjoy() -> None:
     """Run the zoo's function, which gets an agent that is not here from the hub."""
-    enjoy_of_zoo = importlib.import_module("rl_zoo3.enjoy")
-    with _errors_of_requests():
-        enjoy_of_zoo.enjoy()
+    zoo = importlib.import_module("rl_zoo3.enjoy")
+    with _errors_of_requests(importlib.import_module("rl_zoo3.load_from_hub")):
+        zoo.enjoy()
 
 
 @contextmanager
-def _errors_of_requests() -> Iterator[None]:
-    """Raise what the zoo takes for "this agent has no normalisation", requests' error; huggingface_hub has left it."""
+def _errors_of_requests(module: Any) -> Iterator[None]:
+    """Raise what the zoo takes for "this agent has no normalisation", requests' error; huggingface_hub has left it.
+
+    :param module: whose ``load_from_hub`` is called
+    """
     load = huggingface_sb3.load_from_hub
 
     def load_or_http_error(repo_id: str, filename: str) -> str:
@@ -48,10 +51,7 @@ def _errors_of_requests() -> Iterator[None]:
         except EntryNotFoundError as error:
             raise HTTPError(str(error)) from error
 
-    with (
-        replaced(huggingface_sb3, load_from_hub=load_or_http_error),
-        replaced(importlib.import_module("rl_zoo3.load_from_hub"), load_from_hub=load_or_http_error),
-    ):
+    with replaced(module, load_from_hub=load_or_http_error):
         yield
 
 

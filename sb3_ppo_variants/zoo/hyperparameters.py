@@ -55,8 +55,8 @@ def find_source(algo: str, env_id: str, is_atari: bool) -> Source:
     """
     ours = ADDED[algo] if algo in ADDED else hyperparams_folder() / f"{algo}.yml"
     entries = (yaml.safe_load(ours.read_text()) if ours is not None else None) or {}
-    for_any = "atari" if is_atari else "default" if algo in ADDED else env_id  # as the zoo reads a file
-    if ours is not None and (env_id in entries or for_any in entries):
+    serving = {env_id, "atari" if is_atari else "default"}  # as the zoo reads a file; none of ours has a default
+    if ours is not None and serving & entries.keys():
         return Source(ours, is_fallback=False, dropped={})
     zoo = Path(rl_zoo3.__file__).parent / "hyperparams" / f"{host_name(algo)}.yml"
     dropped = {}

@@ -139,10 +139,13 @@ def _not_finite(comparison: Comparison) -> list[str]:
 
 
 def _lost_settings(comparison: Comparison) -> list[str]:
+    if not comparison.plan.swept:
+        return []
     lost = [label for label in comparison.plan.swept if label not in comparison.arms]
-    partly = [(label, env) for label, env in comparison.without_runs if label not in lost and comparison.plan.swept]
     sentences = [
-        f"{label} has no run on {env}, which is left out of the numbers of all environments." for label, env in partly
+        f"{label} has no run on {env}, which is left out of the numbers of all environments."
+        for label, env in comparison.without_runs
+        if label not in lost
     ]
     if lost:
         consequence = "no result at all, so that the numbers of the algorithm are those of its other settings."

@@ -127,32 +127,36 @@ class SweepScores:
         :return: by arm, without those of which no seed is complete
         """
         cubes = {arm: cube for arm in self.labels if (cube := self.cube(kind, arm)).size}
-        failed = self._failures(kind, cubes)
+        failed = _failures(cubes, self.baseline)
         found = {}
         for arm, cube in cubes.items():
             per_env, single, sensitivity, mean = estimates(cube, _parts)
             found[arm] = Sensitivity(per_env, single, sensitivity, mean, failed.get(arm))
         return found
 
-    def judged_envs(self, kind: str) -> list[str]:
-        """Return the environments on which the baseline's best setting is above random, so that others can fail.
+    def not_judged(self, kind: str) -> list[str]:
+        """Return the environments on which the baseline's best setting is not above random, so that none can fail.
 
         :param kind: ``"final"`` or ``"area"``
         """
-        cube, envs = self.cube(kind, self.baseline), self.comparison.scores.common_envs()
-        return [env for env, best in zip(envs, cube.mean(axis=0).max(axis=0)) if best > 0] if cube.size else []
-
-    def _failures(self, kind: str, cubes: Mapping[str, Matrix]) -> dict[str, Estimate]:
+        cube = self.cube(kind, self.baseline)
         envs = self.comparison.scores.common_envs()
-        judged = [envs.index(env) for env in self.judged_envs(kind)]
-        if not judged:
-            return {}
-        base = cubes[self.baseline][:, :, judged]
-        failed = {
-            arm: estimates((cube[:, :, judged], base), _failed) for arm, cube in cubes.items() if arm != self.baseline
-        }
-        failed[self.baseline] = estimates(base, lambda runs: _failed(runs, runs))  # with the same runs on both sides
-        return {arm: found for arm, (found,) in failed.items()}
+        return [env for env, judged in zip(envs, _judged(cube)) if not judged] if cube.size else []
+
+
+def _failures(cubes: Mapping[str, Matrix], baseline: str) -> dict[str, Estimate]:
+    if baseline not in cubes or not (judged := _judged(cubes[baseline])).any():
+        return {}
+    cubes = {arm: cube[:, :, judged] for arm, cube in cubes.items()}
+    base = cubes[baseline]
+    failed = {arm: estimates((cube, base), _failed) for arm, cube in cubes.items() if arm != baseline}
+    failed[baseline] = estimates(base, lambda runs: _failed(runs, runs))  # with the same runs on both sides
+    return {arm: found for arm, (found,) in failed.items()}
+
+
+def _judged(base: Matrix) -> Matrix:
+    above: Matrix = base.mean(axis=0).max(axis=0) > 0
+    return above
 
 
 def _parts(cube: Matrix) -> Matrix:

@@ -102,12 +102,7 @@ def _note(sweep: SweepScores) -> str:
 
 
 def _not_judged(sweep: SweepScores) -> str:
-    left_out = {
-        kind: set(sweep.comparison.scores.common_envs()) - set(sweep.judged_envs(kind))
-        for kind in KINDS
-        if sweep.cube(kind, sweep.baseline).size
-    }
-    texts = [f"{joined(sorted(envs))} ({KINDS[kind]})" for kind, envs in left_out.items() if envs]
+    texts = [f"{joined(sorted(envs))} ({name})" for kind, name in KINDS.items() if (envs := sweep.not_judged(kind))]
     return f", without those where that is not above random: {joined(texts)}" if texts else ""
 
 
