@@ -7,9 +7,9 @@ its argument back.
 
 import atexit
 import functools
-import math
 import multiprocessing
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ import torch.distributed as dist
 import torch.distributed.nn.functional
 from torch.distributed.rendezvous import rendezvous
 
-from sb3_ppo_variants.distributed.shared_memory import SharedMemory, shared_memory
+from sb3_ppo_variants.distributed.shared_memory import Part, SharedMemory, message_of, shared_memory
 
 T = TypeVar("T")
 _FAILURE = "sb3_ppo_variants/failure"
@@ -52,10 +52,10 @@ class Ranks:
         """True on rank 0."""
         return self.rank == 0
 
-    def mean_(self, *tensors: th.Tensor) -> None:
-        """Replace tensors by their means over all ranks, in one exchange.
+    def mean_(self, *parts: Part) -> None:
+        """Replace tensors or arrays by their means over all ranks, in one exchange.
 
-        :param tensors: on one device, of the same shapes on every rank
+        :param parts: on one device, of the same shapes on every rank
         """
 
     def stack(self, numbers: th.Tensor) -> th.Tensor:
@@ -119,39 +119,37 @@ class JoinedRanks(Ranks):
         self._can_close = "nccl" not in backends or self._small is not None  # nccl may wait for who is gone
         self._memory = shared_memory(self.rank, self.size, self.gather)
 
-    def mean_(self, *tensors: th.Tensor) -> None:
-        if not tensors:
+    def mean_(self, *parts: Part) -> None:
+        if not parts:
             return
-        with self._talking():
-            places: list[Any] = [tensor.detach() for tensor in tensors]
-            if self._memory is not None and self._memory.takes(*tensors):
-                flat: Any = np.add.reduce(self._memory.gather(*places), axis=0)
-                places = [place.numpy() for place in places]  # for a message this small torch's calls take longer
-            else:
-                flat = th.cat([place.reshape(-1) for place in places])
-                dist.all_reduce(flat, group=None if flat.is_cuda else self._small)
+        if self._memory is not None and (arrays := message_of(*parts)) is not None:
+            self._exchange(self._memory.mean_, *arrays)
+            return
+        tensors = [th.as_tensor(part).detach() for part in parts]
+        flat = th.cat([tensor.reshape(-1) for tensor in tensors])
+        self._exchange(dist.all_reduce, flat, group=None if flat.is_cuda else self._small)
         flat /= self.size
-        start = 0
-        for place in places:
-            end = start + math.prod(place.shape)
-            place[...] = flat[start:end].reshape(place.shape)
-            start = end
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
+            tensor.copy_(mean.view(tensor.shape))
 
     def stack(self, numbers: th.Tensor) -> th.Tensor:
         numbers = numbers.detach().cpu().contiguous()
-        with self._talking():
-            if self._memory is not None and self._memory.takes(numbers):
-                found = th.from_numpy(self._memory.gather(numbers).copy())
-                return found.view(self.size, *numbers.shape)
-            parts = [th.empty_like(numbers) for _ in range(self.size)]
-            dist.all_gather(parts, numbers, group=self._small)
+        if self._memory is not None and (arrays := message_of(numbers)) is not None:
+            found = th.from_numpy(self._exchange(self._memory.gather, *arrays).copy())
+            return found.view(self.size, *numbers.shape)
+        parts = [th.empty_like(numbers) for _ in range(self.size)]
+        self._exchange(dist.all_gather, parts, numbers, group=self._small)
         return th.stack(parts)
 
     def gather(self, mine: T) -> list[T]:
-        found: list[Any] = [None] * self.size
-        with self._talking():
-            dist.all_gather_object(found, mine, group=self._small)
-        return found
+        if self._memory is None:
+            found: list[Any] = [None] * self.size
+            self._exchange(dist.all_gather_object, found, mine, group=self._small)
+            return found
+        own = pickle.dumps(mine)
+        lengths = self.stack(th.tensor(len(own))).tolist()
+        parts = self.stack(th.from_numpy(np.frombuffer(own.ljust(max(lengths), b"."), dtype=np.uint8).copy()))
+        return [pickle.loads(part[:length].numpy()) for part, length in zip(parts, lengths)]
 
     def from_first(self, make: Callable[[], T]) -> T:
         outcome: list[Any] = [None, None]
@@ -160,8 +158,7 @@ class JoinedRanks(Ranks):
                 outcome[0] = make()
             except Exception as failure:
                 outcome[1] = failure
-        with self._talking():
-            dist.broadcast_object_list(outcome, src=0, group=self._small)
+        self._exchange(dist.broadcast_object_list, outcome, src=0, group=self._small)
         result, error = outcome
         if error is not None:
             raise error
@@ -183,12 +180,12 @@ class JoinedRanks(Ranks):
                 self._announce(error)
             raise
 
-    @contextmanager
-    def _talking(self) -> Iterator[None]:
+    def _exchange(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call a function in which the ranks talk; what goes wrong there says which of them failed."""
         if self.failed:
             raise RankFailedError("the processes of this run do not train together any more: one of them has failed")
         try:
-            yield
+            return function(*args, **kwargs)
         except RuntimeError as error:  # the base of all errors of torch.distributed
             who = self._who_failed() or f"another process of this run has ended: {error}"
             self._close()

@@ -22,11 +22,12 @@ import torch as th
 if sys.platform != "win32":
     import fcntl
 
+Part = th.Tensor | npt.NDArray[Any]  # of a message
 MESSAGE_BYTES = 1 << 20  # larger ones are left to torch.distributed, as there the time goes into copying
 _PLACE = Path("/dev/shm")
 _LINE = 64  # bytes of a cache line: each rank counts in one of its own
 _CLOSED = -1
-_SPINS = 100  # looks before the processor is offered to others
+_SPINS = 1000  # looks before the processor is offered to others
 _LONG = 0.1  # seconds; a longer wait, as for a slow rollout, need not be answered within microseconds
 
 
@@ -46,11 +47,11 @@ class SharedMemory:
     def __init__(self, file: int, rank: int, size: int):
         self._file, self._rank, self._sent = file, rank, 0
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, rank)
-        memory = np.frombuffer(mmap.mmap(file, self.length(size)), dtype=np.uint8)
-        head, body = memory[: _LINE * size], memory[_LINE * size :]
-        lines = head.view(np.int64).reshape(size, -1)
-        self._counts, self._lengths = lines[:, 0], lines[:, 1:3]
-        self._places = body.reshape(2, size, MESSAGE_BYTES)
+        memory = mmap.mmap(file, self.length(size))
+        # Not an array: this is read thousands of times a second, and a call of numpy takes ten times as long.
+        self._head = memoryview(memory)[: _LINE * size].cast("q")
+        self._lines = range(0, len(self._head), _LINE // 8)  # of each rank: its count, and its last two lengths
+        self._places = np.frombuffer(memory, np.uint8, offset=_LINE * size).reshape(2, size, MESSAGE_BYTES)
 
     @staticmethod
     def length(size: int) -> int:
@@ -60,43 +61,54 @@ class SharedMemory:
         """
         return size * (_LINE + 2 * MESSAGE_BYTES)
 
-    @staticmethod
-    def takes(*parts: th.Tensor) -> bool:
-        """Say whether a message can go this way; it is the same on all ranks if the parts' shapes and types are.
-
-        :param parts: of the message
-        """
-        plain = all(part.device.type == "cpu" and part.dtype == parts[0].dtype for part in parts)
-        return plain and sum(part.nbytes for part in parts) <= MESSAGE_BYTES
-
-    def gather(self, *parts: th.Tensor) -> npt.NDArray[Any]:
+    def gather(self, *arrays: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Exchange a message.
 
-        :param parts: which are joined to one message; of the same shapes and type on every rank
+        :param arrays: which are joined to one message, see :func:`message_of`; of the same shapes and type on every
+            rank
         :return: of all ranks, in their order, shape (n_ranks, n_numbers); this is the shared memory itself, to be used
             before the next exchange
         :raises RuntimeError: if a rank has ended or has closed its memory, or sends something else
         """
         self._sent += 1
-        arrays = [part.detach().numpy().reshape(-1) for part in parts]
-        n_bytes = sum(array.nbytes for array in arrays)
-        messages = self._places[self._sent % 2, :, :n_bytes].view(arrays[0].dtype)
-        np.concatenate(arrays, out=messages[self._rank])
-        lengths = self._lengths[:, self._sent % 2]
-        lengths[self._rank] = n_bytes
-        self._counts[self._rank] = self._sent
+        turn, own = self._sent % 2, self._lines[self._rank]
+        flat = [array.reshape(-1) for array in arrays]
+        n_bytes = sum([array.nbytes for array in flat])
+        messages: npt.NDArray[Any] = self._places[turn, :, :n_bytes].view(flat[0].dtype)
+        np.concatenate(flat, out=messages[self._rank])
+        self._head[own + 1 + turn] = n_bytes
+        self._head[own] = self._sent
         self._wait()
-        if (lengths != n_bytes).any():
-            raise RuntimeError(f"the ranks exchange different things: messages of {lengths.tolist()} bytes")
+        lengths = [self._head[line + 1 + turn] for line in self._lines]
+        if lengths.count(n_bytes) < len(lengths):
+            raise RuntimeError(f"the ranks exchange different things: messages of {lengths} bytes")
         return messages
+
+    def mean_(self, *arrays: npt.NDArray[Any]) -> None:
+        """Replace arrays by their means over all ranks, which are the same to the last bit on each.
+
+        :param arrays: as for :meth:`gather`
+        :raises RuntimeError: as :meth:`gather`
+        """
+        first, *others = self.gather(*arrays)
+        total = first + others[0]
+        for message in others[1:]:
+            total += message
+        total /= len(self._lines)
+        start = 0
+        for array in arrays:
+            end = start + array.size
+            array[...] = total[start:end].reshape(array.shape)
+            start = end
 
     def close(self) -> None:
         """Let the others fail instead of wait."""
-        self._counts[self._rank] = _CLOSED
+        self._head[self._lines[self._rank]] = _CLOSED
 
     def _wait(self) -> None:
+        head, lines, sent = self._head, self._lines, self._sent
         spins, start, checked = 0, 0.0, 0.0
-        while (lowest := self._counts.min()) < self._sent:
+        while (lowest := min([head[line] for line in lines])) < sent:
             if lowest == _CLOSED:
                 raise RuntimeError("a rank has left the exchange")
             spins += 1
@@ -113,10 +125,25 @@ class SharedMemory:
                 checked = now
 
     def _check_the_others(self) -> None:
-        for rank in set(range(len(self._counts))) - {self._rank}:
+        for rank in set(range(len(self._lines))) - {self._rank}:
             with suppress(OSError):  # its owner lives
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, rank)
                 raise RuntimeError(f"rank {rank} has ended")
+
+
+def message_of(*parts: Part) -> list[npt.NDArray[Any]] | None:
+    """Return what is to be exchanged as arrays, which share its memory.
+
+    Whether it goes this way is the same on all ranks if the parts' shapes and types are.
+
+    :param parts: of the message
+    :return: None for what is on a GPU, of several types, or too large
+    """
+    if any(isinstance(part, th.Tensor) and part.device.type != "cpu" for part in parts):
+        return None
+    arrays = [part.detach().numpy() if isinstance(part, th.Tensor) else part for part in parts]
+    same = all(array.dtype == arrays[0].dtype for array in arrays)
+    return arrays if same and sum(array.nbytes for array in arrays) <= MESSAGE_BYTES else None
 
 
 def shared_memory(rank: int, size: int, gather: Callable[[Any], list[Any]]) -> SharedMemory | None:
@@ -157,4 +184,4 @@ def _make(size: int) -> str | None:
     return None
 
 
-__all__ = ["MESSAGE_BYTES", "SharedMemory", "shared_memory"]
+__all__ = ["MESSAGE_BYTES", "Part", "SharedMemory", "message_of", "shared_memory"]

@@ -146,9 +146,9 @@ class FlatAdam:
         for parameter, gradient, view in zip(self.parameters, found, self._gradients):
             parameter.grad = view.copy_(gradient)
 
-    def gradients(self) -> list[th.Tensor]:
+    def gradients(self) -> list[Array]:
         """Return the flat gradient, of which the next step is made."""
-        return [self.gradient]
+        return [self.gradient if self._gradient_array is None else self._gradient_array]
 
     def step(self, max_grad_norm: float, loss: Array) -> tuple[Array, Array]:
         """Clip the norm of the flat gradient and take one Adam step in place, if loss and gradient are finite.

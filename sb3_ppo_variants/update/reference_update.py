@@ -1,12 +1,13 @@
 """The reference path (``acceleration="off"``): stock order and arithmetic, bit-identical to the host's own train()."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
+from sb3_ppo_variants.distributed.shared_memory import Part
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.distributions import ActionDistribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
@@ -33,7 +34,7 @@ class Stepper(Protocol):
     def backward(self, loss: th.Tensor) -> None:
         """Compute the gradients of a scalar loss by autograd."""
 
-    def gradients(self) -> list[th.Tensor]:
+    def gradients(self) -> Sequence[Part]:
         """Return the gradients of which the next step is made."""
 
     def step(self, max_grad_norm: float, loss: th.Tensor) -> tuple[th.Tensor, th.Tensor]:

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
 
 from sb3_ppo_variants.distributed.ranks import Ranks
+from sb3_ppo_variants.distributed.shared_memory import Part
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.projection import Projection
 
@@ -54,12 +55,10 @@ class MinibatchMetrics(NamedTuple):
 
     def row(self) -> th.Tensor:
         """Return all metrics in the order of ``METRICS``, the variant's own after them."""
-        values = [*self[:-1], *self.extra.values()]
-        if isinstance(self.loss, th.Tensor):
-            return th.stack(values)
-        return th.from_numpy(np.array([float(value) for value in values], dtype=np.float32))
+        row: th.Tensor = th.as_tensor(self._joined())
+        return row
 
-    def over_ranks(self, ranks: Ranks, gradients: Callable[[], Sequence[th.Tensor]] = tuple) -> "MinibatchMetrics":
+    def over_ranks(self, ranks: Ranks, gradients: Callable[[], Sequence[Part]] = tuple) -> "MinibatchMetrics":
         """Make these the metrics of the minibatches of all ranks together, and average gradients in the same exchange.
 
         :param ranks: of the run
@@ -67,19 +66,25 @@ class MinibatchMetrics(NamedTuple):
         """
         if ranks.size == 1:
             return self
-        row, ratio_max = self.row(), METRICS.index("ratio_max")
-        message = th.cat([row, row.new_zeros(ranks.size)])  # the largest: a mean of which each rank fills one place
-        numbers = message if isinstance(self.loss, th.Tensor) else message.numpy()  # the same memory
-        numbers[len(row) + ranks.rank] = numbers[ratio_max]
+        own, size = self._joined(), ranks.size
+        message = own.new_zeros(size + len(own)) if isinstance(own, th.Tensor) else np.zeros(size + len(own), own.dtype)
+        message[ranks.rank] = own[_RATIO_MAX]  # the largest: a mean of which each rank fills one place
+        message[size:] = own
         ranks.mean_(*gradients(), message)
-        shared = list(numbers[: len(row)])
-        shared[ratio_max] = numbers[len(row) :].max() * ranks.size
-        extra = dict(zip(self.extra, shared[len(METRICS) :]))
-        return self._replace(**dict(zip(METRICS, shared)), extra=extra)
+        shared = list(message[size:])
+        shared[_RATIO_MAX] = message[:size].max() * size
+        return MinibatchMetrics._make([*shared[: len(METRICS)], dict(zip(self.extra, shared[len(METRICS) :]))])
+
+    def _joined(self) -> Any:
+        """Return all numbers in a row: a tensor, or an array if they are numpy's."""
+        values = [*self[:-1], *self.extra.values()]
+        if isinstance(self.loss, th.Tensor):
+            return th.stack(values)
+        return np.array([float(value) for value in values], dtype=np.float32)
 
 
 METRICS = MinibatchMetrics._fields[:-1]
-_KL, _SKIPPED = METRICS.index("kl_divergence"), METRICS.index("skipped")
+_KL, _SKIPPED, _RATIO_MAX = (METRICS.index(name) for name in ("kl_divergence", "skipped", "ratio_max"))
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,7 @@ def exchanges(ranks: Ranks, folder: Path) -> dict[str, Any]:
         "mean_": [tensor.tolist() for tensor in tensors],
         "mean": ranks.mean(0.1 * (ranks.rank + 1)),
         "any": [ranks.any(ranks.rank == 1), ranks.any(False)],
-        "gather": ranks.gather({"rank": ranks.rank}),
+        "gather": ranks.gather({"rank": "r" * ranks.rank}),  # of different lengths
         "from_first": ranks.from_first(lambda: f"of rank {ranks.rank}"),
     }
 

@@ -93,7 +93,7 @@ def test_what_ranks_exchange(ranks: Any) -> None:
         assert result["mean_"] == [[[0.5, 0.5], [0.5, 0.5]], [1.0, 1.5]]
         assert result["mean"] == (0.1 + 0.2) / 2
         assert result["any"] == [True, False]
-        assert result["gather"] == [{"rank": 0}, {"rank": 1}]
+        assert result["gather"] == [{"rank": ""}, {"rank": "r"}]
         assert result["from_first"] == "of rank 0"
 
 

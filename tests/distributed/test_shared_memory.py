@@ -14,7 +14,7 @@ import pytest
 import torch as th
 
 from sb3_ppo_variants.distributed import shared_memory
-from sb3_ppo_variants.distributed.shared_memory import MESSAGE_BYTES, SharedMemory
+from sb3_ppo_variants.distributed.shared_memory import MESSAGE_BYTES, SharedMemory, message_of
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="ranks share memory on Linux and x86-64 only"
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.skipif(
 SIZE = 3
 
 
-def message(rank: int, turn: int) -> list[th.Tensor]:
+def message(rank: int, turn: int) -> list[np.ndarray]:
     """What a rank says: of another length at every turn, in two parts."""
     n = 1 + (turn * 7919) % 5000
-    return [th.full((n,), float(rank)), th.full((2, 2), float(turn))]
+    return [np.full(n, rank, np.float32), np.full((2, 2), turn, np.float32)]
 
 
 def exchange(path: str, rank: int, turns: int, opened: Any, results: Any) -> None:
@@ -35,9 +35,14 @@ def exchange(path: str, rank: int, turns: int, opened: Any, results: Any) -> Non
     for turn in range(turns):
         if hurry.random() < 0.01:
             time.sleep(hurry.random() * 3e-3)
-        found = memory.gather(*message(rank, turn))
-        expected = [th.cat([part.reshape(-1) for part in message(other, turn)]).numpy() for other in range(SIZE)]
-        if not np.array_equal(found, expected):
+        parts = message(rank, turn)
+        if turn % 2:
+            found = memory.gather(*parts)
+            expected = [np.concatenate([part.reshape(-1) for part in message(other, turn)]) for other in range(SIZE)]
+        else:
+            memory.mean_(*parts)
+            found, expected = parts[0], [(SIZE - 1) / 2] * len(parts[0])
+        if not (np.array_equal(found, expected) and (parts[1] == turn).all()):
             results.put(f"rank {rank}, turn {turn}")
             return
     results.put("equal")
@@ -71,13 +76,23 @@ def test_a_closed_memory_ends_the_wait_at_once(tmp_path: Path) -> None:
     first, second = (SharedMemory(os.open(path, os.O_RDWR), rank, 2) for rank in range(2))
     second.close()
     with pytest.raises(RuntimeError, match="a rank has left the exchange"):
-        first.gather(th.ones(1))
+        first.gather(np.ones(1))
 
 
 def test_what_goes_through_memory() -> None:
-    assert SharedMemory.takes(th.zeros(MESSAGE_BYTES // 4))
-    assert not SharedMemory.takes(th.zeros(MESSAGE_BYTES // 4), th.zeros(1))
-    assert not SharedMemory.takes(th.zeros(2), th.zeros(2, dtype=th.float64))
+    largest = th.zeros(MESSAGE_BYTES // 4)
+    assert message_of(largest) is not None
+    assert message_of(largest, th.zeros(1)) is None
+    assert message_of(th.zeros(2), th.zeros(2, dtype=th.float64)) is None
+    assert message_of(th.zeros(2, device="meta")) is None
+
+
+def test_a_message_is_the_memory_of_its_parts() -> None:
+    tensor, array = th.zeros(2, 2, requires_grad=True), np.zeros(3, np.float32)
+    found = message_of(tensor, array)
+    assert found is not None
+    found[0][0, 1] = found[1][2] = 5
+    assert (tensor[0, 1].item(), array[2]) == (5, 5)
 
 
 def test_the_file_is_gone_once_all_have_opened_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -85,7 +100,7 @@ def test_the_file_is_gone_once_all_have_opened_it(monkeypatch: pytest.MonkeyPatc
     memory = shared_memory.shared_memory(0, 1, lambda value: [value])
     assert memory is not None
     assert not list(tmp_path.iterdir())
-    assert memory.gather(th.tensor([True, False])).tolist() == [[True, False]]
+    assert memory.gather(np.array([True, False])).tolist() == [[True, False]]
 
 
 def test_ranks_that_share_no_memory_go_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
