@@ -90,15 +90,14 @@ class SharedMemory:
         :param arrays: as for :meth:`gather`
         :raises RuntimeError: as :meth:`gather`
         """
-        first, *others = self.gather(*arrays)
-        total = first + others[0]
-        for message in others[1:]:
-            total += message
-        total /= len(self._lines)
-        start = 0
+        messages, start = self.gather(*arrays), 0
         for array in arrays:
             end = start + array.size
-            array[...] = total[start:end].reshape(array.shape)
+            first, second, *others = [message[start:end].reshape(array.shape) for message in messages]
+            np.add(first, second, out=array)
+            for other in others:
+                array += other
+            array /= len(messages)
             start = end
 
     def close(self) -> None:
