@@ -135,8 +135,7 @@ class JoinedRanks(Ranks):
     def stack(self, numbers: th.Tensor) -> th.Tensor:
         numbers = numbers.detach().cpu().contiguous()
         if self._memory is not None and (arrays := message_of(numbers)) is not None:
-            found = th.from_numpy(self._exchange(self._memory.gather, *arrays).copy())
-            return found.view(self.size, *numbers.shape)
+            return th.from_numpy(np.stack(self._exchange(self._memory.gather, *arrays)))
         parts = [th.empty_like(numbers) for _ in range(self.size)]
         self._exchange(dist.all_gather, parts, numbers, group=self._small)
         return th.stack(parts)

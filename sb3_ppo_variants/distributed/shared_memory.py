@@ -10,7 +10,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ import torch as th
 if sys.platform != "win32":
     import fcntl
 
+_Views = list[list[npt.NDArray[Any]]]
 Part = th.Tensor | npt.NDArray[Any]  # of a message
 MESSAGE_BYTES = 1 << 20  # larger ones are left to torch.distributed, as there the time goes into copying
 _PLACE = Path("/dev/shm")
 _LINE = 64  # bytes of a cache line: each rank counts in one of its own
 _CLOSED = -1
 _SPINS = 1000  # looks before the processor is offered to others
+_MOST_VIEWS = 64  # of a run few messages differ, but for pickled objects
 _LONG = 0.1  # seconds; a longer wait, as for a slow rollout, need not be answered within microseconds
 
 
@@ -52,6 +54,7 @@ class SharedMemory:
         self._head = memoryview(memory)[: _LINE * size].cast("q")
         self._lines = range(0, len(self._head), _LINE // 8)  # of each rank: its count, and its last two lengths
         self._places = np.frombuffer(memory, np.uint8, offset=_LINE * size).reshape(2, size, MESSAGE_BYTES)
+        self._views: dict[Any, _Views] = {}  # of messages of the same parts: to make them takes longer than to copy
 
     @staticmethod
     def length(size: int) -> int:
@@ -61,44 +64,57 @@ class SharedMemory:
         """
         return size * (_LINE + 2 * MESSAGE_BYTES)
 
-    def gather(self, *arrays: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def gather(self, array: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Exchange a message.
 
-        :param arrays: which are joined to one message, see :func:`message_of`; of the same shapes and type on every
-            rank
-        :return: of all ranks, in their order, shape (n_ranks, n_numbers); this is the shared memory itself, to be used
-            before the next exchange
+        :param array: of the same shape and type on every rank, see :func:`message_of`
+        :return: those of all ranks, in their order; this is the shared memory itself, to be used before the next
+            exchange
         :raises RuntimeError: if a rank has ended or has closed its memory, or sends something else
         """
+        return self._exchange([array])[0]
+
+    def mean_(self, *arrays: npt.NDArray[Any]) -> None:
+        """Replace arrays by their means over all ranks, which are the same to the last bit on each.
+
+        :param arrays: of one message, as for :meth:`gather`
+        :raises RuntimeError: as :meth:`gather`
+        """
+        for array, (first, second, *others) in zip(arrays, self._exchange(arrays)):
+            np.add(first, second, out=array)
+            for other in others:
+                array += other
+            array /= len(self._lines)
+
+    def _exchange(self, arrays: Sequence[npt.NDArray[Any]]) -> _Views:
+        """Leave a message and return, for each of its parts, those of all ranks."""
         self._sent += 1
         turn, own = self._sent % 2, self._lines[self._rank]
-        flat = [array.reshape(-1) for array in arrays]
-        n_bytes = sum([array.nbytes for array in flat])
-        messages: npt.NDArray[Any] = self._places[turn, :, :n_bytes].view(flat[0].dtype)
-        np.concatenate(flat, out=messages[self._rank])
+        n_bytes = 0
+        views = self._views_of(turn, arrays)
+        for array, parts in zip(arrays, views):
+            parts[self._rank][...] = array
+            n_bytes += array.nbytes
         self._head[own + 1 + turn] = n_bytes
         self._head[own] = self._sent
         self._wait()
         lengths = [self._head[line + 1 + turn] for line in self._lines]
         if lengths.count(n_bytes) < len(lengths):
             raise RuntimeError(f"the ranks exchange different things: messages of {lengths} bytes")
-        return messages
+        return views
 
-    def mean_(self, *arrays: npt.NDArray[Any]) -> None:
-        """Replace arrays by their means over all ranks, which are the same to the last bit on each.
-
-        :param arrays: as for :meth:`gather`
-        :raises RuntimeError: as :meth:`gather`
-        """
-        messages, start = self.gather(*arrays), 0
-        for array in arrays:
-            end = start + array.size
-            first, second, *others = [message[start:end].reshape(array.shape) for message in messages]
-            np.add(first, second, out=array)
-            for other in others:
-                array += other
-            array /= len(messages)
-            start = end
+    def _views_of(self, turn: int, arrays: Sequence[npt.NDArray[Any]]) -> _Views:
+        key = (turn, arrays[0].dtype.char, *[array.shape for array in arrays])
+        if key not in self._views:
+            if len(self._views) == _MOST_VIEWS:
+                self._views.clear()
+            messages, start, views = self._places[turn], 0, []
+            for array in arrays:
+                part = messages[:, start : start + array.nbytes].view(array.dtype)
+                views.append([one.reshape(array.shape) for one in part])
+                start += array.nbytes
+            self._views[key] = views
+        return self._views[key]
 
     def close(self) -> None:
         """Let the others fail instead of wait."""
@@ -138,11 +154,18 @@ def message_of(*parts: Part) -> list[npt.NDArray[Any]] | None:
     :param parts: of the message
     :return: None for what is on a GPU, of several types, or too large
     """
-    if any(isinstance(part, th.Tensor) and part.device.type != "cpu" for part in parts):
-        return None
-    arrays = [part.detach().numpy() if isinstance(part, th.Tensor) else part for part in parts]
-    same = all(array.dtype == arrays[0].dtype for array in arrays)
-    return arrays if same and sum(array.nbytes for array in arrays) <= MESSAGE_BYTES else None
+    arrays: list[npt.NDArray[Any]] = []
+    n_bytes = 0
+    for part in parts:
+        if not isinstance(part, np.ndarray):
+            if part.device.type != "cpu":
+                return None
+            part = part.detach().numpy()
+        if arrays and part.dtype != arrays[0].dtype:
+            return None
+        arrays.append(part)
+        n_bytes += part.nbytes
+    return arrays if n_bytes <= MESSAGE_BYTES else None
 
 
 def shared_memory(rank: int, size: int, gather: Callable[[Any], list[Any]]) -> SharedMemory | None:

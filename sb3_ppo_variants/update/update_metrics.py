@@ -66,21 +66,20 @@ class MinibatchMetrics(NamedTuple):
         """
         if ranks.size == 1:
             return self
-        own, size = self._joined(), ranks.size
-        message = own.new_zeros(size + len(own)) if isinstance(own, th.Tensor) else np.zeros(size + len(own), own.dtype)
-        message[ranks.rank] = own[_RATIO_MAX]  # the largest: a mean of which each rank fills one place
-        message[size:] = own
+        size = ranks.size
+        message = self._joined(room=size)
+        message[ranks.rank] = message[size + _RATIO_MAX]  # the largest: a mean of which each rank fills one place
         ranks.mean_(*gradients(), message)
         shared = list(message[size:])
         shared[_RATIO_MAX] = message[:size].max() * size
         return MinibatchMetrics._make([*shared[: len(METRICS)], dict(zip(self.extra, shared[len(METRICS) :]))])
 
-    def _joined(self) -> Any:
-        """Return all numbers in a row: a tensor, or an array if they are numpy's."""
+    def _joined(self, room: int = 0) -> Any:
+        """Return all numbers in a row, behind as many zeros: a tensor, or an array if they are numpy's."""
         values = [*self[:-1], *self.extra.values()]
         if isinstance(self.loss, th.Tensor):
-            return th.stack(values)
-        return np.array([float(value) for value in values], dtype=np.float32)
+            return th.stack([th.zeros_like(self.loss)] * room + values)
+        return np.array([0.0] * room + [float(value) for value in values], dtype=np.float32)
 
 
 METRICS = MinibatchMetrics._fields[:-1]
