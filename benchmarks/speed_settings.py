@@ -74,14 +74,17 @@ class Setting:
     updates: int
     host: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
+    own_arguments: dict[str, Any] = field(default_factory=dict)  # of this package's classes alone
 
 
 WIDE = {"net_arch": [256, 256], "activation_fn": th.nn.ReLU}
+BF16 = {"features_extractor_class": BFloat16CNN, "net_arch": []}
 SETTINGS = {
     "S1": Setting("CartPole-v1", "MlpPolicy", 8, 32, 256, 20, 20),
     "S2": Setting("Pendulum-v1", "MlpPolicy", 4, 1024, 64, 10, 1),
     "S3": Setting("HalfCheetah-v5", "MlpPolicy", 1, 2048, 64, 10, 2),
     "S4": Setting(AtariLikeEnv, "CnnPolicy", 8, 128, 256, 4, 1),
+    "S4_bf16": Setting(AtariLikeEnv, "CnnPolicy", 8, 128, 256, 4, 1, own_arguments={"policy_kwargs": BF16}),
     "lunar_lander": Setting("LunarLander-v3", "MlpPolicy", 16, 1024, 64, 4, 1),
     "hopper": Setting("Hopper-v5", "MlpPolicy", 1, 512, 32, 5, 4, arguments={"policy_kwargs": WIDE}),
     "half_cheetah": Setting("HalfCheetah-v5", "MlpPolicy", 8, 256, 512, 10, 1, arguments={"policy_kwargs": WIDE}),
@@ -94,7 +97,6 @@ SETTINGS = {
     "maskable": Setting(invalid_actions, "MlpPolicy", 8, 128, 64, 10, 1, "Maskable"),
 }
 
-BF16 = {"features_extractor_class": BFloat16CNN, "net_arch": []}
 WIDEST = {"net_arch": [1024, 1024], "activation_fn": th.nn.ReLU}
 GPU_SETTINGS = {
     "images": Setting(AtariLikeEnv, "CnnPolicy", 64, 32, 1024, 4, 2),
@@ -124,6 +126,7 @@ def make_model(name: str, setting: Setting, device: str, seed: int) -> Any:
     if name == "stock":
         return STOCK[setting.host](setting.policy, vec_env, **arguments)
     variant, acceleration = name.split()
+    arguments |= setting.own_arguments
     if variant != "PPOClip":
         arguments["max_kl"] = None  # all epochs, as stock PPO does: the same work on both sides
     cls = getattr(sb3_ppo_variants, f"{setting.host}{variant}")

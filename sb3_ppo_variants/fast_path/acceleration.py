@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.fast_path import self_check
 from sb3_ppo_variants.fast_path.cell_steps import CellSteps
+from sb3_ppo_variants.fast_path.check_conditions import failure_or
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
@@ -238,7 +239,7 @@ class Acceleration:
             coefficients = self.algorithm.update_coefficients()  # a bad schedule's error is no failure of a check
         for name in [name for name in checks if name not in self._checked]:
             self._checked.add(name)
-            if self._refuse(name, _failure_or(checks[name])):
+            if self._refuse(name, failure_or(checks[name])):
                 return True
         return False
 
@@ -263,7 +264,7 @@ class Acceleration:
         if name not in self._checked and last_obs is not None:
             self._checked.add(name)
             with measuring(self.policy):
-                self._refuse(name, _failure_or(lambda: difference(obs_as_tensor(last_obs, self.policy.device))))
+                self._refuse(name, failure_or(lambda: difference(obs_as_tensor(last_obs, self.policy.device))))
         return self.uses(name)
 
     def _refuse(self, name: str, difference: str | None) -> bool:
@@ -282,14 +283,3 @@ class Acceleration:
         self._choose()
         if self.algorithm.verbose >= 1:
             print(f"Acceleration: {self}")
-
-
-def _failure_or(check: Callable[[], str | None]) -> str | None:
-    """Return what a check found; an error in it, too, sends the model to the ordinary code.
-
-    :param check: says what differs, or None
-    """
-    try:
-        return check()
-    except Exception as error:
-        return f"a check on the first data failed: {type(error).__name__}: {error}"

@@ -4,8 +4,9 @@ from typing import Any
 
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.distributions import DiagGaussianDistribution
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy
 
+from sb3_ppo_variants.fast_path.image_preprocessing import preprocessed
 from sb3_ppo_variants.fast_path.interception import LibraryMethods, module_obstacle
 from sb3_ppo_variants.update.arrays import Array
 from sb3_ppo_variants.update.distributions import ActionDistribution, Context, closed_form
@@ -69,8 +70,11 @@ def both_features(policy: Any, observations: Any) -> tuple[Any, Any]:
     :param policy: one that :func:`closed_form_of` accepts
     :param observations: as the buffer has them
     """
-    features = policy.extract_features(observations)
-    return (features, features) if policy.share_features_extractor else features
+    inputs = preprocessed(policy, observations)
+    if policy.share_features_extractor:
+        features = policy.features_extractor(inputs)
+        return features, features
+    return policy.pi_features_extractor(inputs), policy.vf_features_extractor(inputs)
 
 
 def evaluate_features(
@@ -117,7 +121,7 @@ def action_parameters(policy: Any, form: ActionDistribution, minibatch: Any) -> 
     :param minibatch: of the host's NamedTuple
     :return: tensors whose first dimension is n_batch
     """
-    features = BasePolicy.extract_features(policy, minibatch.observations, policy.pi_features_extractor)
+    features = policy.pi_features_extractor(preprocessed(policy, minibatch.observations))
     latent = policy.mlp_extractor.forward_actor(features)
     return form.from_output(policy, policy.action_net(latent), Context(latent, masks_of(minibatch)))
 

@@ -53,20 +53,21 @@ class FlatAdam:
         self.steps = max((int(s["step"]) for s in state if "step" in s), default=0)
         device = self.parameters[0].device
         self.flat, self.gradient, self.exp_avg, self.exp_avg_sq = (
-            th.zeros(sum(self.padded_sizes), device=device) for _ in range(4)
+            th.zeros(sum(self.padded_sizes), dtype=th.float32, device=device) for _ in range(4)
         )
-        self.step_count = th.tensor(float(self.steps), device=self.flat.device)
+        self.step_count = self.flat.new_tensor(float(self.steps))
         self.guard = StepGuard()
         self.checks_on_device = self.flat.is_cuda  # on the CPU reading a number costs less than computing with it
-        self.norm = th.zeros((), device=self.flat.device)  # of the last gradient, before clipping
-        self.skipped = th.zeros((), device=self.flat.device)  # 1 if the last step was not taken
-        self.skip_count = th.zeros((), device=self.flat.device)  # steps of this update that were not taken
-        self.poison = th.zeros((), device=self.flat.device)  # NaN from the first step of an update that is not finite
+        self.norm = self.flat.new_zeros(())  # of the last gradient, before clipping
+        self.skipped = self.flat.new_zeros(())  # 1 if the last step was not taken
+        self.skip_count = self.flat.new_zeros(())  # steps of this update that were not taken
+        self.poison = self.flat.new_zeros(())  # NaN from the first step of an update that is not finite
         self._gradients = self.views(self.gradient)
         in_numpy: list[Any] = [None if t.is_cuda else t.numpy() for t in (self.gradient, self.step_count)]
         self._gradient_array, self._count = in_numpy
         self._places: list[tuple[int, int]] = []  # of each parameter and its first moment in memory
-        pieces = zip(self.parameters, state, *(self.views(t) for t in (self.flat, self.exp_avg, self.exp_avg_sq)))
+        tensors = (self.flat, self.exp_avg, self.exp_avg_sq)
+        pieces = zip(self.parameters, state, *(self._pieces_of_memory(tensor) for tensor in tensors))
         for parameter, moments, data, exp_avg, exp_avg_sq in pieces:
             self._places.append((data.data_ptr(), exp_avg.data_ptr()))
             data.copy_(parameter.detach())
@@ -75,7 +76,7 @@ class FlatAdam:
                 exp_avg.copy_(moments["exp_avg"])
                 exp_avg_sq.copy_(moments["exp_avg_sq"])
             self.optimizer.state[parameter] = {
-                "step": th.tensor(float(self.steps)),
+                "step": th.tensor(float(self.steps), dtype=th.float32),
                 "exp_avg": exp_avg,
                 "exp_avg_sq": exp_avg_sq,
             }
@@ -87,6 +88,14 @@ class FlatAdam:
         """
         pieces = zip(flat.split(self.padded_sizes), self.shapes)
         return [piece[: shape.numel()].view(shape) for piece, shape in pieces]
+
+    def _pieces_of_memory(self, flat: th.Tensor) -> list[th.Tensor]:
+        """Cut a flat tensor as :meth:`views`; on the CPU each piece has a storage of its own over its part of memory.
+
+        pickle writes the whole storage of a tensor: each parameter would carry all others with it.
+        """
+        pieces = self.views(flat)
+        return pieces if flat.is_cuda else [th.from_numpy(piece.numpy()) for piece in pieces]
 
     def prepare_for_graphs(self) -> None:
         """Let compiled graphs change the tensors in place, and the steps in between agree with theirs."""

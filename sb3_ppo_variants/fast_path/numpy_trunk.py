@@ -90,7 +90,7 @@ class NumpyMlp:
     def _memory(self, n_rows: int) -> _Memory:
         if n_rows not in self._made:
             sizes = _sizes(self.layers)
-            activations, gradients = ([th.empty(n_rows, size).numpy() for size in some] for some in (sizes, sizes[1:]))
+            activations, gradients = ([_empty(n_rows, size) for size in some] for some in (sizes, sizes[1:]))
             self._made[n_rows] = _Memory(activations, gradients, np.ones(n_rows, dtype=np.float32))
         return self._made[n_rows]
 
@@ -121,8 +121,8 @@ class NumpyMlpOfColumns:
         n_columns = len(inputs)
         if n_columns not in self._made:
             sizes = _sizes(self.layers)
-            columns = [th.empty(size, n_columns).numpy() for size in sizes]
-            self._made[n_columns] = columns, th.empty(n_columns, sizes[-1]).numpy()
+            columns = [_empty(size, n_columns) for size in sizes]
+            self._made[n_columns] = columns, _empty(n_columns, sizes[-1])
         arrays, output = self._made[n_columns]
         arrays[0][...] = inputs.T
         for layer, before, after in zip(self.layers, arrays, arrays[1:]):
@@ -173,6 +173,10 @@ class NumpyTrunk:
         self.critic.backward(values[:, None])
         if self.log_std_gradient is not None and log_std is not None:
             self.log_std_gradient[:] = log_std
+
+
+def _empty(*shape: int) -> Array:
+    return th.empty(shape, dtype=th.float32).numpy()
 
 
 def _sizes(layers: Sequence[_Layer | _LayerOfColumns]) -> list[int]:

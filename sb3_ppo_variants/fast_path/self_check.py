@@ -4,8 +4,6 @@ What a policy nobody here has seen does cannot be told from its class alone. Eac
 none leaves a trace in parameters, buffers, the optimiser or a random generator.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
 
@@ -15,6 +13,7 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
 from sb3_ppo_variants.fast_path.cell_steps import CellSteps
+from sb3_ppo_variants.fast_path.check_conditions import same_draws, untouched
 from sb3_ppo_variants.fast_path.closed_forms import masks_of
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.interception import standing_in
@@ -25,8 +24,8 @@ from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences
 from sb3_ppo_variants.update.distributions import Context
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
-from sb3_ppo_variants.update.minibatches import prepared, preserved_numpy_generator
-from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, foreign_module, snapshot_policy
+from sb3_ppo_variants.update.minibatches import prepared
+from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, snapshot_policy
 from sb3_ppo_variants.update.reference_update import OwnOptimizer, Stepper
 
 _TOLERANCE = 1e-4  # of the largest number; rounding of float32 is a hundredth of it
@@ -44,7 +43,7 @@ def forward_difference(policy: Any, forward: LeanForward, observations: Any) -> 
     :param forward: its stand-in
     :param observations: shape (n_envs, *observation shape)
     """
-    with th.no_grad(), _same_draws() as again:
+    with th.no_grad(), same_draws() as again:
         if type(forward) is LeanForward:  # the others are for known networks only
             policy = snapshot_policy(policy)
             if getattr(policy, "use_sde", False):
@@ -61,8 +60,11 @@ def _all_valid(policy: Any, observations: Any) -> tuple[Any, ...]:
     """Return masks that mask nothing, for a maskable policy: with masks it does more than without."""
     if not isinstance(policy, MaskableActorCriticPolicy):
         return ()
-    n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
-    return (np.ones((n_envs, policy.action_net.out_features), dtype=np.bool_),)
+    return (np.ones((_n_envs(observations), policy.action_net.out_features), dtype=np.bool_),)
+
+
+def _n_envs(observations: Any) -> int:
+    return len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
 
 
 def evaluation_difference(update: StagedUpdate) -> str | None:
@@ -71,8 +73,8 @@ def evaluation_difference(update: StagedUpdate) -> str | None:
     :param update: that uses it, about to begin
     """
     minibatch = update.first_minibatch()
-    ordinary, fast = (_untouched(update.policy) for _ in range(2))
-    with _same_draws() as again:
+    ordinary, fast = (untouched(update.policy) for _ in range(2))
+    with same_draws() as again:
         expected = evaluate_minibatch(ordinary, minibatch)
         again()
         found = update.evaluate(minibatch, fast)
@@ -102,7 +104,7 @@ def layout_difference(policy: Any, observations: Any) -> str | None:
     :param observations: shape (n_envs, *observation shape)
     """
     ordinary, fast = (snapshot_policy(policy) for _ in range(2))
-    with th.no_grad(), _same_draws() as again:
+    with th.no_grad(), same_draws() as again:
         expected = ordinary.forward(observations)
         again()
         found = fast.forward(prepared(observations, channels_last=True))
@@ -180,8 +182,8 @@ def sequence_difference(policy: Any, minibatch: Any) -> str | None:
     :param policy: with LSTMs
     :param minibatch: of its recurrent buffer
     """
-    ordinary, fast = (_untouched(policy) for _ in range(2))
-    with th.no_grad(), _same_draws() as again:
+    ordinary, fast = (untouched(policy) for _ in range(2))
+    with th.no_grad(), same_draws() as again:
         expected = evaluate_minibatch(ordinary, minibatch)
         again()
         with whole_sequences([fast]):
@@ -196,7 +198,7 @@ def cell_difference(policy: Any, observations: Any) -> str | None:
     :param observations: shape (n_envs, *observation shape)
     """
     ordinary, fast = (snapshot_policy(policy) for _ in range(2))
-    with th.no_grad(), _same_draws() as again:
+    with th.no_grad(), same_draws() as again:
         expected = _steps(ordinary, observations)
         again()
         with standing_in(CellSteps(fast)):
@@ -207,10 +209,9 @@ def cell_difference(policy: Any, observations: Any) -> str | None:
 
 def _steps(policy: Any, observations: Any) -> list[th.Tensor]:
     """Step from states of 0, from those it left, and at the start of an episode in the first environment."""
-    lstm = policy.lstm_actor
-    n_envs = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
-    zeros = th.zeros(lstm.num_layers, n_envs, lstm.hidden_size, device=policy.device)
-    states, starts = RNNStates((zeros, zeros), (zeros, zeros)), th.zeros(n_envs, device=policy.device)
+    lstm, n_envs = policy.lstm_actor, _n_envs(observations)
+    zeros = lstm.weight_hh_l0.new_zeros(lstm.num_layers, n_envs, lstm.hidden_size)
+    states, starts = RNNStates((zeros, zeros), (zeros, zeros)), zeros.new_zeros(n_envs)
     found = []
     for started in (0, 0, 1):
         starts[:1] = started
@@ -226,7 +227,7 @@ def _moved(update: StagedUpdate) -> tuple[Any, Parameters | None]:
     """
     minibatch = update.first_minibatch()
     # Uneven ends: 0.2 or 0.3 would lie on the edge of a clip range, where rounding decides what the gradient is.
-    shift = th.linspace(-0.4973, 0.5119, len(minibatch.advantages), device=minibatch.advantages.device)
+    shift = th.linspace(-0.4973, 0.5119, len(minibatch.advantages)).to(minibatch.advantages)
     moved = minibatch._replace(
         old_log_prob=minibatch.old_log_prob + shift, old_values=minibatch.old_values + shift.flip(0)
     )
@@ -239,30 +240,6 @@ def _moved(update: StagedUpdate) -> tuple[Any, Parameters | None]:
         return moved, update.form.from_output(
             update.policy, output.roll(1, dims=0), Context(latent, masks_of(minibatch))
         )
-
-
-def _untouched(policy: Any) -> Any:
-    """Return a policy that may be evaluated as in training: a copy, if it keeps, or may keep, running statistics."""
-    if not any(True for _ in policy.buffers()) and foreign_module(policy) is None:
-        return policy
-    copied = snapshot_policy(policy)
-    copied.set_training_mode(policy.training)
-    return copied
-
-
-@contextmanager
-def _same_draws() -> Iterator[Callable[[], None]]:
-    """Leave all generators as they were; the function given sets torch's back to where it began."""
-    devices = list(range(th.cuda.device_count())) if th.cuda.is_available() and th.cuda.is_initialized() else []
-    with preserved_numpy_generator(), th.random.fork_rng(devices=devices):
-        cpu, gpus = th.get_rng_state(), [th.cuda.get_rng_state(device) for device in devices]
-
-        def again() -> None:
-            th.set_rng_state(cpu)
-            for device, state in zip(devices, gpus):
-                th.cuda.set_rng_state(state, device)
-
-        yield again
 
 
 def _evaluations_differ(found: Evaluation, expected: Evaluation) -> str | None:

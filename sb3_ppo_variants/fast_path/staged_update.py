@@ -5,7 +5,7 @@ so that results agree to rounding. What an algorithm or policy does not support 
 """
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch as th
@@ -16,6 +16,7 @@ from sb3_ppo_variants.fast_path.closed_forms import (
     evaluate_output,
     masks_of,
 )
+from sb3_ppo_variants.fast_path.kept_memory import kept_memory
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
@@ -55,6 +56,10 @@ class StagedUpdate(UpdateSteps):
         self.measured_rows = self.rollout.size if self.rules.measures_everything else self.rollout.sample_size
         self.distribution, old = self._measure()
         self.old = tuple(p.clone() for p in old)  # a Gaussian's log_std is a view of the live parameter
+
+    def running(self) -> AbstractContextManager[None]:
+        """Run the epochs with the memory that minibatches take from one another."""
+        return kept_memory() if self.policy.device.type == "cpu" else nullcontext()
 
     def minibatches(self) -> Iterator[th.Tensor]:
         """Yield the rows of each minibatch of one epoch, in the order stock PPO would draw."""

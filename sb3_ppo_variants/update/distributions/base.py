@@ -154,7 +154,7 @@ class Draws:
 
     def _of(self, shape: tuple[int, ...]) -> tuple[th.Tensor, FloatArray]:
         if shape not in self._made:
-            tensor = th.empty(shape)
+            tensor = th.empty(shape, dtype=th.float32)
             self._made[shape] = tensor, tensor.numpy()
         return self._made[shape]
 
