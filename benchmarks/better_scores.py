@@ -23,8 +23,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--baseline", default="ppo")
+    parser.add_argument("--without", nargs="+", default=[], metavar="ENV", help="environments that are left out")
     arguments = parser.parse_args()
     episodes = pd.concat([pd.read_csv(file) for file in arguments.files]).drop_duplicates()
+    episodes = episodes[~episodes["env"].isin(arguments.without)]
     arms = [arm for arm in episodes["algo"].unique() if arm != RANDOM_POLICY]
     scores = make_scores(episodes, arms, list(episodes["env"].unique()))
     for measure, tables in (("final score", scores.final), ("mean over the training", scores.area)):
