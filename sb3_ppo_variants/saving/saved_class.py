@@ -27,7 +27,9 @@ def check_saved_class(cls: type[BaseAlgorithm], data: Mapping[str, Any], name: s
     # A subclass may read its base's file, but a variant not its host's: that lacks the variant's arguments.
     bases = [base.__name__ for base in cls.__mro__] if "saved_as" in data else []
     related = cls.__name__ in held or held[0] in bases
-    way_out = f"load it with {held[0]}.load, or take over its networks and optimiser with {cls.__name__}(...).set_parameters"
+    way_out = (
+        f"load it with {held[0]}.load, or take over its networks and optimiser with {cls.__name__}(...).set_parameters"
+    )
     require(related, f"{name} must hold a model of {cls.__name__}", held[0], way_out)
 
 
