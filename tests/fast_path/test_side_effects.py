@@ -28,8 +28,9 @@ def test_a_callback_can_copy_the_policy_after_an_update(cls: type[Any], action: 
     model = cls("MlpPolicy", make_vec_env(action), **KWARGS)
     copies: list[Any] = []
 
-    def copy_it(*_: Any) -> None:
+    def copy_it(*_: Any) -> bool:
         copies.append(copy.deepcopy(model.policy))
+        return True
 
     model.learn(3 * 32, callback=copy_it)
     assert len(copies) == 3 * 16
