@@ -3,6 +3,7 @@
 import math
 import shutil
 import tempfile
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,13 @@ from sb3_ppo_variants.zoo.hyperparameters import (
 from sb3_ppo_variants.zoo.interruptible import InterruptibleSubprocVecEnv
 from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
 from sb3_ppo_variants.zoo.replacing import replaced
-from sb3_ppo_variants.zoo.studies import check_storage, check_study, create_tables
+from sb3_ppo_variants.zoo.studies import (
+    check_owner,
+    check_storage,
+    check_study,
+    check_study_to_go_on_with,
+    create_tables,
+)
 from sb3_ppo_variants.zoo.termination import TERMINATION
 from sb3_ppo_variants.zoo.vectorized import maker_of
 
@@ -89,6 +96,8 @@ class VariantExperimentManager(StockExperimentManager):
         super().create_log_folder()  # type: ignore[no-untyped-call]
 
     def learn(self, model: BaseAlgorithm) -> None:
+        if self._vectorized is not None:  # evaluations go on with SB3's own environments, by design
+            warnings.filterwarnings("ignore", message="Training and eval env are not of the same type")
         try:
             super().learn(model)
         except BaseException as error:
@@ -120,7 +129,8 @@ class VariantExperimentManager(StockExperimentManager):
         self._drop(hyperparams, saved)
         if is_recurrent(self.algo) and "policy" in hyperparams:
             hyperparams["policy"] = saved["policy"] = recurrent_policy(self.algo, hyperparams["policy"])
-        check_keys(self.algo, self.custom_hyperparams or {}, "-params")
+        of_trial = f" or a trial of {self.study_name}" if self.study_name and not self.optimize_hyperparameters else ""
+        check_keys(self.algo, self.custom_hyperparams or {}, f"-params{of_trial}")
         check_keys(self.algo, hyperparams, f"{self.config}, {self.env_name.gym_id}")
         return hyperparams, saved
 
@@ -182,7 +192,7 @@ class VariantExperimentManager(StockExperimentManager):
     def load_trial(
         self, storage: str, study_name: str, trial_id: int | None = None, convert: bool = True
     ) -> dict[str, Any]:
-        check_study(storage, study_name, trial_id)
+        check_study(storage, study_name, trial_id, self._study_of)
         return super().load_trial(storage, study_name, trial_id, convert)
 
     def hyperparameters_optimization(self) -> None:
@@ -190,6 +200,7 @@ class VariantExperimentManager(StockExperimentManager):
             check_storage(self.storage)
             if "://" in self.storage:
                 create_tables(self.storage)
+            check_study_to_go_on_with(self.storage, self.study_name, self._study_of)
         try:
             with self._masked_evaluations():
                 super().hyperparameters_optimization()
@@ -200,7 +211,13 @@ class VariantExperimentManager(StockExperimentManager):
         finally:
             self._remove_folder()  # it has no model, for which the zoo's commands would look in it
 
+    @property
+    def _study_of(self) -> str:
+        """What a study is of: it must not be gone on with for anything else."""
+        return f"{self.algo} on {self.env_name.gym_id}"
+
     def objective(self, trial: optuna.Trial) -> float:
+        check_owner(trial.study, self._study_of)
         try:
             return super().objective(trial)
         # The zoo prunes a trial with NaN too, but knows other exceptions; and what is sampled may not fit to the entry.

@@ -98,13 +98,17 @@ def check_counts(hyperparams: Mapping[str, Any], where: str) -> None:
 
     :param hyperparams: of the entry, with those of the command line
     :param where: file and environment, for the message
-    :raises ValueError: if `n_timesteps` is missing or `n_envs` is less than 1
+    :raises ValueError: if `n_timesteps` is missing, or a count is less than 1
     """
     if "n_timesteps" not in hyperparams:
         raise ValueError(f"{where}: `n_timesteps` is missing; the entry must have it, although -n goes before it")
-    n_envs = hyperparams.get("n_envs", 1)
-    if not isinstance(n_envs, int) or n_envs < 1:
-        raise ValueError(f"{where}: `n_envs` must be a whole number >= 1, got {n_envs!r}")
+    steps = hyperparams["n_timesteps"]
+    if isinstance(steps, (int, float)) and steps < 1:
+        raise ValueError(f"{where}: `n_timesteps` must be >= 1, got {steps!r}")
+    for key in ("n_envs", "frame_stack"):
+        count = hyperparams.get(key, 1)
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{where}: `{key}` must be a whole number >= 1, got {count!r}")
 
 
 def recurrent_policy(algo: str, policy: Any) -> Any:
@@ -138,6 +142,8 @@ def our_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
             ours[key] = _schedule(key, value)
         elif value is None:
             ours[key] = None
+        elif callable(value):  # config.yml could not hold it
+            raise ValueError(f"`{key}` must be a number or text such as 'lin_0.01' in an entry, got {value!r}")
     return ours
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -54,6 +55,8 @@ def one_line_errors() -> Iterator[None]:
 
 def _text(error: BaseException) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)  # a KeyError's is quoted
+    if isinstance(error, KeyError) and re.fullmatch(r"\S+-v\d+", text):
+        return f"{text} is not registered; --gym-packages MODULE imports the module that registers it"
     is_window = isinstance(error, gym.error.DependencyNotInstalled)
     return f"{text}; enjoy does without a window with --no-render" if is_window else text
 
@@ -62,6 +65,8 @@ def _is_refusal(error: BaseException) -> bool:
     frames = list(_frames(error.__traceback__))
     in_training = any(package != "rl_zoo3" and function == "learn" for package, function in frames)
     ours = __package__.partition(".")[0]
+    while isinstance(error, OSError) and len(frames) > 1 and frames[-1][0] in {"os", "pathlib"}:
+        frames.pop()  # it is the caller's file
     return bool(_text(error)) and not in_training and frames[-1][0] in {ours, *_REFUSING}
 
 

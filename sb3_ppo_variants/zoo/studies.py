@@ -1,6 +1,7 @@
 """Studies of Optuna on disk: what is missing is named, and nothing is made by looking for it."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,36 @@ def check_storage(storage: str) -> Path | None:
     return Path(url.database) if url.drivername.startswith("sqlite") and url.database else None
 
 
-def check_study(storage: str, name: str, trial_id: int | None) -> None:
-    """Refuse a study or a trial that does not exist.
+def check_owner(study: optuna.Study, owner: str) -> None:
+    """Refuse a study of something else; one that does not say what it is of becomes one of this.
+
+    :param study: to go on with, or to take a trial of
+    :param owner: algorithm and environment
+    :raises ValueError: naming what it is a study of
+    """
+    known = study.user_attrs.get(_OWNER)
+    if known is None:
+        study.set_user_attr(_OWNER, owner)
+    elif known != owner:
+        raise ValueError(f"--study-name {study.study_name} is a study of {known}, not of {owner}; choose another name")
+
+
+_OWNER = "sb3_ppo_variants: tuned"
+
+
+def check_study(storage: str, name: str, trial_id: int | None, owner: str) -> None:
+    """Refuse a study or a trial that does not exist, or is of something else.
 
     :param storage: as given to ``--storage``
     :param name: as given to ``--study-name``
     :param trial_id: number of a trial; None for the best
+    :param owner: algorithm and environment that it should be of
     :raises ValueError: naming what there is
     """
     file = check_storage(storage)
     if file is not None and not file.is_file():
         raise ValueError(f"--storage {storage}: there is no file {file}; a study is made with -optimize")
-    opened: Any = storage
-    if storage.endswith(".log"):
-        opened = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(storage))  # type: ignore[attr-defined]
+    opened = _opened(storage)
     try:
         study = optuna.load_study(storage=opened, study_name=name)
     except KeyError:
@@ -54,6 +71,8 @@ def check_study(storage: str, name: str, trial_id: int | None) -> None:
         ) from None
     except SQLAlchemyError as error:
         raise ValueError(f"--storage {storage} cannot be read: {_reason(error)}") from error
+    if _OWNER in study.user_attrs:
+        check_owner(study, owner)
     trials = study.get_trials(deepcopy=False)
     states = [trial.state for trial in trials]
     if trial_id is None and optuna.trial.TrialState.COMPLETE not in states:
@@ -64,6 +83,29 @@ def check_study(storage: str, name: str, trial_id: int | None) -> None:
     if trial_id is not None and not trials[trial_id].params:
         state = states[trial_id].name.lower()
         raise ValueError(f"--trial-id {trial_id}: this trial of {name} has no hyperparameters, its state is {state}")
+
+
+def check_study_to_go_on_with(storage: str, name: str | None, owner: str) -> None:
+    """Refuse to add trials to a study of something else, before a trial is made for it.
+
+    :param storage: that can be read; a file that does not exist will be made
+    :param name: of the study; None for a new one
+    :param owner: algorithm and environment
+    :raises ValueError: naming what it is a study of
+    """
+    file = check_storage(storage)
+    if name is None or (file is not None and not file.is_file()):
+        return
+    with suppress(KeyError):  # it will be made
+        study = optuna.load_study(storage=_opened(storage), study_name=name)
+        if _OWNER in study.user_attrs:
+            check_owner(study, owner)
+
+
+def _opened(storage: str) -> Any:
+    if not storage.endswith(".log"):
+        return storage
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(storage))  # type: ignore[attr-defined]
 
 
 def create_tables(storage: str) -> None:
@@ -89,4 +131,4 @@ def _reason(error: SQLAlchemyError) -> str:
     return str(getattr(error, "orig", None) or error)
 
 
-__all__ = ["check_storage", "check_study", "create_tables"]
+__all__ = ["check_owner", "check_storage", "check_study", "check_study_to_go_on_with", "create_tables"]

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import builtins
+import glob
 import re
 from pathlib import Path
 
@@ -25,11 +26,13 @@ def check_train_arguments(arguments: list[str]) -> None:
     parser.add_argument("-i", "--trained-agent", default="")
     parser.add_argument("-n", "--n-timesteps", default="-1")
     parser.add_argument("-conf", "--conf-file", default="")
+    parser.add_argument("-f", "--log-folder", default="")
+    parser.add_argument("--seed", default="-1")
     parser.add_argument("--trial-id")
     parser.add_argument("--storage")
     parser.add_argument("--study-name")
     parser.add_argument("-optimize", "--optimize-hyperparameters", action="store_true")
-    for count in _COUNTS:
+    for count in (*_COUNTS, *_COUNTS_OR_ALL):
         parser.add_argument(count, default="1")
     for option in _EXPRESSIONS:
         parser.add_argument(*option, nargs="+", default=[], dest=option[0])
@@ -41,6 +44,12 @@ def check_train_arguments(arguments: list[str]) -> None:
     if re.fullmatch(r"-?\d+", given.n_timesteps) and int(given.n_timesteps) < 1 and given.n_timesteps != "-1":
         refuse(f"-n must be >= 1, got {given.n_timesteps}; leave it out for the n_timesteps of the environment's entry")
     _check_counts(vars(given))
+    if glob.has_magic(given.log_folder):
+        refuse(
+            f"-f must not have *, ? or [, which the zoo takes for patterns, got {given.log_folder!r}; choose another"
+        )
+    if re.fullmatch(r"\d+", given.seed) and int(given.seed) >= 2**32:
+        refuse(f"--seed must be below 2**32, got {given.seed}; numpy takes no larger one")
     _check_conf_file(given.conf_file)
     _check_study(given)
     for option in _EXPRESSIONS:
@@ -52,13 +61,16 @@ _EXPRESSIONS = (("-params", "--hyperparams"), ("--env-kwargs",), ("--eval-env-kw
 """Options that take KEY:VALUE."""
 
 _COUNTS = ("--n-eval-envs", "--n-evaluations", "--eval-episodes")
+_COUNTS_OR_ALL = ("--log-interval", "--n-jobs")
+"""-1 has a meaning of its own."""
 
 
 def _check_counts(given: dict[str, str]) -> None:
-    for count in _COUNTS:
+    for count in (*_COUNTS, *_COUNTS_OR_ALL):
         value = given[count[2:].replace("-", "_")]
-        if re.fullmatch(r"-?\d+", value) and int(value) < 1:
-            refuse(f"{count} must be >= 1, got {value}")
+        or_all = count in _COUNTS_OR_ALL
+        if re.fullmatch(r"-?\d+", value) and int(value) < 1 and not (or_all and value == "-1"):
+            refuse(f"{count} must be >= 1{' or -1' if or_all else ''}, got {value}")
 
 
 def _check_study(given: argparse.Namespace) -> None:

@@ -18,6 +18,13 @@ SHORT = ["-n", "64", "--env", "CartPole-v1", "--eval-freq", "-1", "-f", "logs", 
         (["-params", "n_envs:2.5"], "CartPole-v1: `n_envs` must be a whole number >= 1, got 2.5"),
         (["--n-eval-envs", "0"], "--n-eval-envs must be >= 1, got 0"),
         (["--eval-episodes", "0"], "--eval-episodes must be >= 1, got 0"),
+        (["--log-interval", "0"], "--log-interval must be >= 1 or -1, got 0"),
+        (["-optimize", "--n-jobs", "0"], "--n-jobs must be >= 1 or -1, got 0"),
+        (["--seed", "5000000000"], "--seed must be below 2**32, got 5000000000"),
+        (["-params", "n_timesteps:0"], "CartPole-v1: `n_timesteps` must be >= 1, got 0"),
+        (["-params", "frame_stack:0"], "CartPole-v1: `frame_stack` must be a whole number >= 1, got 0"),
+        (["-f", "z[1]"], "-f must not have *, ? or [, which the zoo takes for patterns, got 'z[1]'"),
+        (["-f", "empty.yml"], "Not a directory: 'empty.yml"),
         (["-optimize", "--n-evaluations", "0"], "--n-evaluations must be >= 1, got 0"),
         (["-params", "policy_kwargs:dict(activation_fn=nn.Tahn)"], "module 'torch.nn' has no attribute 'Tahn'"),
         (["-params", "policy_kwargs:'dict('"], "'(' was never closed"),
@@ -32,6 +39,32 @@ def test_mistake_of_train_is_one_line(algo: str, arguments: list[str], message: 
     Path("short.yml").write_text("CartPole-v1: {policy: MlpPolicy}")
     assert message in refused(capsys, "train", *SHORT, "--algo", algo, *arguments)
     assert not Path("logs").exists()
+
+
+def test_a_rate_that_no_file_could_hold_is_refused(capsys: Capture) -> None:
+    entry = "dict(policy='MlpPolicy', n_timesteps=64, learning_rate=lambda left: 1e-3 * left)"
+    Path("own.py").write_text(f"hyperparams = {{'CartPole-v1': {entry}}}")
+    found = refused(capsys, "train", *SHORT, "--algo", "ppo_penalty", "-conf", "own.py")
+    assert "`learning_rate` must be a number or text such as 'lin_0.01' in an entry" in found
+
+
+def test_an_environment_that_nobody_registered_is_named(capsys: Capture) -> None:
+    train("ppo_penalty", "CartPole-v1")
+    run = Path("logs/ppo_penalty/CartPole-v1_1").rename("logs/ppo_penalty/My-v0_1")
+    for name in ("CartPole-v1.zip", "CartPole-v1"):
+        (run / name).rename(run / name.replace("CartPole-v1", "My-v0"))
+    played = ["--algo", "ppo_penalty", "--env", "My-v0", "-f", "logs", "--no-render", "-n", "8", "--exp-id", "1"]
+    assert "My-v0 is not registered; --gym-packages MODULE imports" in refused(capsys, "enjoy", *played)
+
+
+def test_a_study_of_something_else_is_refused(capsys: Capture) -> None:
+    study = ["--study-name", "s", "--storage", "sqlite:///s.db"]
+    tuning = ["-optimize", "--n-trials", "1", "--no-optim-plots", "-params", "n_envs:1"]
+    train("ppo_penalty", "CartPole-v1", *study, *tuning)
+    other = refused(capsys, "train", *SHORT, "--algo", "ppo_clip", *study, *tuning)
+    assert "--study-name s is a study of ppo_penalty on CartPole-v1, not of ppo_clip on CartPole-v1" in other
+    assert "is a study of ppo_penalty" in refused(capsys, "train", *SHORT, "--algo", "ppo_clip", *study)
+    train("ppo_penalty", "CartPole-v1", *study, *tuning)
 
 
 def test_watching_no_environment_is_refused(capsys: Capture) -> None:
