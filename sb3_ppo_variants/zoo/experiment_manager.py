@@ -192,7 +192,7 @@ class VariantExperimentManager(StockExperimentManager):
     def load_trial(
         self, storage: str, study_name: str, trial_id: int | None = None, convert: bool = True
     ) -> dict[str, Any]:
-        check_study(storage, study_name, trial_id, self._study_of)
+        check_study(storage, study_name, trial_id, self.algo)
         return super().load_trial(storage, study_name, trial_id, convert)
 
     def hyperparameters_optimization(self) -> None:

@@ -48,13 +48,13 @@ def check_owner(study: optuna.Study, owner: str) -> None:
 _OWNER = "sb3_ppo_variants: tuned"
 
 
-def check_study(storage: str, name: str, trial_id: int | None, owner: str) -> None:
-    """Refuse a study or a trial that does not exist, or is of something else.
+def check_study(storage: str, name: str, trial_id: int | None, algo: str) -> None:
+    """Refuse a study or a trial that does not exist, or is of another algorithm; another environment may take it.
 
     :param storage: as given to ``--storage``
     :param name: as given to ``--study-name``
     :param trial_id: number of a trial; None for the best
-    :param owner: algorithm and environment that it should be of
+    :param algo: that is to be trained
     :raises ValueError: naming what there is
     """
     file = check_storage(storage)
@@ -71,8 +71,9 @@ def check_study(storage: str, name: str, trial_id: int | None, owner: str) -> No
         ) from None
     except SQLAlchemyError as error:
         raise ValueError(f"--storage {storage} cannot be read: {_reason(error)}") from error
-    if _OWNER in study.user_attrs:
-        check_owner(study, owner)
+    known = study.user_attrs.get(_OWNER)
+    if known is not None and not known.startswith(f"{algo} on "):
+        raise ValueError(f"--study-name {name} is a study of {known}, not of {algo}; choose another name")
     trials = study.get_trials(deepcopy=False)
     states = [trial.state for trial in trials]
     if trial_id is None and optuna.trial.TrialState.COMPLETE not in states:
