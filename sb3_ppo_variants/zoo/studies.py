@@ -71,9 +71,9 @@ def check_study(storage: str, name: str, trial_id: int | None, algo: str) -> Non
         ) from None
     except SQLAlchemyError as error:
         raise ValueError(f"--storage {storage} cannot be read: {_reason(error)}") from error
-    known = study.user_attrs.get(_OWNER)
-    if known is not None and not known.startswith(f"{algo} on "):
-        raise ValueError(f"--study-name {name} is a study of {known}, not of {algo}; choose another name")
+    owner = study.user_attrs.get(_OWNER)
+    if owner is not None and not owner.startswith(f"{algo} on "):
+        raise ValueError(f"--study-name {name} is a study of {owner}, not of {algo}; choose another name")
     trials = study.get_trials(deepcopy=False)
     states = [trial.state for trial in trials]
     if trial_id is None and optuna.trial.TrialState.COMPLETE not in states:
