@@ -1,6 +1,5 @@
 """The zoo's other commands, as a user runs them, on one pair of trained agents."""
 
-import functools
 import json
 import os
 import pickle
@@ -77,9 +76,7 @@ def test_benchmark_lists_our_algorithms(trained: Path) -> None:
 
 @pytest.mark.parametrize("algo", ["ppo_penalty", "ppo_clip_lstm"])
 def test_interrupted_training_saves_the_model(tmp_path: Path, algo: str) -> None:
-    # where the tests run in the background ctrl-c is ignored, and processes inherit that
-    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = start(tmp_path, "train", *training(algo, "CartPole-v1", steps=10_000_000), preexec_fn=heed)
+    process = start(tmp_path, "train", *training(algo, "CartPole-v1", steps=10_000_000))
     wait_for_updates(process, 3)
     time.sleep(0.2)  # somewhere in the next rollout or update
     process.send_signal(signal.SIGINT)

@@ -1,7 +1,9 @@
 """Running the zoo's commands as a user does: in processes of their own, in a temporary folder."""
 
+import functools
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +87,9 @@ def start(folder: Path, *arguments: str, **options: Any) -> "subprocess.Popen[st
     """Start our command line in `folder` and leave it running; `options` are more arguments of Popen."""
     command = [sys.executable, "-u", "-m", "sb3_ppo_variants.zoo", *arguments]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=environment(), **pipes, **options)
+    # where the tests run in the background ctrl-c is ignored, and processes inherit that
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, cwd=folder, env=environment(), preexec_fn=heed, **pipes, **options)
 
 
 def wait_for_updates(process: "subprocess.Popen[str]", updates: int) -> None:
