@@ -13,7 +13,8 @@ import resource, threading
 import torch as th
 from sb3_ppo_variants.fast_path.kept_memory import kept_memory
 
-def tensors_worth_of_pages():  # that the system hands out for five tensors of 100 MB, one after the other
+def tensors_worth_of_pages(others=0):  # that the system hands out for five tensors of 100 MB, one after the other
+    held = [th.zeros(25_000_000) for _ in range(others)]  # so that no free piece of the heap is left for the five
     for turn in range(6):
         if turn == 1:  # the first may take what the others then share
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -38,7 +39,7 @@ with kept_memory():
 found.append(tensors_worth_of_pages())  # the other thread is not done
 leave.set()
 other.join()
-found.append(tensors_worth_of_pages())
+found.append(tensors_worth_of_pages(others=4))
 print(*found)
 """
 
@@ -57,7 +58,7 @@ def test_memory_is_kept_until_the_last_thread_is_done() -> None:
     assert before > 2
     assert inside < before - 1
     assert beside < before - 1
-    assert after > min(inside, beside)
+    assert after > 2
 
 
 @pytest.mark.parametrize("name", _SETTINGS)
