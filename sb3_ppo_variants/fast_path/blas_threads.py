@@ -5,40 +5,20 @@ other more than they compute, and they wait by spinning: beside torch's threads,
 a minibatch took up to forty times as long.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from threading import Lock
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache, partial
 
 from threadpoolctl import LibController, ThreadpoolController
+
+from sb3_ppo_variants.fast_path.process_setting import ProcessSetting
 
 _MOST_OF_A_VECTOR, _MOST_OF_A_MATRIX = 8_192, 200_000  # products for which OpenBLAS starts no second thread
 
 
-class _Users:
-    """Of the one thread: models may be trained in several of Python's threads, and the number is the process's."""
-
-    lock = Lock()
-    count = 0
-    before: tuple[int, ...] = ()
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> AbstractContextManager[None]:
     """Let BLAS use one thread; after the last user, as many as before. Some tens of microseconds."""
-    with _Users.lock:
-        if _Users.count == 0:
-            numbers = tuple(library.num_threads for library in _libraries())
-            _Users.before = () if set(numbers) == {1} else numbers  # nothing to set, and nothing to set back
-            _set((1,) * len(_Users.before))
-        _Users.count += 1
-    try:
-        yield
-    finally:
-        with _Users.lock:
-            _Users.count -= 1
-            if _Users.count == 0:
-                _set(_Users.before)
+    return _ONE_THREAD.held()
 
 
 def may_use_threads(n_rows: int, weights: int) -> bool:
@@ -55,6 +35,16 @@ def _set(numbers: tuple[int, ...]) -> None:
         library.set_num_threads(number)
         # Since 3.8 the thread that has set the number owns it; the last user may be another one.
         getattr(library, "clear_controlling_thread", lambda: None)()
+
+
+def _set_one() -> Callable[[], None]:
+    numbers = tuple(library.num_threads for library in _libraries())
+    before = () if set(numbers) == {1} else numbers  # nothing to set, and nothing to set back
+    _set((1,) * len(before))
+    return partial(_set, before)
+
+
+_ONE_THREAD = ProcessSetting(_set_one)
 
 
 @cache

@@ -7,10 +7,11 @@ back to the system, which fills it with zeros when it hands it out again, page b
 import ctypes
 import os
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache
-from threading import Lock
+
+from sb3_ppo_variants.fast_path.process_setting import ProcessSetting
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEEP = (1 << 31) - 1  # bytes, the largest C int
@@ -18,32 +19,26 @@ _OWN_MMAP_THRESHOLD = 32 << 20  # bytes to which glibc's thresholds grow by them
 _SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
-class _Users:
-    """Models may be trained in several of Python's threads, and the thresholds are the process's."""
-
-    lock = Lock()
-    count = 0
-
-
-@contextmanager
-def kept_memory() -> Iterator[None]:
+def kept_memory() -> AbstractContextManager[None]:
     """Keep freed memory; after the last user glibc may give it back. Nothing is done where the user has set it."""
+    return _KEPT.held()
+
+
+def _keep() -> Callable[[], None]:
     mallopt = _mallopt()
     if mallopt is None:
-        yield
-        return
-    with _Users.lock:
-        _Users.count += 1
-        mallopt(_MMAP_THRESHOLD, _KEEP)
-        mallopt(_TRIM_THRESHOLD, _KEEP)
-    try:
-        yield
-    finally:
-        with _Users.lock:
-            _Users.count -= 1
-            if _Users.count == 0:
-                mallopt(_MMAP_THRESHOLD, _OWN_MMAP_THRESHOLD)
-                mallopt(_TRIM_THRESHOLD, 2 * _OWN_MMAP_THRESHOLD)
+        return lambda: None
+    mallopt(_MMAP_THRESHOLD, _KEEP)
+    mallopt(_TRIM_THRESHOLD, _KEEP)
+
+    def as_glibc_would() -> None:
+        mallopt(_MMAP_THRESHOLD, _OWN_MMAP_THRESHOLD)
+        mallopt(_TRIM_THRESHOLD, 2 * _OWN_MMAP_THRESHOLD)
+
+    return as_glibc_would
+
+
+_KEPT = ProcessSetting(_keep)
 
 
 @cache

@@ -1,0 +1,36 @@
+"""A setting of the whole process that models need while they work, in whatever of Python's threads they are trained."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+
+class ProcessSetting:
+    """Set by its first user and set back after the last.
+
+    :param set_it: sets it, and returns what sets it back
+    """
+
+    def __init__(self, set_it: Callable[[], Callable[[], None]]):
+        self._set_it = set_it
+        self._lock = Lock()
+        self._users = 0
+        self._set_back: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Use it."""
+        with self._lock:
+            if self._users == 0:
+                self._set_back = self._set_it()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._set_back()
+
+
+__all__ = ["ProcessSetting"]
