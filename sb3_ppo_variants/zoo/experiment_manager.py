@@ -34,10 +34,10 @@ from sb3_ppo_variants.zoo.interruptible import InterruptibleSubprocVecEnv
 from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
 from sb3_ppo_variants.zoo.replacing import replaced
 from sb3_ppo_variants.zoo.studies import (
-    check_owner,
     check_storage,
     check_study,
     check_study_to_go_on_with,
+    claim_study,
     create_tables,
 )
 from sb3_ppo_variants.zoo.termination import TERMINATION
@@ -217,7 +217,7 @@ class VariantExperimentManager(StockExperimentManager):
         return f"{self.algo} on {self.env_name.gym_id}"
 
     def objective(self, trial: optuna.Trial) -> float:
-        check_owner(trial.study, self._study_of)
+        claim_study(trial.study, self._study_of)
         try:
             return super().objective(trial)
         # The zoo prunes a trial with NaN too, but knows other exceptions; and what is sampled may not fit to the entry.

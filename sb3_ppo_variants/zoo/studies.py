@@ -31,21 +31,26 @@ def check_storage(storage: str) -> Path | None:
     return Path(url.database) if url.drivername.startswith("sqlite") and url.database else None
 
 
-def check_owner(study: optuna.Study, owner: str) -> None:
-    """Refuse a study of something else; one that does not say what it is of becomes one of this.
+_OWNER = "sb3_ppo_variants: tuned"
 
-    :param study: to go on with, or to take a trial of
+
+def claim_study(study: optuna.Study, owner: str) -> None:
+    """Make a study that does not say what it is of one of this; refuse one of something else.
+
+    :param study: to go on with
     :param owner: algorithm and environment
     :raises ValueError: naming what it is a study of
     """
-    known = study.user_attrs.get(_OWNER)
-    if known is None:
+    _check_owner(study, owner)
+    if _OWNER not in study.user_attrs:
         study.set_user_attr(_OWNER, owner)
-    elif known != owner:
+
+
+def _check_owner(study: optuna.Study, owner: str) -> None:
+    """Refuse a study of something else; an algorithm alone owns those on all environments."""
+    known = study.user_attrs.get(_OWNER)
+    if known is not None and owner not in (known, known.partition(" on ")[0]):
         raise ValueError(f"--study-name {study.study_name} is a study of {known}, not of {owner}; choose another name")
-
-
-_OWNER = "sb3_ppo_variants: tuned"
 
 
 def check_study(storage: str, name: str, trial_id: int | None, algo: str) -> None:
@@ -71,9 +76,7 @@ def check_study(storage: str, name: str, trial_id: int | None, algo: str) -> Non
         ) from None
     except SQLAlchemyError as error:
         raise ValueError(f"--storage {storage} cannot be read: {_reason(error)}") from error
-    owner = study.user_attrs.get(_OWNER)
-    if owner is not None and not owner.startswith(f"{algo} on "):
-        raise ValueError(f"--study-name {name} is a study of {owner}, not of {algo}; choose another name")
+    _check_owner(study, algo)
     trials = study.get_trials(deepcopy=False)
     states = [trial.state for trial in trials]
     if trial_id is None and optuna.trial.TrialState.COMPLETE not in states:
@@ -98,9 +101,7 @@ def check_study_to_go_on_with(storage: str, name: str | None, owner: str) -> Non
     if name is None or (file is not None and not file.is_file()):
         return
     with suppress(KeyError):  # it will be made
-        study = optuna.load_study(storage=_opened(storage), study_name=name)
-        if _OWNER in study.user_attrs:
-            check_owner(study, owner)
+        _check_owner(optuna.load_study(storage=_opened(storage), study_name=name), owner)
 
 
 def _opened(storage: str) -> Any:
@@ -132,4 +133,4 @@ def _reason(error: SQLAlchemyError) -> str:
     return str(getattr(error, "orig", None) or error)
 
 
-__all__ = ["check_owner", "check_storage", "check_study", "check_study_to_go_on_with", "create_tables"]
+__all__ = ["check_storage", "check_study", "check_study_to_go_on_with", "claim_study", "create_tables"]
