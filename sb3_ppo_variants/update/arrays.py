@@ -131,17 +131,20 @@ def log_softmax(x: Array) -> Array:
     """Normalise rows of logits."""
     if isinstance(x, th.Tensor):
         return F.log_softmax(x, dim=-1)
-    shifted = x - np.maximum.reduce(x, axis=1, keepdims=True)
-    shifted -= np.log(row_sums(np.exp(shifted)))[:, None]
-    return shifted
+    columns = np.array(x.T, order="C")  # a sample per column: along short rows numpy takes twice to six times as long
+    columns -= np.maximum.reduce(columns)
+    columns -= np.log(np.add.reduce(np.exp(columns)))
+    return columns.T
 
 
 def normalized(x: Array) -> Array:
     """Normalise rows of logits as torch's ``Categorical`` does, with its rounding where all of a row are huge."""
     if isinstance(x, th.Tensor):
         return x - x.logsumexp(dim=-1, keepdim=True)
-    top = np.maximum.reduce(x, axis=1)
-    return x - (top + np.log(row_sums(np.exp(x - top[:, None]))))[:, None]
+    columns = np.array(x.T, order="C")  # as above
+    top = np.maximum.reduce(columns)
+    columns -= top + np.log(np.add.reduce(np.exp(columns - top)))
+    return columns.T
 
 
 def finite(log_p: Array) -> Array:
