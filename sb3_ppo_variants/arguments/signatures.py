@@ -56,12 +56,12 @@ def merged_signature(cls: type, mixin: type) -> inspect.Signature:
     :param cls: a variant, or a mixin that has no host yet
     :param mixin: base of all our mixins
     """
-    merged = dict(host_parameters(cls, mixin))
+    merged, has_host = dict(host_parameters(cls, mixin)), _host(cls, mixin) is not sb3.OnPolicyAlgorithm
     setup = merged.pop("_init_setup_model", None)
     for base in reversed(cls.__mro__):
         if issubclass(base, mixin):
             for name, default in vars(base).get("host_defaults", {}).items():  # what is nearer to the class wins
-                if name in merged:
+                if name in merged and has_host:  # without, one argument would have a default and the next none
                     merged[name] = merged[name].replace(default=default)
             own = inspect.signature(vars(base)["__init__"]).parameters if "__init__" in vars(base) else {}
             keywords = [p for p in own.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]

@@ -35,7 +35,7 @@ from sb3_ppo_variants.fast_path.recorded_forward import RecordedForward
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import SequenceUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
-from sb3_ppo_variants.update.policy_evaluation import measuring
+from sb3_ppo_variants.update.policy_evaluation import measuring, own_observations
 from sb3_ppo_variants.update.projection import PolicyLine, find_moving
 from sb3_ppo_variants.update.reference_update import OwnOptimizer, ReferenceUpdate
 from sb3_ppo_variants.vec_env.lean_vec_env import lean_steps
@@ -264,7 +264,8 @@ class Acceleration:
         if name not in self._checked and last_obs is not None:
             self._checked.add(name)
             with measuring(self.policy):
-                self._refuse(name, failure_or(lambda: difference(obs_as_tensor(last_obs, self.policy.device))))
+                observations = obs_as_tensor(last_obs, self.policy.device)  # the algorithm's own memory
+                self._refuse(name, failure_or(lambda: difference(own_observations(self.policy, observations))))
         return self.uses(name)
 
     def _refuse(self, name: str, difference: str | None) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch as th
 
 from sb3_ppo_variants.update.minibatches import preserved_numpy_generator
@@ -43,12 +44,14 @@ def untouched(policy: Any) -> Any:
 
 @contextmanager
 def same_draws() -> Iterator[Callable[[], None]]:
-    """Leave all generators as they were; the function given sets torch's back to where it began."""
+    """Leave all generators as they were; the function given sets torch's and numpy's back to where they began."""
     devices = list(range(th.cuda.device_count())) if th.cuda.is_available() and th.cuda.is_initialized() else []
     with preserved_numpy_generator(), th.random.fork_rng(devices=devices):
+        of_numpy = np.random.get_state()
         cpu, gpus = th.get_rng_state(), [th.cuda.get_rng_state(device) for device in devices]
 
         def again() -> None:
+            np.random.set_state(of_numpy)
             th.set_rng_state(cpu)
             for device, state in zip(devices, gpus):
                 th.cuda.set_rng_state(state, device)

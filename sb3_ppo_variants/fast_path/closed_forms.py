@@ -5,6 +5,7 @@ from typing import Any
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import MlpExtractor
 
 from sb3_ppo_variants.fast_path.image_preprocessing import preprocessed
 from sb3_ppo_variants.fast_path.interception import LibraryMethods, module_obstacle
@@ -60,38 +61,36 @@ def evaluate_closed_form(policy: Any, form: ActionDistribution, minibatch: Any) 
     :param minibatch: of the host's NamedTuple
     :return: the evaluation
     """
-    pi_features, vf_features = both_features(policy, minibatch.observations)
-    return evaluate_features(policy, form, pi_features, vf_features, minibatch)
+    return evaluate_inputs(policy, form, preprocessed(policy, minibatch.observations), minibatch)
 
 
-def both_features(policy: Any, observations: Any) -> tuple[Any, Any]:
-    """Extract the features for the actor and for the critic, shape (n_batch, n_features) each.
+def both_latents(policy: Any, inputs: Any) -> tuple[Any, Any]:
+    """Run a policy's networks up to the heads of actor and critic, shape (n_batch, n_latent) each.
+
+    As SB3 does, which asks a network of somebody's own for both at once where they share their features.
 
     :param policy: one that :func:`closed_form_of` accepts
-    :param observations: as the buffer has them
+    :param inputs: preprocessed observations
     """
-    inputs = preprocessed(policy, observations)
+    networks = policy.mlp_extractor
     if policy.share_features_extractor:
-        features = policy.features_extractor(inputs)
-        return features, features
-    return policy.pi_features_extractor(inputs), policy.vf_features_extractor(inputs)
+        actor, critic = networks(policy.features_extractor(inputs))
+        return actor, critic
+    actor = networks.forward_actor(policy.pi_features_extractor(inputs))
+    return actor, networks.forward_critic(policy.vf_features_extractor(inputs))
 
 
-def evaluate_features(
-    policy: Any, form: ActionDistribution, pi_features: Any, vf_features: Any, minibatch: Any
-) -> Evaluation:
-    """Evaluate actions from extracted features.
+def evaluate_inputs(policy: Any, form: ActionDistribution, inputs: Any, minibatch: Any) -> Evaluation:
+    """Evaluate actions from preprocessed observations.
 
     :param policy: one that :func:`closed_form_of` accepts
     :param form: its closed form
-    :param pi_features: for the actor, shape (n_batch, n_features)
-    :param vf_features: for the critic, shape (n_batch, n_features)
+    :param inputs: of the policy's networks
     :param minibatch: of the host's NamedTuple
     :return: the evaluation
     """
-    latent = policy.mlp_extractor.forward_actor(pi_features)
-    values = policy.value_net(policy.mlp_extractor.forward_critic(vf_features)).flatten()
-    context = Context(latent, masks_of(minibatch))
+    latent, critic_latent = both_latents(policy, inputs)
+    values, context = policy.value_net(critic_latent).flatten(), Context(latent, masks_of(minibatch))
     return evaluate_output(policy, form, policy.action_net(latent), values, minibatch.actions, context)
 
 
@@ -121,8 +120,11 @@ def action_parameters(policy: Any, form: ActionDistribution, minibatch: Any) -> 
     :param minibatch: of the host's NamedTuple
     :return: tensors whose first dimension is n_batch
     """
-    features = policy.pi_features_extractor(preprocessed(policy, minibatch.observations))
-    latent = policy.mlp_extractor.forward_actor(features)
+    inputs = preprocessed(policy, minibatch.observations)
+    if policy.share_features_extractor and type(policy.mlp_extractor) is MlpExtractor:  # the critic is not asked
+        latent = policy.mlp_extractor.forward_actor(policy.features_extractor(inputs))
+    else:
+        latent, _ = both_latents(policy, inputs)
     return form.from_output(policy, policy.action_net(latent), Context(latent, masks_of(minibatch)))
 
 

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
-from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form, evaluate_features
+from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form, evaluate_inputs
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, clipping_factor
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
@@ -45,10 +45,7 @@ class _Evaluator(nn.Module):
             evaluation = evaluate_closed_form(policy, form, minibatch)
         else:
             inputs = minibatch.observations.float() / self.divisor
-            pi_features = policy.pi_features_extractor(inputs)
-            shared = policy.share_features_extractor
-            vf_features = pi_features if shared else policy.vf_features_extractor(inputs)
-            evaluation = evaluate_features(policy, form, pi_features, vf_features, minibatch)
+            evaluation = evaluate_inputs(policy, form, inputs, minibatch)
         return evaluation.values, evaluation.log_prob, evaluation.entropy, evaluation.parameters
 
 

@@ -15,8 +15,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_ppo_variants.fast_path.blas_threads import may_use_threads, one_blas_thread
-from sb3_ppo_variants.fast_path.closed_forms import both_features, closed_form_of, evaluation_obstacle
+from sb3_ppo_variants.fast_path.closed_forms import both_latents, closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
+from sb3_ppo_variants.fast_path.image_preprocessing import preprocessed
 from sb3_ppo_variants.fast_path.interception import Parts, StandIn
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlpOfColumns
@@ -64,9 +65,8 @@ class LeanForward(StandIn):
     def sample(self, obs: Any, masks: Any) -> Collected:
         """Sample; actions have shape (n_envs, n)."""
         policy = self.policy
-        pi_features, vf_features = both_features(policy, obs)
-        latent = policy.mlp_extractor.forward_actor(pi_features)
-        values = policy.value_net(policy.mlp_extractor.forward_critic(vf_features))
+        latent, critic_latent = both_latents(policy, preprocessed(policy, obs))
+        values = policy.value_net(critic_latent)
         output = policy.action_net(latent)
         if masks is not None:
             masks = th.as_tensor(masks, dtype=th.bool, device=output.device).reshape(output.shape)

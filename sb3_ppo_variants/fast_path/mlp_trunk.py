@@ -92,7 +92,8 @@ def plain_mlp_obstacle(policy: Any) -> str | None:
     :return: the reason, or None if it is
     """
     space = policy.observation_space
-    extractors = (policy.pi_features_extractor, policy.vf_features_extractor)
+    shared, separate = [policy.features_extractor], [policy.pi_features_extractor, policy.vf_features_extractor]
+    extractors = shared if policy.share_features_extractor else separate
     if not is_flat(space) or not all(map(_only_flattens, extractors)):
         return "observations are not plain vectors"
     if type(policy.mlp_extractor) is not MlpExtractor:

@@ -25,7 +25,7 @@ from sb3_ppo_variants.update.distributions import Context
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import prepared
-from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, snapshot_policy
+from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, own_observations, snapshot_policy
 from sb3_ppo_variants.update.reference_update import OwnOptimizer, Stepper
 
 _TOLERANCE = 1e-4  # of the largest number; rounding of float32 is a hundredth of it
@@ -50,7 +50,7 @@ def forward_difference(policy: Any, forward: LeanForward, observations: Any) -> 
                 policy.reset_noise()  # until the first rollout gSDE's noise is where the policy was made, on the CPU
             forward = LeanForward(snapshot_policy(policy))
         masks = _all_valid(policy, observations)
-        expected = policy.forward(observations, False, *masks)
+        expected = policy.forward(own_observations(policy, observations), False, *masks)
         again()
         found = forward(observations, False, *masks)
     return _first_difference(zip(_OF_FORWARD, found, expected), "policy.forward()")
@@ -68,33 +68,39 @@ def _n_envs(observations: Any) -> int:
 
 
 def evaluation_difference(update: StagedUpdate) -> str | None:
-    """Compare the closed form with ``policy.evaluate_actions``: values, the parameters they depend on, and buffers.
+    """Compare the closed form with ``policy.evaluate_actions``: values, gradients, and buffers.
 
     :param update: that uses it, about to begin
     """
-    minibatch = update.first_minibatch()
     ordinary, fast = (untouched(update.policy) for _ in range(2))
     with same_draws() as again:
-        expected = evaluate_minibatch(ordinary, minibatch)
+        expected = evaluate_minibatch(ordinary, update.first_minibatch())
         again()
-        found = update.evaluate(minibatch, fast)
+        found = update.evaluate(update.first_minibatch(), fast)
     differ = _evaluations_differ(found, expected)
-    if differ is None and _reached(found, fast) != _reached(expected, ordinary):
-        differ = "it does not depend on the same parameters as the ordinary code"
+    if differ is None:
+        differ = _gradients_differ(_gradients(found, fast), _gradients(expected, ordinary))
     if differ is None and not all(map(th.equal, fast.buffers(), ordinary.buffers())):
         differ = "buffers are not those that the ordinary code leaves"
     return differ
 
 
-def _reached(evaluation: Evaluation, policy: Any) -> list[str]:
-    """Name the parameters that an evaluation depends on."""
+def _gradients(evaluation: Evaluation, policy: Any) -> dict[str, th.Tensor]:
+    """Differentiate an evaluation by the parameters that it depends on, by name."""
     named = [(name, parameter) for name, parameter in policy.named_parameters() if parameter.requires_grad]
     parts = [evaluation.values, evaluation.log_prob, evaluation.entropy]
     sums = [part.sum() for part in parts if part.requires_grad]
     if not sums:  # everything is frozen
-        return []
+        return {}
     gradients = th.autograd.grad(sums, [parameter for _, parameter in named], allow_unused=True)
-    return [name for (name, _), gradient in zip(named, gradients) if gradient is not None]
+    return {name: gradient for (name, _), gradient in zip(named, gradients) if gradient is not None}
+
+
+def _gradients_differ(found: dict[str, th.Tensor], expected: dict[str, th.Tensor]) -> str | None:
+    if found.keys() != expected.keys():
+        return "it does not depend on the same parameters as the ordinary code"
+    flat = [th.cat([g.flatten() for g in gradients.values()]) for gradients in (found, expected) if gradients]
+    return _first_difference([("the gradient", *flat)], "policy.evaluate_actions()") if flat else None
 
 
 def layout_difference(policy: Any, observations: Any) -> str | None:
@@ -105,7 +111,7 @@ def layout_difference(policy: Any, observations: Any) -> str | None:
     """
     ordinary, fast = (snapshot_policy(policy) for _ in range(2))
     with th.no_grad(), same_draws() as again:
-        expected = ordinary.forward(observations)
+        expected = ordinary.forward(own_observations(policy, observations))
         again()
         found = fast.forward(prepared(observations, channels_last=True))
     return _first_difference(zip(_OF_FORWARD, found, expected), "images as they come")
@@ -184,7 +190,8 @@ def sequence_difference(policy: Any, minibatch: Any) -> str | None:
     """
     ordinary, fast = (untouched(policy) for _ in range(2))
     with th.no_grad(), same_draws() as again:
-        expected = evaluate_minibatch(ordinary, minibatch)
+        observations = own_observations(policy, minibatch.observations)
+        expected = evaluate_minibatch(ordinary, minibatch._replace(observations=observations))
         again()
         with whole_sequences([fast]):
             found = evaluate_minibatch(fast, minibatch)

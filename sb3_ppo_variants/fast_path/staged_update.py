@@ -24,7 +24,7 @@ from sb3_ppo_variants.update.distributions import ActionDistribution, Context, P
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import StagedRollout, shares_advantages
-from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, measuring
+from sb3_ppo_variants.update.policy_evaluation import Evaluation, evaluate_minibatch, measuring, own_observations
 from sb3_ppo_variants.update.reference_update import Stepper, UpdateSteps
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
@@ -141,7 +141,8 @@ class StagedUpdate(UpdateSteps):
         pieces: list[Parameters] = []
         asked = measuring(self.policy) if self.trunk is None else nullcontext()  # a plain MLP has no modes
         with th.no_grad(), asked:
-            for piece in self.rollout.pieces(self.measured_rows):
+            for staged in self.rollout.pieces(self.measured_rows):
+                piece = staged._replace(observations=own_observations(self.policy, staged.observations))
                 form, parameters = self._action_parameters(piece)
                 pieces.append(parameters)
         return form, pieces[0] if len(pieces) == 1 else tuple(map(th.cat, zip(*pieces)))

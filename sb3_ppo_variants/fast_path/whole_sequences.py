@@ -7,7 +7,7 @@ does for all steps (proposed for contrib in its pull request 118).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.distributions import ActionDistribution, action_distribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.update.old_policy import holds_functions
 from sb3_ppo_variants.update.reference_update import ReferenceUpdate, Stepper
 
 _BUFFERS = (RecurrentRolloutBuffer, RecurrentDictRolloutBuffer)
@@ -41,7 +42,10 @@ class SequenceUpdate(ReferenceUpdate):
 
     def __init__(self, algorithm: UpdatedAlgorithm, stepper: Stepper):
         super().__init__(algorithm, stepper)
-        self._actor_alone = not _OF_CONTRIB.overridden(self.policy) and module_obstacle(self.policy) is None
+        policy: Any = self.policy
+        replaced = policy.share_features_extractor and policy.pi_features_extractor is not policy.features_extractor
+        known = not replaced and not _OF_CONTRIB.overridden(policy)
+        self._actor_alone = known and module_obstacle(policy) is None
 
     def measured(self, policy: Any, minibatch: Any) -> tuple[ActionDistribution, Parameters]:
         if not self._actor_alone:
@@ -52,11 +56,11 @@ class SequenceUpdate(ReferenceUpdate):
         return form, form.parameters(distribution)
 
     def step(self, minibatch: Any, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
-        with whole_sequences([self.policy, self.old_policy]):
+        with whole_sequences({self.policy, self.old_policy.policy}):
             return super().step(minibatch, coefficients)
 
     def kl_divergence(self) -> float:
-        with whole_sequences([self.policy, self.old_policy]):
+        with whole_sequences({self.policy, self.old_policy.policy}):
             return super().kl_divergence()
 
 
@@ -82,11 +86,13 @@ def own_steps_obstacle(policy: Any) -> str | None:
         return "the policy has no LSTM"
     if type(policy)._process_sequence is not _STEPPED or is_replaced(policy, "_process_sequence"):
         return "the policy steps through sequences in its own way"
+    if holds_functions(policy):
+        return "a module holds a function of somebody's own"
     return None
 
 
 @contextmanager
-def whole_sequences(policies: list[Any]) -> Iterator[None]:
+def whole_sequences(policies: Collection[Any]) -> Iterator[None]:
     """Let policies run sequences as wholes; nothing else of them changes.
 
     :param policies: for which :func:`whole_sequences_obstacle` is None

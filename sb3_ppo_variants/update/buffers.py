@@ -1,8 +1,6 @@
 """A policy's buffers, such as running statistics, by their places: a module may put another tensor into one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch as th
 from torch import nn
@@ -59,20 +57,21 @@ def buffer_places(policy: nn.Module, floating: bool = False) -> list[BufferPlace
     ]
 
 
-@contextmanager
-def buffers_put_back(policy: Any) -> Iterator[None]:
-    """Undo what happens to a policy's buffers meanwhile.
+class KeptBuffers:
+    """The buffers of a policy as they are when this is made, to be put back.
 
-    :param policy: of which a module may change them whenever it is called
+    :param policy: any module
     """
-    kept = [(place, place.tensor, place.tensor.clone()) for place in buffer_places(policy)]
-    try:
-        yield
-    finally:
+
+    def __init__(self, policy: nn.Module):
+        self._kept = [(place, place.tensor, place.tensor.clone()) for place in buffer_places(policy)]
+
+    def put_back(self) -> None:
+        """Put the same tensors back into their places, with the values that they had."""
         with th.no_grad():
-            for place, tensor, value in kept:
+            for place, tensor, value in self._kept:
                 place.module._buffers[place.name] = tensor
                 place.put(value)
 
 
-__all__ = ["BufferPlace", "buffer_places", "buffers_put_back"]
+__all__ = ["BufferPlace", "KeptBuffers", "buffer_places"]

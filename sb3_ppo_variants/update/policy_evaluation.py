@@ -10,12 +10,13 @@ from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
-from sb3_ppo_variants.update.buffers import buffers_put_back
+from sb3_ppo_variants.update.arrays import mapped
 from sb3_ppo_variants.update.distributions import ActionDistribution, action_distribution
+from sb3_ppo_variants.update.held_state import held_put_back
 from sb3_ppo_variants.update.kl_divergence import Parameters
 
 _SEED_OF_MEASUREMENTS = 0
-_KNOWN_PACKAGES = {"torch", "stable_baselines3", "sb3_contrib", __name__.partition(".")[0]}
+KNOWN_PACKAGES = {"torch", "stable_baselines3", "sb3_contrib", __name__.partition(".")[0]}
 
 
 class Evaluation(NamedTuple):
@@ -52,11 +53,11 @@ def evaluate_minibatch(policy: ActorCriticPolicy, minibatch: Any) -> Evaluation:
         actions = actions.long().flatten()
     elif isinstance(policy.action_space, spaces.MultiBinary):
         actions = actions.float()  # contrib's recurrent buffer keeps them as int8, which torch's Bernoulli cannot take
-    names = ("action_masks", "lstm_states", "episode_starts")
-    extra = {name: getattr(minibatch, name) for name in names if name in minibatch._fields}
-
+    fields = minibatch._fields  # passed on as the hosts do: by position, but for the masks
+    states = [getattr(minibatch, name) for name in ("lstm_states", "episode_starts") if name in fields]
+    masks = {"action_masks": minibatch.action_masks} if "action_masks" in fields else {}
     before = _held_distribution(getattr(policy, "action_dist", None))
-    values, log_prob, entropy = policy.evaluate_actions(minibatch.observations, actions, **extra)
+    values, log_prob, entropy = policy.evaluate_actions(minibatch.observations, actions, *states, **masks)
     distribution = getattr(policy, "action_dist", None)
     if not isinstance(distribution, Distribution) or _held_distribution(distribution) is before:
         raise TypeError(
@@ -109,7 +110,16 @@ def foreign_module(policy: BasePolicy) -> str | None:
     :return: the name of the first such class; None if there is none
     """
     kinds = (type(module) for module in policy.modules())
-    return next((kind.__name__ for kind in kinds if package_of(kind) not in _KNOWN_PACKAGES), None)
+    return next((kind.__name__ for kind in kinds if package_of(kind) not in KNOWN_PACKAGES), None)
+
+
+def own_observations(policy: BasePolicy, observations: Any) -> Any:
+    """Return observations that a policy may write to: a module of somebody's own may work in place.
+
+    :param policy: that is about to be asked
+    :param observations: tensor, or dictionary of tensors, which others are asked of, too
+    """
+    return observations if foreign_module(policy) is None else mapped(th.clone, observations)
 
 
 def draws_put_back(policy: BasePolicy) -> AbstractContextManager[None]:
@@ -124,8 +134,8 @@ def draws_put_back(policy: BasePolicy) -> AbstractContextManager[None]:
 def measuring(policy: BasePolicy) -> Iterator[None]:
     """Let a policy be asked what stock PPO does not ask it: in evaluation mode, and without a trace.
 
-    A module of somebody's own may draw whenever it is called, and so gets the same draws each time; or count what it
-    sees, and so gets its buffers back.
+    A module of somebody's own may draw whenever it is called, and so gets the same draws each time; or remember what it
+    sees, and so gets back what it holds.
 
     :param policy: of any host
     """
@@ -135,7 +145,7 @@ def measuring(policy: BasePolicy) -> Iterator[None]:
         if foreign_module(policy) is None:
             yield
         else:
-            with draws_put_back(policy), buffers_put_back(policy):
+            with draws_put_back(policy), held_put_back(policy):
                 th.default_generator.manual_seed(_SEED_OF_MEASUREMENTS)
                 if policy.device.type == "cuda":
                     with th.cuda.device(policy.device):

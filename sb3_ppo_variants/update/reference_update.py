@@ -18,7 +18,8 @@ from sb3_ppo_variants.update.minibatches import (
     preserved_numpy_generator,
 )
 from sb3_ppo_variants.update.nonfinite import StepGuard
-from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, measuring, snapshot_policy, valid_steps
+from sb3_ppo_variants.update.old_policy import OldPolicy
+from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, measuring, valid_steps
 from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
 
@@ -143,7 +144,7 @@ class ReferenceUpdate(UpdateSteps):
 
     def __init__(self, algorithm: UpdatedAlgorithm, stepper: Stepper):
         super().__init__(algorithm, stepper)
-        self.old_policy = snapshot_policy(self.policy)
+        self.old_policy = OldPolicy(self.policy)
 
     def minibatches(self) -> Iterator[Any]:
         """Yield the minibatches of one epoch in the order stock PPO would draw."""
@@ -157,8 +158,8 @@ class ReferenceUpdate(UpdateSteps):
         :param coefficients: of this epoch
         :return: as :meth:`finish`
         """
-        new = evaluate_minibatch(self.policy, minibatch)
         old = self._old_parameters(minibatch) if self.rules.needs_old_distribution else None
+        new = evaluate_minibatch(self.policy, minibatch)
         loss, metrics = self.algorithm.minibatch_loss(minibatch, new, old, coefficients)
         return self.finish(metrics, loss)
 
@@ -195,5 +196,5 @@ class ReferenceUpdate(UpdateSteps):
         return evaluation.distribution, evaluation.parameters
 
     def _old_parameters(self, minibatch: Any) -> Parameters:
-        with th.no_grad(), measuring(self.old_policy):
-            return self.measured(self.old_policy, minibatch)[1]
+        with th.no_grad(), self.old_policy.asked() as policy:
+            return tuple(p.clone() for p in self.measured(policy, minibatch)[1])  # log_std is a view of the parameter

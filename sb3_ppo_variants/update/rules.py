@@ -1,5 +1,6 @@
 """What an update must measure and obey, declared by the algorithm once per update."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -62,7 +63,7 @@ class UpdateRules(NamedTuple):
     @property
     def stop_limit(self) -> float | None:
         """KL beyond which no further step is taken; None if all are."""
-        return self.kl_limit if self.on_max_kl == "stop" else None
+        return self._limit() if self.on_max_kl == "stop" else None
 
     def stops_at(self, kl: float | None) -> bool:
         """Decide whether the update ends at a KL.
@@ -74,7 +75,7 @@ class UpdateRules(NamedTuple):
     @property
     def projection_limit(self) -> float | None:
         """KL to which the policy is taken back after the last step; None if it never is."""
-        return self.kl_limit if self.on_max_kl == "project" else None
+        return self._limit() if self.on_max_kl == "project" else None
 
     @property
     def watches_kl(self) -> bool:
@@ -90,6 +91,11 @@ class UpdateRules(NamedTuple):
     def measures_everything(self) -> bool:
         """True if the KL after the update has to be that of the whole rollout: anywhere else a sample will do."""
         return self.needs_old_distribution or self.kl_decides or self.kl_limit is not None
+
+    def _limit(self) -> float | None:
+        if self.kl_limit is not None and math.isnan(self.kl_limit):
+            raise ValueError("kl_limit() must return nats per state, or None for no limit, got nan")
+        return self.kl_limit
 
 
 __all__ = ["StopRule", "UpdateRules"]

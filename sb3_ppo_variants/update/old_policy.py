@@ -1,0 +1,81 @@
+"""The policy as it was before an update, to be asked for its distributions.
+
+It is a copy. Where somebody has hung a function onto a module, as a wrapper around ``forward()`` or a compiled method,
+the copy would call the module that is being trained: then the policy itself is asked, with its old parameters.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+
+from sb3_ppo_variants.update.buffers import KeptBuffers, buffer_places
+from sb3_ppo_variants.update.policy_evaluation import KNOWN_PACKAGES, measuring, package_of, snapshot_policy
+
+
+class OldPolicy:
+    """A policy as it is when this is made.
+
+    :param policy: of any host, about to be updated
+    """
+
+    def __init__(self, policy: ActorCriticPolicy):
+        self._policy = policy
+        self._copy = None if holds_functions(policy) else snapshot_policy(policy)
+        self._parameters = [] if self._copy else [p.detach().clone() for p in policy.parameters()]
+        self._buffers = [] if self._copy else [(place, place.tensor.clone()) for place in buffer_places(policy)]
+
+    @property
+    def policy(self) -> ActorCriticPolicy:
+        """Who is asked."""
+        return self._copy or self._policy
+
+    @contextmanager
+    def asked(self) -> Iterator[ActorCriticPolicy]:
+        """Let it be asked, for a measurement without gradient; no graph of the policy may be waiting for its backward.
+
+        :return: the policy with the old parameters
+        """
+        with self._with_old_parameters(), measuring(self.policy):
+            yield self.policy
+
+    @contextmanager
+    def _with_old_parameters(self) -> Iterator[None]:
+        if self._copy is not None:
+            yield
+            return
+        parameters = list(self._policy.parameters())
+        now, buffers = [p.detach().clone() for p in parameters], KeptBuffers(self._policy)
+        try:
+            _put(parameters, self._parameters)
+            for place, value in self._buffers:
+                place.put(value)
+            yield
+        finally:
+            _put(parameters, now)
+            buffers.put_back()
+
+
+@th.no_grad()
+def _put(tensors: list[Any], values: list[th.Tensor]) -> None:
+    for tensor, value in zip(tensors, values):
+        tensor.copy_(value)
+
+
+def holds_functions(policy: BasePolicy) -> bool:
+    """Tell whether a module holds a function that may know the module: in a copy it would be the same function.
+
+    :param policy: of any host
+    """
+    for module in policy.modules():
+        for value in vars(module).values():
+            for one in value.values() if isinstance(value, dict) else (value,):  # hooks are in dictionaries
+                if isinstance(one, FunctionType) and (one.__closure__ or package_of(one) not in KNOWN_PACKAGES):
+                    return True
+    return False
+
+
+__all__ = ["OldPolicy", "holds_functions"]
