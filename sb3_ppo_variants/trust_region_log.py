@@ -200,7 +200,10 @@ def complete_rows(path: Path) -> list[dict[str, str]]:
     :param path: of a file that ``TrustRegionRecorder`` wrote
     :raises ValueError: if it is of another layout
     """
-    text = path.read_text()
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"`{path}` is no file of TrustRegionRecorder: {error}") from error
     if HEADER.startswith(text):
         return []
     header = text.partition("\n")[0]
@@ -222,7 +225,10 @@ def read_trust_region(path: str | Path) -> TrustRegionLog:
     :raises ValueError: if it is of another layout
     """
     rows = complete_rows(Path(path))
-    table = table_of([{name: float(cell or "nan") for name, cell in row.items()} for row in rows])
+    try:
+        table = table_of([{name: float(cell or "nan") for name, cell in row.items()} for row in rows])
+    except ValueError as error:
+        raise ValueError(f"`{path}` is damaged: {error}") from error
     epoch, minibatch = (~np.isnan(table[name]) for name in ("epoch", "minibatch"))
     kinds = (~epoch, epoch & ~minibatch, minibatch)
     return TrustRegionLog(*({name: column[kind] for name, column in table.items()} for kind in kinds))

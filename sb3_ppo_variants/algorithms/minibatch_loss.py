@@ -36,7 +36,7 @@ from sb3_ppo_variants.update.losses import (
     value_slopes,
 )
 from sb3_ppo_variants.update.policy_evaluation import Evaluation, valid_steps
-from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
+from sb3_ppo_variants.update.update_metrics import LOGGED_NAMES, MinibatchMetrics
 
 
 class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
@@ -53,6 +53,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
     """Whether ``surrogate``, ``kl_penalty`` or ``extra_loss`` uses the KL divergence."""
     extra_metric_names: ClassVar[tuple[str, ...]] = ()
     """Of what ``extra_metrics`` returns; their means over an update are logged as ``train/<name>``."""
+    logged_names: ClassVar[frozenset[str]] = LOGGED_NAMES
 
     kl_direction: KLDirection = "forward"
     clip_range: Any  # the host turns a float into a FloatSchedule

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.utils import FloatSchedule
 
-from sb3_ppo_variants.update.update_metrics import METRICS
-
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "value_clipping": ("pessimistic", "sb3"),
     "value_clip_scale": ("absolute", "return_std"),
@@ -20,12 +18,6 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "on_max_kl": ("project", "stop"),
     "kl_direction": ("forward", "reverse"),
 }
-LOGGED_NAMES = frozenset(METRICS) | {
-    *("policy_gradient_loss", "explained_variance", "std", "n_updates", "epochs_done", "skipped_minibatches"),
-    *("kl_before_projection", "projection", "target_kl", "saturated", "learning_rate", "clip_range", "clip_range_vf"),
-    *("beta", "clip_scale", "lr_scale"),
-}
-"""What the classes log as ``train/<name>`` themselves."""
 
 
 class InvalidArgumentError(ValueError, AssertionError):
@@ -146,7 +138,7 @@ def check_shared(model: Any) -> None:
     """
     check_spaces_are_known(model)
     check_choices(model)
-    taken = sorted(LOGGED_NAMES.intersection(model.extra_metric_names))
+    taken = sorted(model.logged_names.intersection(model.extra_metric_names))
     require(not taken, "`extra_metric_names` must not name what is logged anyway", taken, "give it another name")
     for name in ("learning_rate", "clip_range", "clip_range_vf"):
         if isinstance(getattr(model, name), (np.floating, np.integer)):  # which SB3 takes for no number

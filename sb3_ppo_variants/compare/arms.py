@@ -43,7 +43,7 @@ def parse_arms(algos: Sequence[str], params: Sequence[str] = (), conf_files: Seq
         if not re.fullmatch(r"\w[\w.+-]*", label) or label == RANDOM_POLICY:
             raise ValueError(
                 f"a label must consist of letters, digits and _ . + -, and begin with one of the first three; "
-                f"got {label!r}; write LABEL=ALGO"
+                f"got {label!r} in {text!r}; write LABEL=ALGO with another label"
             )
         if label.casefold() in map(str.casefold, labels):  # a disk may not tell them apart
             raise ValueError(f"{label!r} is given twice; name one of them, as in again={algo}")

@@ -45,6 +45,8 @@ def compare() -> None:
         crashed = report_only(arguments, console) if arguments.report_only else run(arguments, console)
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
+    except OSError as error:  # of the results and the report: what fails in a cell is in its log
+        parser.exit(2, f"error: {error}; make room there, or give --out another name\n")
     except KeyboardInterrupt:
         parser.exit(130, "\ninterrupted; the same command goes on with the cells that are missing\n")
     if crashed:
@@ -68,9 +70,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         crashed = _run_missing(plan, folder, arguments, console)
         if crashed:
             logs = folder.path / "logs"
-            console.print(
-                f"{crashed} of the cells crashed; their logs are in {logs}. The same command runs them again."
-            )
+            what = "1 cell crashed; its log is" if crashed == 1 else f"{crashed} cells crashed; their logs are"
+            console.print(f"{what} in {logs}. The same command tries again.")
         inventory = folder.take_inventory(plan)
         try:
             write(plan, inventory.results, folder.crashed(inventory.missing), arguments, console)

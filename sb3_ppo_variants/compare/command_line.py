@@ -131,7 +131,8 @@ def choose_baseline(arguments: argparse.Namespace, labels: Sequence[str]) -> str
         preset = PRESETS[arguments.preset].baseline if arguments.preset else "ppo"
         return preset if preset in labels else labels[0]
     if wanted not in labels:
-        raise ValueError(f"--baseline {wanted} is not compared; choose from {', '.join(labels)}, or add it to --algos")
+        add = "" if arguments.report_only else ", or add it to --algos"
+        raise ValueError(f"--baseline {wanted} is not compared; choose from {', '.join(labels)}{add}")
     return str(wanted)
 
 

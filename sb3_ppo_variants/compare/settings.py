@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def check_names(arms: Iterable[Arm], envs: Iterable[str]) -> None:
         if arm.conf_file is not None:
             _require_entries(Path(arm.conf_file))
     for env in envs:
-        _require_known(env, gym.registry, "environment")
+        _require_known(env, gym.registry, "environment", "; one of your own is registered by a custom_envs.py")
 
 
 def resolve(arm: Arm, env: str) -> ResolvedSettings:
@@ -96,19 +96,18 @@ def smallest_budget(algo: str, hyperparameters: dict[str, Any]) -> int:
 
     parameters = inspect.signature(ALGOS[algo]).parameters
 
-    def given(name: str) -> int:
-        value = hyperparameters.get(name, parameters[name].default)
+    def given(name: str, read: Callable[[Any], int] = int) -> int:
+        value = hyperparameters.get(name, parameters[name].default if name in parameters else 1)
         try:
-            return int(value)
-        except TypeError:
+            return read(value)
+        except (TypeError, ValueError):
             raise ValueError(f"{algo}: `{name}` must be a whole number, got {value!r}") from None
 
     if "n_steps" in parameters and "learning_starts" not in parameters:  # there n_steps is of the returns
-        return given("n_steps") * int(hyperparameters.get("n_envs", 1)) + 1
+        return given("n_steps") * given("n_envs") + 1
     if "learning_starts" not in parameters:
         return 1
-    rollout = _steps_between_updates(hyperparameters.get("train_freq", parameters["train_freq"].default))
-    rollout *= int(hyperparameters.get("n_envs", 1))
+    rollout = given("train_freq", _steps_between_updates) * given("n_envs")
     return (given("learning_starts") // rollout + 1) * rollout + 1
 
 
@@ -118,9 +117,9 @@ def _steps_between_updates(train_freq: Any) -> int:
     return int(count) if unit == "step" else 1
 
 
-def _require_known(name: str, known: Iterable[str], what: str) -> None:
+def _require_known(name: str, known: Iterable[str], what: str, otherwise: str = "") -> None:
     if name not in (names := list(known)):
-        raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, names)}")
+        raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, names)}{otherwise}")
 
 
 def _require_entries(file: Path) -> None:

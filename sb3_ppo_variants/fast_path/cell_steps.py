@@ -13,7 +13,7 @@ import torch as th
 from torch import nn
 
 from sb3_ppo_variants.fast_path.interception import StandIn, module_obstacle
-from sb3_ppo_variants.fast_path.whole_sequences import own_steps_obstacle
+from sb3_ppo_variants.fast_path.whole_sequences import copying_obstacle, own_steps_obstacle
 
 States: TypeAlias = tuple[th.Tensor, th.Tensor]
 """Hidden and cell state, shape (n_layers, n_envs, n_units) each."""
@@ -67,7 +67,7 @@ def cell_steps_obstacle(policy: Any) -> str | None:
         return "the policy is not on the CPU"
     if not all(map(_is_stack_of_cells, (policy.lstm_actor, policy.lstm_critic or policy.lstm_actor))):
         return "an LSTM is no plain stack of cells"
-    return module_obstacle(policy)
+    return module_obstacle(policy) or copying_obstacle(policy)
 
 
 def _is_stack_of_cells(lstm: nn.Module) -> bool:

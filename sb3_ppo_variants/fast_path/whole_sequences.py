@@ -74,7 +74,7 @@ def whole_sequences_obstacle(policy: BasePolicy, buffer: RolloutBuffer) -> str |
     obstacle = own_steps_obstacle(policy)
     if obstacle is None and not any(type(buffer) is known for known in _BUFFERS):
         return "the buffer may cut sequences in its own way"
-    return obstacle
+    return obstacle or copying_obstacle(policy)
 
 
 def own_steps_obstacle(policy: Any) -> str | None:
@@ -86,9 +86,15 @@ def own_steps_obstacle(policy: Any) -> str | None:
         return "the policy has no LSTM"
     if type(policy)._process_sequence is not _STEPPED or is_replaced(policy, "_process_sequence"):
         return "the policy steps through sequences in its own way"
-    if holds_functions(policy):
-        return "a module holds a function of somebody's own"
     return None
+
+
+def copying_obstacle(policy: BasePolicy) -> str | None:
+    """Say why a check that asks copies of a policy would say nothing; None if it would.
+
+    :param policy: any policy
+    """
+    return "a module holds a function of somebody's own" if holds_functions(policy) else None
 
 
 @contextmanager

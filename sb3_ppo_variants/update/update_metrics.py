@@ -83,6 +83,12 @@ class MinibatchMetrics(NamedTuple):
 
 
 METRICS = MinibatchMetrics._fields[:-1]
+LOGGED_NAMES = frozenset(METRICS) | {
+    *("policy_gradient_loss", "explained_variance", "std", "n_updates", "epochs_done", "skipped_minibatches"),
+    *("kl_before_projection", "projection", "target_kl", "saturated", "learning_rate", "clip_range", "clip_range_vf"),
+    *("beta", "clip_scale", "lr_scale"),
+}
+"""What the classes log as ``train/<name>`` themselves."""
 _KL, _SKIPPED, _RATIO_MAX = (METRICS.index(name) for name in ("kl_divergence", "skipped", "ratio_max"))
 
 

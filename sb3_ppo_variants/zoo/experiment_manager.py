@@ -122,7 +122,7 @@ class VariantExperimentManager(StockExperimentManager):
             self._announce_source()
             self._override_by_trial()
         hyperparams, saved = super().read_hyperparameters()
-        check_counts(hyperparams, f"{self.config}, {self.env_name.gym_id}")
+        check_counts(hyperparams, self.custom_hyperparams or {}, f"{self.config}, {self.env_name.gym_id}")
         self.wrappers = _names_of_wrappers(hyperparams.get("env_wrapper"))
         if not self._is_ours:
             return hyperparams, saved

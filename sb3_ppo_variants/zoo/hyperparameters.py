@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,10 +93,11 @@ def check_keys(algo: str, keys: Iterable[str], where: str) -> None:
         raise ValueError(f"{where}: `{key}` is not an argument of {algo}{hint}")
 
 
-def check_counts(hyperparams: Mapping[str, Any], where: str) -> None:
+def check_counts(hyperparams: Mapping[str, Any], given: Container[str], where: str) -> None:
     """Refuse an entry of any algorithm on whose counts the zoo would fail without naming them.
 
     :param hyperparams: of the entry, with those of the command line
+    :param given: names of the latter
     :param where: file and environment, for the message
     :raises ValueError: if `n_timesteps` is missing, or a count is less than 1
     """
@@ -108,7 +109,9 @@ def check_counts(hyperparams: Mapping[str, Any], where: str) -> None:
     for key in ("n_envs", "frame_stack"):
         count = hyperparams.get(key, 1)
         if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{where}: `{key}` must be a whole number >= 1, got {count!r}")
+            raise ValueError(
+                f"{'-params' if key in given else where}: `{key}` must be a whole number >= 1, got {count!r}"
+            )
 
 
 def recurrent_policy(algo: str, policy: Any) -> Any:

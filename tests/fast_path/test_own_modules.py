@@ -16,8 +16,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Flatten
 from torch import nn
 
 from sb3_ppo_variants import PPOClip, PPOPenalty, RecurrentPPOClip, RecurrentPPOPenalty
-from sb3_ppo_variants.arguments.checks import LOGGED_NAMES
 from sb3_ppo_variants.extend import PolicyUpdateMixin
+from sb3_ppo_variants.update.update_metrics import LOGGED_NAMES
 
 SMALL: dict[str, Any] = {"n_steps": 128, "batch_size": 64, "n_epochs": 3, "seed": 0, "device": "cpu"}
 BOTH = pytest.mark.parametrize("acceleration", ["off", "eager"])

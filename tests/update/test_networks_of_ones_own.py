@@ -187,8 +187,8 @@ def test_parameters_of_a_forward_of_one_s_own_are_trained() -> None:
     env = build(PPOClip).env
     arguments: dict[str, Any] = {"n_steps": 24, "batch_size": 16, "seed": 1, "device": "cpu"}
     model = PPOClip(GatedPolicy, env, policy_kwargs={"net_arch": [8]}, **arguments)
-    with pytest.warns(UserWarning, match="evaluation of the fast path .* does not depend on the same parameters"):
-        model.learn(48)
+    model.learn(48)
+    assert model.acceleration_report()["evaluation"] == "closed form"
     reference = PPOClip(GatedPolicy, env, policy_kwargs={"net_arch": [8]}, acceleration="off", **arguments).learn(48)
     gates = [one.policy.mlp_extractor.gate.item() for one in (model, reference)]
     assert gates[0] != 0

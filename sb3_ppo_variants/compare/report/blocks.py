@@ -107,6 +107,9 @@ class Report:
         return {name: picture for block in figures for name, picture in block.pictures.items()}
 
 
+_MOST_DECIMALS = 5
+
+
 def number(value: float) -> str:
     """Write a number with three digits, or all that are left of the point.
 
@@ -118,33 +121,45 @@ def number(value: float) -> str:
     return _writer(value)(value)
 
 
-def estimate(value: Estimate | None, percent: bool = False) -> str:
+def estimate(value: Estimate | None, percent: bool = False, apart_from: float | None = None) -> str:
     """Write a number with its interval, all with as many decimals as the largest of them needs; a constant by itself.
 
     :param value: None gives a dash
     :param percent: whether it is a share in [0, 1]
+    :param apart_from: what an end of the interval is not to look like, unless it is that: decimals are added
 
     >>> estimate(Estimate(0.0262, 0.00235, 0.557))
     '0.03 [0.00, 0.56]'
     >>> estimate(Estimate(500.0, 500.0, 500.0))
     '500'
+    >>> estimate(Estimate(0.6, 0.503, 0.7), apart_from=0.5)
+    '0.600 [0.503, 0.700]'
     """
     if value is None:
         return "–"
-    write = "{:.0%}".format if percent else _writer(max(map(abs, value)))
-    middle, low, high = map(write, value)
+    for more in range(_MOST_DECIMALS):
+        write = _percent(more) if percent else _writer(max(map(abs, value)), more)
+        middle, low, high = map(write, value)
+        looks_alike = [write(apart_from) == write(end) for end in value[1:] if apart_from not in (None, end)]
+        if not any(looks_alike):
+            break
     return middle if low == middle == high else f"{middle} [{low}, {high}]"
 
 
-def _writer(size: float) -> Callable[[float], str]:
-    """Return what writes numbers of this size."""
-    size = abs(size)
-    if size >= 100:
-        return "{:,.0f}".format
-    for least, decimals in ((10, 1), (0.1, 2), (0.01, 4), (0.001, 5)):
-        if size >= least:
-            return f"{{:.{decimals}f}}".format
+def _percent(decimals: int) -> Callable[[float], str]:
+    return f"{{:.{decimals}%}}".format
+
+
+def _writer(size: float, more: int = 0) -> Callable[[float], str]:
+    """Return what writes numbers of this size, with more decimals than usual if need be."""
+    for least, decimals in ((100, 0), (10, 1), (0.1, 2), (0.01, 4), (0.001, 5)):
+        if abs(size) >= least:
+            return lambda value: _without_sign_of_zero(f"{value:,.{decimals + more}f}")
     return "{:.3g}".format
+
+
+def _without_sign_of_zero(text: str) -> str:
+    return text if set(text) & set("123456789") else text.removeprefix("-")
 
 
 __all__ = [

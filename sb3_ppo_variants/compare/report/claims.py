@@ -21,7 +21,7 @@ def improvement_claim(kind: str, found: Estimate) -> str:
         claim = f"a lower {kind} more often than not"
     else:
         claim = f"no difference in {kind} is shown"
-    return f"{claim}, P(better) {estimate(found)}"
+    return f"{claim}, P(better) {estimate(found, apart_from=0.5)}"
 
 
 def ratio_claim(what: str, found: Estimate) -> str:
@@ -32,7 +32,7 @@ def ratio_claim(what: str, found: Estimate) -> str:
     """
     if not found.excludes(1) or 1 / WORTH_NAMING < found.value < WORTH_NAMING:
         return f"no difference in {what} worth naming"
-    return f"{'less' if found.high < 1 else 'more'} {what}, {estimate(found)} times"
+    return f"{'less' if found.high < 1 else 'more'} {what}, {estimate(found, apart_from=1)} times"
 
 
 def kl_claim(arm: str, env: str, within: Estimate, above: Estimate, ratio: Estimate, tolerance: float) -> str:
@@ -53,21 +53,27 @@ def kl_claim(arm: str, env: str, within: Estimate, above: Estimate, ratio: Estim
         claim = "it is not shown whether most updates are within the band"
     below = max(0.0, 1 - within.value - above.value)
     return (
-        f"{arm} on {env}: {claim}, target / {tolerance:g} to {tolerance:g} × target: {estimate(within, percent=True)} "
-        f"within it, {above.value:.0%} above, {below:.0%} below; the median one is at {number(ratio.value)} of it."
+        f"{arm} on {env}: {claim}, target / {tolerance:g} to {tolerance:g} × target: "
+        f"{estimate(within, percent=True, apart_from=0.5)} within it, {above.value:.0%} above, {below:.0%} below; the "
+        f"median one is at {number(ratio.value)} of it."
     )
 
 
-def few_runs_warning(n_runs: int) -> list[str]:
-    """Warn of few seeds.
+def few_runs_warning(n_runs: int, n_seeds: int) -> list[str]:
+    """Warn of few seeds, or of runs that are missing.
 
     :param n_runs: the fewest of an arm on an environment
+    :param n_seeds: how many were planned
     """
     if n_runs >= FEW_RUNS:
         return []
+    what, way_out = f"Too few seeds: {counted(n_runs, 'run')} of each", "Run the same command with more --seeds"
+    if n_seeds >= FEW_RUNS:
+        what = f"Too few runs: where some have no score, {counted(n_runs, 'run')} of an algorithm"
+        way_out = "Run the same command again"
     return [
-        f"Too few seeds: {_runs(n_runs)} of each. Bootstrap intervals of fewer than {FEW_RUNS} runs are too narrow, so "
-        f"no conclusions are drawn. Run the same command with more --seeds; what is there is kept."
+        f"{what}. Bootstrap intervals of fewer than {FEW_RUNS} runs are too narrow, so no conclusions are drawn. "
+        f"{way_out}; what is there is kept."
     ]
 
 
@@ -82,8 +88,13 @@ def joined(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _runs(n_runs: int) -> str:
-    return "1 run" if n_runs == 1 else f"{n_runs} runs"
+def counted(n: int, what: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "run"), counted(2, "run")
+    ('1 run', '2 runs')
+    """
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
-__all__ = ["WORTH_NAMING", "few_runs_warning", "improvement_claim", "joined", "kl_claim", "ratio_claim"]
+__all__ = ["WORTH_NAMING", "counted", "few_runs_warning", "improvement_claim", "joined", "kl_claim", "ratio_claim"]

@@ -125,12 +125,18 @@ class Comparison:
         rewards = self._random_rewards(env)
         return None if rewards is None else float(rewards.mean())
 
+    def lowest_score(self, env: str) -> float | None:
+        """Return the score that counts as 0: the one given, else the random policy's; None if that was not measured."""
+        return self.given[env].low if env in self.given else self.random_score(env)
+
     def beats_random(self, env: str, score: float) -> bool:
-        """Say whether a score is clearly above the random policy's; False if that was not measured.
+        """Say whether a score is clearly above the one that counts as 0; False if there is none.
 
         :param env: environment ID
         :param score: mean reward
         """
+        if env in self.given:
+            return score > self.given[env].low
         rewards = self._random_rewards(env)
         return rewards is not None and score > clearly_above(rewards)
 

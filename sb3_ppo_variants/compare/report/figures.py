@@ -1,9 +1,10 @@
 """The figures of the report; each function takes numbers and returns a picture."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -47,7 +48,9 @@ def learning_curves(
         if random is not None:
             axes.axhline(random, color="0.5", linewidth=1, linestyle=(0, (1, 3)))
             place = axes.get_yaxis_transform()  # across the axes, at that reward
-            axes.text(1, random, "random policy", transform=place, ha="right", va="bottom", fontsize=8, color="0.35")
+            behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
+            corner: dict[str, Any] = {"transform": place, "ha": "right", "va": "bottom", "bbox": behind}
+            axes.text(1, random, "random policy", fontsize=8, color="0.35", **corner)
         axes.set(title=env, xlabel="environment steps", ylabel="reward per episode")
         steps_axis(axes)
         add_legend(figure, {arm: style[arm] for arm in curves})
@@ -116,7 +119,7 @@ Panel = tuple[str, Read]
 def update_traces(
     title: str, panels: Sequence[Panel], traces: Mapping[str, Sequence[Trace]], style: Mapping[str, Look]
 ) -> Picture | None:
-    """Draw what was recorded of the updates: median over seeds, and their range as a band.
+    """Draw what was recorded of the updates: median over seeds, and the range of all updates as a band.
 
     :param title: of the figure
     :param panels: from top to bottom; those that no arm has are left out
@@ -159,20 +162,20 @@ def _decorate(axes: Axes, name: str) -> None:
 
 
 def _binned(runs: Sequence[Trace], read: Read) -> tuple[Matrix, Curve] | None:
-    """Put the updates of all runs into bins of steps and give each bin's median, smallest and largest run."""
+    """Put updates into bins of steps: the median of the runs' means in each, and the range of all its updates."""
     columns = [(trace["timesteps"], values) for trace in runs if (values := read(trace)) is not None]
     if not columns:
         return None
-    edges = np.linspace(0, max(steps[-1] for steps, _ in columns), N_BINS + 1)
-    rows = []
-    for steps, values in columns:
-        bins = np.clip(np.digitize(steps, edges) - 1, 0, N_BINS - 1)
-        known = ~np.isnan(values)
-        rows.append([values[here].mean() if (here := known & (bins == i)).any() else np.nan for i in range(N_BINS)])
-    table = np.array(rows)
-    filled = ~np.isnan(table).all(axis=0)
-    table, steps = table[:, filled], ((edges[:-1] + edges[1:]) / 2)[filled]
-    return steps, Curve(np.nanmedian(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0))
+    last = max(steps[-1] for steps, _ in columns)
+    runs_and_bins = [
+        pd.DataFrame({"run": run, "bin": np.ceil(steps / last * N_BINS), "steps": steps, "value": values})
+        for run, (steps, values) in enumerate(columns)
+    ]
+    updates = pd.concat(runs_and_bins).dropna()
+    bins = updates.groupby("bin")
+    middle = updates.groupby(["bin", "run"])["value"].mean().groupby("bin").median()
+    lowest, highest = bins["value"].min(), bins["value"].max()
+    return bins["steps"].mean().to_numpy(float), Curve(*(part.to_numpy(float) for part in (middle, lowest, highest)))
 
 
 def _one_panel(
@@ -197,7 +200,8 @@ def _line(axes: Axes, x: Matrix, curve: Curve, look: Look) -> None:
 def _intervals(axes: Axes, estimates: Mapping[str, Estimate], style: Mapping[str, Look]) -> None:
     for row, (arm, estimate) in enumerate(estimates.items()):
         look = style[arm]
-        axes.plot([estimate.low, estimate.high], [row, row], color=look.color, linewidth=6, alpha=0.35)
+        exactly: dict[str, Any] = {"linewidth": 6, "alpha": 0.35, "solid_capstyle": "butt"}  # not half a width longer
+        axes.plot([estimate.low, estimate.high], [row, row], color=look.color, **exactly)
         axes.plot(estimate.value, row, color=look.color, marker=look.marker, markersize=7)
     axes.set_yticks(range(len(estimates)), list(estimates))
     axes.set_ylim(len(estimates) - 0.4, -0.6)

@@ -35,10 +35,10 @@ def make_report(comparison: Comparison) -> Report:
     if swept and any(swept[label].arm == swept[comparison.baseline].arm for label in comparison.arms):
         return _sweep_report(comparison)
     if comparison.baseline not in comparison.arms:
-        found = f"there are {joined(comparison.arms)}" if comparison.arms else "there are none of others either"
-        raise ValueError(
-            f"no results of the baseline {comparison.baseline!r}; {found}. Run them, or name another with --baseline"
-        )
+        found = "nor of any other; run them"
+        if comparison.arms:
+            found = f"but of {joined(comparison.arms)}; run them, or name another with --baseline"
+        raise ValueError(f"no results of the baseline {comparison.baseline!r}, {found}")
     sections = [
         Section("Summary", [*_question(comparison), *verdict(comparison), Warnings(warnings(comparison))]),
         learning_section(comparison),

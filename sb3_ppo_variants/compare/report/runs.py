@@ -53,7 +53,7 @@ def trust_region_section(comparison: Comparison) -> Section:
         Points(kl_sentences(comparison)),
         Figures(
             _update_pictures(comparison, "trust_region", TRUST_REGION_PANELS),
-            "Median over seeds and range of the seeds; the grey band is target / 1.5 to 1.5 × target",
+            "Median over seeds and range of all updates; the grey band is target / 1.5 to 1.5 × target",
         ),
         *(table for env in comparison.envs if (table := _trust_region_table(comparison, env)) is not None),
     ]
@@ -86,7 +86,7 @@ def value_section(comparison: Comparison) -> Section:
 
     :param comparison: all results
     """
-    caption = "Median over seeds and range of the seeds"
+    caption = "Median over seeds and range of all updates"
     rows = []
     for env in comparison.envs:
         for arm in comparison.arms:

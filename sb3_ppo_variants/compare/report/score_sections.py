@@ -15,6 +15,7 @@ from sb3_ppo_variants.compare.report.time_to_score import time_table
 
 KINDS = {"final": "final score", "area": "mean score over the training"}
 CURVE_POINTS = 21
+NOTHING_IN_COMMON = Text("There is no environment on which all algorithms have a run and beat random actions.")
 
 
 def improvements(comparison: Comparison, kind: str) -> dict[str, Estimate]:
@@ -39,9 +40,7 @@ def aggregate_section(comparison: Comparison) -> Section:
         return section
     envs = comparison.scores.common_envs()
     if not envs or comparison.baseline not in comparison.matrices("final"):
-        section.blocks.append(
-            Text("There is no environment on which all algorithms have a run and beat random actions.")
-        )
+        section.blocks.append(NOTHING_IN_COMMON)
         return section
     section.blocks.append(
         Text(
@@ -222,8 +221,8 @@ def efficiency_section(comparison: Comparison) -> Section:
         "A median over runs of which half or more never reach it is given as “not reached”. Seconds are those of "
         "training, evaluations not counted."
     )
-    return Section("Time to a score", [note, *tables])
+    return Section("Time to a score", [note, *tables] if tables else [])
 
 
 __all__ = ["aggregate_section", "efficiency_section", "environment_section", "improvements"]
-__all__ += ["KINDS", "learning_section", "paper_section", "scales"]
+__all__ += ["KINDS", "NOTHING_IN_COMMON", "learning_section", "paper_section", "scales"]

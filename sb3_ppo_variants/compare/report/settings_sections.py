@@ -9,7 +9,7 @@ import numpy as np
 from sb3_ppo_variants.compare.cells import Cell
 from sb3_ppo_variants.compare.plan import ENVIRONMENT_KEYS
 from sb3_ppo_variants.compare.report.blocks import Block, Code, Section, Table, Text
-from sb3_ppo_variants.compare.report.claims import few_runs_warning, joined
+from sb3_ppo_variants.compare.report.claims import counted, few_runs_warning, joined
 from sb3_ppo_variants.compare.report.comparison import Comparison
 
 
@@ -19,7 +19,7 @@ def warnings(comparison: Comparison) -> list[str]:
     :param comparison: all results
     """
     return [
-        *few_runs_warning(comparison.fewest_runs()),
+        *few_runs_warning(comparison.fewest_runs(), len(comparison.plan.seeds)),
         *_incomplete(comparison),
         *_not_finite(comparison),
         *_lost_settings(comparison),
@@ -40,7 +40,7 @@ def protocol_section(comparison: Comparison) -> Section:
     stochastic = [env for env in comparison.envs if not _deterministic(comparison, env)]
     how = "the likeliest action is taken" + (f" (sampled actions on {joined(stochastic)})" if stochastic else "")
     text = (
-        f"{len(plan.arms)} algorithms, {len(plan.budgets)} environments, seeds {_ranges(plan.seeds)}. "
+        f"{_compared(comparison)}, {counted(len(plan.budgets), 'environment')}, seeds {_ranges(plan.seeds)}. "
         "On an environment all algorithms get the same seeds and the same number of environment steps, and are "
         f"evaluated at the same steps, over {plan.eval_episodes} episodes, in a separate environment whose seeds "
         f"depend on the training seed and the evaluation only; {how}. Rewards are those of the environment itself, "
@@ -85,6 +85,14 @@ def settings_section(comparison: Comparison) -> Section:
     return Section("Settings and versions", blocks)
 
 
+def _compared(comparison: Comparison) -> str:
+    """Count what is compared: of a sweep an algorithm has a label for every setting."""
+    swept = comparison.plan.swept
+    if not swept:
+        return counted(len(comparison.plan.arms), "algorithm")
+    return f"{counted(len({point.arm for point in swept.values()}), 'algorithm')} at several settings"
+
+
 def _updates(comparison: Comparison, env: str) -> str:
     counts = {arm: sorted(comparison.updates(arm, env)) for arm in comparison.arms}
     texts = {arm: " or ".join(f"{count:,}" for count in found) for arm, found in counts.items() if found}
@@ -122,11 +130,10 @@ def _incomplete(comparison: Comparison) -> list[str]:
     missing = comparison.missing
     if not missing:
         return []
-    crashed = sum(cell in comparison.crashed for cell in missing)
     listed = [f"{cell} (crashed)" if cell in comparison.crashed else str(cell) for cell in missing[:8]]
     listed += [f"{len(missing) - 8} more"] if len(missing) > 8 else []
     n_cells = len(list(comparison.plan.cells()))
-    return [f"{len(missing)} of {n_cells} cells have no result, {crashed} of them crashed: {joined(listed)}."]
+    return [f"{len(missing)} of {n_cells} cells {'has' if len(missing) == 1 else 'have'} no result: {joined(listed)}."]
 
 
 def _not_finite(comparison: Comparison) -> list[str]:
@@ -199,8 +206,8 @@ def _not_normalised(comparison: Comparison) -> list[str]:
     if not left_out:
         return []
     return [
-        f"{joined(left_out)}: not part of what is said of all environments together, because an algorithm has no run "
-        "there, or none is clearly better than random actions."
+        f"{joined(left_out)}: not part of what is said of all environments together, because an algorithm or "
+        "the random policy has no run there, or none is clearly better than random actions."
     ]
 
 

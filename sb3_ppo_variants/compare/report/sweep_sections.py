@@ -9,7 +9,7 @@ from sb3_ppo_variants.compare.report import statistics
 from sb3_ppo_variants.compare.report.blocks import Block, Figures, Points, Section, Table, Text, estimate
 from sb3_ppo_variants.compare.report.claims import joined
 from sb3_ppo_variants.compare.report.picture import Picture
-from sb3_ppo_variants.compare.report.score_sections import KINDS, scales
+from sb3_ppo_variants.compare.report.score_sections import KINDS, NOTHING_IN_COMMON, scales
 from sb3_ppo_variants.compare.report.statistics import Estimate
 from sb3_ppo_variants.compare.report.sweep_figures import Line, scores_by_value
 from sb3_ppo_variants.compare.report.sweep_scores import FAILED_BELOW, Sensitivity, SweepScores
@@ -24,6 +24,8 @@ def sensitivity_blocks(sweep: SweepScores) -> list[Block]:
 
     :param sweep: scores at every point
     """
+    if not sweep.comparison.scores.common_envs():
+        return [NOTHING_IN_COMMON]
     found_by_kind = {kind: sweep.sensitivities(kind) for kind in KINDS}
     blocks: list[Block] = []
     for kind, name in KINDS.items():
@@ -109,7 +111,7 @@ def _not_judged(sweep: SweepScores) -> str:
 def _sentences(sweep: SweepScores, found: dict[str, Sensitivity]) -> Iterator[str]:
     """Compare with the baseline where the intervals do not overlap; of few runs nothing is said."""
     incomplete = [arm for arm in sweep.labels if arm not in found]
-    if incomplete and sweep.comparison.scores.common_envs():
+    if incomplete:
         yield f"No seed has a result at every setting of {joined(incomplete)}, which the table leaves out."
     if sweep.comparison.without_runs or incomplete:  # settings that crashed every run, maybe
         return

@@ -19,7 +19,7 @@ def target_score(comparison: Comparison, env: str, fraction: float) -> float | N
     :param fraction: in (0, 1]
     :return: None without runs of the baseline, or if they are not clearly better than random actions
     """
-    base, low = comparison.raw("final", comparison.baseline, env), comparison.random_score(env)
+    base, low = comparison.raw("final", comparison.baseline, env), comparison.lowest_score(env)
     if not len(base) or low is None or not comparison.beats_random(env, float(base.mean())):
         return None
     return low + fraction * (float(base.mean()) - low)
@@ -62,13 +62,21 @@ def time_table(comparison: Comparison, env: str) -> Table | None:
     return Table(header, rows, f"{env}: what it takes to fractions of the final score of {comparison.baseline}")
 
 
+def passed(time: float) -> str:
+    """Write seconds or steps; a run that is at its score before it trains has spent none.
+
+    :param time: finite
+    """
+    return number(round(time, 3))
+
+
 def _median(comparison: Comparison, arm: str, env: str, score: float, clock: str) -> str:
     spent = spent_until(comparison, arm, env, score, clock)
     if not len(spent) or np.isnan(spent).any():
         return "–"
     median = float(np.median(spent))
-    text = number(median) if np.isfinite(median) else "not reached"
+    text = passed(median) if np.isfinite(median) else "not reached"
     return f"{text} [{np.isfinite(spent).sum()} of {len(spent)}]"
 
 
-__all__ = ["CLOCKS", "FRACTIONS", "spent_until", "target_score", "time_table"]
+__all__ = ["CLOCKS", "FRACTIONS", "passed", "spent_until", "target_score", "time_table"]

@@ -9,7 +9,7 @@ from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.runs import processor_time
 from sb3_ppo_variants.compare.report.score_sections import KINDS, improvements
 from sb3_ppo_variants.compare.report.statistics import Estimate
-from sb3_ppo_variants.compare.report.time_to_score import spent_until, target_score
+from sb3_ppo_variants.compare.report.time_to_score import passed, spent_until, target_score
 
 FEW_ENVIRONMENTS = 2
 """Up to so many environments have a column of scores each; more are put together."""
@@ -44,15 +44,11 @@ def verdict(comparison: Comparison) -> list[Block]:
         "processor time",
     ]
     caption = "Mean over seeds [95 % interval]; time is that of training, in all environments together"
-    unreached = [env for env in comparison.envs if target_score(comparison, env, SHARE_OF_SCORE) is None]
-    left_out = (
-        f" It leaves out {joined(unreached)}, where {baseline} does not beat random actions." if unreached else ""
-    )
     note = (
         f"P(better than {baseline}), the probability of improvement, is how likely a run is to end with a higher score "
         f"than one of {baseline} on the same environment; 0.5 means no difference. The time is that of the first "
         f"evaluation which has gone {SHARE_OF_SCORE:.0%} of the way from the random policy's score to {baseline}'s "
-        f"final score: the median over runs [runs that get there].{left_out}"
+        f"final score: the median over runs [runs that get there].{_left_out(comparison)}"
     )
     return [
         Byline(_byline(comparison), "scores.csv"),
@@ -60,6 +56,18 @@ def verdict(comparison: Comparison) -> list[Block]:
         Text(note),
         Points(_sentences(comparison)),
     ]
+
+
+def _left_out(comparison: Comparison) -> str:
+    """Say of which environments there is no time, and why."""
+    reasons: dict[str, list[str]] = {}
+    for env in comparison.envs:
+        if target_score(comparison, env, SHARE_OF_SCORE) is None:
+            why = f"{comparison.baseline} does not beat random actions"
+            if comparison.lowest_score(env) is None:
+                why = "the random policy has no result"
+            reasons.setdefault(why, []).append(env)
+    return "".join(f" It leaves out {joined(envs)}, where {why}." for why, envs in reasons.items())
 
 
 def _score_names(comparison: Comparison) -> list[str]:
@@ -86,7 +94,7 @@ def _time_to_score(comparison: Comparison, arm: str) -> str:
     reached = sum(int(np.isfinite(of_env).sum()) for of_env in times)
     total = sum(float(np.median(of_env)) for of_env in times)
     runs = f"[{reached} of {sum(map(len, times))} runs]"
-    return f"{number(total)} s {runs}" if np.isfinite(total) else f"not reached {runs}"
+    return f"{passed(total)} s {runs}" if np.isfinite(total) else f"not reached {runs}"
 
 
 def _processor(comparison: Comparison, arm: str) -> str:

@@ -92,10 +92,10 @@ def _cause(log: str) -> str:
     """Return the line that names the error: the first after the last traceback, else the last of all."""
     said = [line for line in log.splitlines() if line.strip() and not line.startswith("(exit")]
     tracebacks = [index for index, line in enumerate(said) if line.startswith("Traceback (")]
-    killed = re.search(r"^\(exit status -(\d+)\)$", log, re.MULTILINE)
-    if killed and not tracebacks:
-        reason = ", perhaps because memory ran out" if killed[1] == "9" else ""
-        return f"killed by signal {killed[1]}{reason}"
+    ended = re.search(r"^\(exit status (-?)(\d+)\)$", log, re.MULTILINE)
+    if ended and not tracebacks:
+        reason = ", perhaps because memory ran out" if ended[2] == "9" else ""
+        return f"killed by signal {ended[2]}{reason}" if ended[1] else f"ended with exit status {ended[2]}"
     after = said[tracebacks[-1] + 1 :] if tracebacks else []
     return next((line for line in after if not line.startswith(" ")), said[-1] if said else "it said nothing")
 

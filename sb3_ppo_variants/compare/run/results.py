@@ -94,7 +94,7 @@ class ResultsFolder:
             return Plan.from_json(data)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ValueError(f"no comparison in {self.path}: there is no {PLAN_FILE}") from error
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{file} is damaged ({error}); remove it and run the same command: cells are kept"
             ) from error
