@@ -67,7 +67,7 @@ def test_crash_is_reported_with_its_log_and_stops_no_other(finished: tuple[Path,
     assert "broken · CartPole-v1 · seed 1: CRASHED: ValueError: not enough values to unpack" in output
     assert str(log.relative_to(folder.parent)) in output
     assert "Traceback" in log.read_text()
-    assert "2 of the cells crashed" in output
+    assert "2 cells crashed; their logs are in" in output
     assert "2 of 7 cells have no result, 2 of them crashed" in (folder / "report.md").read_text()
 
 

@@ -123,7 +123,8 @@ def test_settings_of_cells_without_a_result_may_be_corrected(tmp_path: Path) -> 
         ("Traceback (most recent call last):\n  File x\nValueError: bad\n  or worse\nsecond line\n", "ValueError: bad"),
         ("said something\n(exit status -9)\n", "killed by signal 9, perhaps because memory ran out"),
         ("\n(exit status -11)\n", "killed by signal 11"),
-        ("\n(exit status 1)\n", "it said nothing"),
+        ("Log path: /tmp/gone\n(exit status 3)\n", "ended with exit status 3"),
+        ("\n", "it said nothing"),
     ],
 )
 def test_a_crash_is_reported_with_the_line_that_names_the_error(log: str, cause: str) -> None:

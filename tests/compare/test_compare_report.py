@@ -305,7 +305,7 @@ def test_missing_baseline_is_an_error_that_names_the_way_out() -> None:
     results = {
         cell: result for cell, result in make_results(plan, {"ppo": [1], "trpo": [2]}).items() if cell[0] != "ppo"
     }
-    with pytest.raises(ValueError, match="no results of the baseline 'ppo'; there are trpo.* --baseline"):
+    with pytest.raises(ValueError, match="no results of the baseline 'ppo', but of trpo.* --baseline"):
         make_report(comparison(plan, results))
 
 

@@ -133,7 +133,10 @@ def _incomplete(comparison: Comparison) -> list[str]:
     listed = [f"{cell} (crashed)" if cell in comparison.crashed else str(cell) for cell in missing[:8]]
     listed += [f"{len(missing) - 8} more"] if len(missing) > 8 else []
     n_cells = len(list(comparison.plan.cells()))
-    return [f"{len(missing)} of {n_cells} cells {'has' if len(missing) == 1 else 'have'} no result: {joined(listed)}."]
+    if len(missing) == 1:
+        return [f"1 of {n_cells} cells has no result: {listed[0]}."]
+    crashed = sum(cell in comparison.crashed for cell in missing)
+    return [f"{len(missing)} of {n_cells} cells have no result, {crashed} of them crashed: {joined(listed)}."]
 
 
 def _not_finite(comparison: Comparison) -> list[str]:
