@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -170,17 +170,33 @@ def _draw(axes: Axes, panel: _Panel, groups: Groups, style: Mapping[str, Look]) 
 def _draw_target(axes: Axes, groups: Groups, style: Mapping[str, Look], tolerance: float) -> list[Artist]:
     """Draw the target that all groups share, with its band; or, if they have different ones, a line each."""
     targets = {label: _curve(runs, "target_kl") for label, runs in groups.items() if _logged(runs, "target_kl")}
-    if len({tuple(np.unique(target.mean.round(9))) for target in targets.values()}) > 1:
-        for label, target in targets.items():
-            axes.plot(target.steps, target.mean, ":", color=style[label].color, linewidth=1.2)
-        return []
     if not targets:
         return []
+    sharing: dict[tuple[float, ...], list[str]] = {}
+    for label, target in targets.items():
+        sharing.setdefault(tuple(np.unique(target.mean.round(9))), []).append(label)
+    if len(sharing) > 1:
+        for labels in sharing.values():
+            _draw_shared(axes, [targets[label] for label in labels], [style[label].color for label in labels])
+        look: dict[str, Any] = {"color": "0.45", "linestyle": _dashes(0, 1), "linewidth": 1.2}
+        return [*axes.plot([], [], label="target KL of each, in its colour", **look)]
     target = max(targets.values(), key=lambda curve: curve.steps[-1])
     label = f"target KL /{tolerance:g} to ×{tolerance:g}"
     (line,) = axes.plot(target.steps, target.mean, color="0.45", linewidth=1, label="target KL")
     low, high = target.mean / tolerance, target.mean * tolerance
     return [line, axes.fill_between(target.steps, low, high, label=label, **BAND)]
+
+
+def _draw_shared(axes: Axes, targets: Sequence[_Curve], colors: Sequence[str]) -> None:
+    """Draw one line for runs with one target, the longest one, with dashes in the colour of each by turns."""
+    target = max(targets, key=lambda curve: curve.steps[-1])
+    for i, color in enumerate(colors):
+        axes.plot(target.steps, target.mean, color=color, linestyle=_dashes(i, len(colors)), linewidth=1.2)
+
+
+def _dashes(i: int, n: int) -> tuple[int, tuple[int, int]]:
+    """Give the dashes of the i-th of n lines on one place: far apart, which no algorithm's look has."""
+    return 10 * i, (5, 10 * n - 5)
 
 
 def _logged(runs: Sequence[Table], name: str) -> bool:
