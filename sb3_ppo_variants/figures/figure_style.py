@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -122,6 +123,25 @@ def add_legend(figure: Figure, style: Mapping[str, Look], others: Iterable[Artis
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:
     return max(1, min(4, int(11 * width) // (max(map(len, labels), default=0) + 6)))
+
+
+def wrapped(title: str, width: float, size: float = 12) -> str:
+    """Break those lines of a bold title that are too wide.
+
+    :param title: whatever is to stand there
+    :param width: inches that there are
+    :param size: of the letters, in points
+    """
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(weight="bold", size=size)
+    lines: list[str] = []
+    for line in title.split("\n"):
+        needed = TextPath((0, 0), line, prop=font).get_extents().width / 72
+        # letters differ in width, so a part of the line may be wider than its share
+        lines += textwrap.wrap(line, int(0.9 * len(line) * width / needed)) if needed > width else [line]
+    return "\n".join(lines)
 
 
 def plain_log_axis(axes: Axes) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch as th
 
 from sb3_ppo_variants.arguments.checks import require
-from sb3_ppo_variants.figures.figure_style import BLUE, GREY, VERMILLION, new_figure
+from sb3_ppo_variants.figures.figure_style import BLUE, GREY, VERMILLION, new_figure, wrapped
 from sb3_ppo_variants.update.losses import clipped_surrogate
 
 if TYPE_CHECKING:
@@ -66,9 +66,8 @@ def plot_clip_objective(
             middle, advantages, np.linspace(0, 1.3 * dual_clip, 601), clip_range, clip_range_upper, dual_clip
         )
         _mark(middle, [(low, "1 − ε"), (upper, "1 + ε'"), (dual_clip, "c")])
-        middle.set(
-            title=f"Asymmetric range [{low:g}, {upper:g}] and dual clip:\nalso flat for A < 0 beyond c = {dual_clip:g}"
-        )
+        name = f"Asymmetric range [{low:g}, {upper:g}] and dual clip:\nalso flat for A < 0 beyond c = {dual_clip:g}"
+        middle.set(title=wrapped(name, 4.1, 11))
 
         _draw_penalty(right, advantages, beta)
         for axes in (left, middle, right):

@@ -20,6 +20,7 @@ from sb3_ppo_variants.figures.figure_style import (
     plain_log_axis,
     say,
     steps_axis,
+    wrapped,
 )
 from sb3_ppo_variants.trust_region_log import KL_MEASURES, Table
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 Groups = Mapping[str, Sequence[Table]]
+
+WIDTH = 9.0
+"""Inches."""
 
 _TELLTALES = {
     "ppo_penalty": ("beta",),
@@ -99,9 +103,9 @@ def plot_trust_region(
         label: label if len(tables) == 1 else f"{label}: mean and range of {len(tables)} runs"
         for label, tables in groups.items()
     }
-    with new_figure(9, 0.8 + 2.1 * len(panels), legend=list(names.values())) as figure:
+    with new_figure(WIDTH, 0.8 + 2.1 * len(panels), legend=list(names.values())) as figure:
         every = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        figure.suptitle(title or "The trust region over the training")
+        figure.suptitle(wrapped(title or "The trust region over the training", WIDTH - 0.2))
         others = _draw_target(every[0], groups, style, kl_tolerance)
         for axes, panel in zip(every, panels):
             others += _draw(axes, panel, groups, style)
@@ -149,7 +153,7 @@ def _panels(groups: Groups) -> list[_Panel]:
 
 
 def _draw(axes: Axes, panel: _Panel, groups: Groups, style: Mapping[str, Look]) -> list[Artist]:
-    axes.set(title=panel.title, ylabel=panel.ylabel)
+    axes.set(title=wrapped(panel.title, WIDTH - 1.3, 11), ylabel=panel.ylabel)
     if not panel.columns:
         say(axes, panel.missing)
         return []

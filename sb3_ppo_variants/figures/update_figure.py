@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sb3_ppo_variants.arguments.checks import require
-from sb3_ppo_variants.figures.figure_style import BAND, BLUE, HEALTHY_CLIP_FRACTION, add_legend, new_figure
+from sb3_ppo_variants.figures.figure_style import BAND, BLUE, HEALTHY_CLIP_FRACTION, add_legend, new_figure, wrapped
 from sb3_ppo_variants.update.update_metrics import UpdateTrace
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def plot_update(trace: UpdateTrace | None, title: str | None = None) -> ShownFig
     with new_figure(9.5, 6 if clipped else 3.6) as figure:
         panels = figure.subplots(2 if clipped else 1, 1, sharex=True, squeeze=False)[:, 0]
         how = "stopped early after" if trace.stopped else "of"
-        figure.suptitle(title or f"Inside one update {how} {trace.epochs_done:.3g} epochs")
+        general = f"Inside one update {how} {trace.epochs_done:.3g} epochs"
+        figure.suptitle(wrapped(title or general, figure.get_figwidth() - 0.2))
         _draw_minibatches(panels[0], trace, "kl_divergence" if is_exact else "approx_kl")
         _draw_ends(panels[0], trace)
         target = trace.coefficients[0].get("target_kl") if trace.coefficients else None

@@ -2,15 +2,21 @@
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+from hosts import build
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from test_plots import table
+from matplotlib.transforms import Bbox
+from test_plots import ROLLOUT, table
 
+from sb3_ppo_variants import PPOPenalty
 from sb3_ppo_variants.figures.figure_style import DASHES
-from sb3_ppo_variants.plots import plot_trust_region
+from sb3_ppo_variants.plots import plot_clip_objective, plot_trust_region, plot_update
+
+pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
 # --------------------------------------------------------------------------------------------------------- targets
 
@@ -53,3 +59,36 @@ def test_a_target_that_two_of_three_labels_share_is_seen_in_both_colours() -> No
     seen = colours_at(figure, figure.axes[0], 0.02)
     for label in ("loose", "also loose"):
         assert tuple(round(255 * part) for part in to_rgb(style[label])) in seen
+
+
+# ---------------------------------------------------------------------------------------------------------- titles
+
+LONG = "A title of a hundred and ten characters or more, which would be cut on both sides if it stood on only one line"
+
+
+def places(figure: Figure) -> list[Bbox]:
+    """Return where the titles are, the figure's first."""
+    FigureCanvasAgg(figure).draw()
+    return [text.get_window_extent() for text in (figure._suptitle, *(axes.title for axes in figure.axes))]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("title", [LONG, LONG.upper(), LONG.replace(" ", "_")])
+def test_no_long_title_is_cut(title: str) -> None:
+    exact, sampled = table([0.01]), table([np.nan], approx_kl=0.01)
+    labels = {f"{kind} with a label that is long, number {i}": kind for i in range(3) for kind in ("exact", "sampled")}
+    runs = {label: [exact if kind == "exact" else sampled] for label, kind in labels.items()}
+    for figure in (plot_trust_region(runs, title), plot_update(build(PPOPenalty).learn(ROLLOUT).last_update, title)):
+        assert all(figure.bbox.x0 <= place.x0 and place.x1 <= figure.bbox.x1 for place in places(figure))
+        assert "".join(figure.get_suptitle().split()) == "".join(title.split())
+    of_kl = plot_trust_region(runs, title).axes[0].get_title().replace("\n", " ")
+    assert all(label in of_kl for label in labels)
+
+
+def test_a_title_that_fits_stays_on_its_line() -> None:
+    assert plot_trust_region([table([0.01])], LONG[:72]).get_suptitle() == LONG[:72]
+
+
+def test_titles_side_by_side_do_not_meet() -> None:
+    figure = plot_clip_objective(clip_range=0.123456, clip_range_upper=1234567.0, dual_clip=1234567.0)
+    _, left, middle, right = places(figure)
+    assert left.x1 < middle.x0 and middle.x1 < right.x0
