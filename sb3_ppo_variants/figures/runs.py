@@ -27,6 +27,7 @@ from sb3_ppo_variants.trust_region_log import KL_MEASURES, Table
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
     from sb3_ppo_variants.figures.shown_figure import ShownFigure
 
@@ -161,7 +162,7 @@ def _draw(axes: Axes, panel: _Panel, groups: Groups, style: Mapping[str, Look]) 
     for label, curve in curves.items():
         look = style[label]
         if len(groups[label]) > 1:
-            axes.fill_between(curve.steps, curve.lowest, curve.highest, color=look.color, alpha=0.2, linewidth=0)
+            _draw_range(axes, curve, look.color)
         every = max(1, len(curve.steps) // 25)
         axes.plot(curve.steps, curve.mean, **look._asdict(), markevery=every, label=label)
     if panel.log and any((curve.lowest > 0).any() for curve in curves.values()):  # a KL of 0 is left out
@@ -169,6 +170,19 @@ def _draw(axes: Axes, panel: _Panel, groups: Groups, style: Mapping[str, Look]) 
     if "clip fraction" in panel.ylabel:
         return [axes.axhspan(*HEALTHY_CLIP_FRACTION, label="clip fraction that is usually healthy", **BAND)]
     return []
+
+
+def _draw_range(axes: Axes, curve: _Curve, color: str) -> None:
+    """Draw what lies between the lowest and the highest run; over one point that is a bar, as an area has no width."""
+    if len(curve.steps) == 1:
+        axes.vlines(curve.steps, curve.lowest, curve.highest, color=color, alpha=0.4, linewidth=6)
+    else:
+        axes.fill_between(curve.steps, curve.lowest, curve.highest, color=color, alpha=0.2, linewidth=0)
+
+
+def _draw_level(axes: Axes, steps: FloatArray, values: FloatArray, **look: Any) -> Line2D:
+    """Draw a line; a single value goes over the whole width, or nothing of it would be seen."""
+    return axes.axhline(values[0], **look) if len(steps) == 1 else axes.plot(steps, values, **look)[0]
 
 
 def _draw_target(axes: Axes, groups: Groups, style: Mapping[str, Look], tolerance: float) -> list[Artist]:
@@ -186,8 +200,10 @@ def _draw_target(axes: Axes, groups: Groups, style: Mapping[str, Look], toleranc
         return [*axes.plot([], [], label="target KL of each, in its colour", **look)]
     target = max(targets.values(), key=lambda curve: curve.steps[-1])
     label = f"target KL /{tolerance:g} to ×{tolerance:g}"
-    (line,) = axes.plot(target.steps, target.mean, color="0.45", linewidth=1, label="target KL")
+    line = _draw_level(axes, target.steps, target.mean, color="0.45", linewidth=1, label="target KL")
     low, high = target.mean / tolerance, target.mean * tolerance
+    if len(target.steps) == 1:
+        return [line, axes.axhspan(low[0], high[0], label=label, **BAND)]
     return [line, axes.fill_between(target.steps, low, high, label=label, **BAND)]
 
 
@@ -195,7 +211,8 @@ def _draw_shared(axes: Axes, targets: Sequence[_Curve], colors: Sequence[str]) -
     """Draw one line for runs with one target, the longest one, with dashes in the colour of each by turns."""
     target = max(targets, key=lambda curve: curve.steps[-1])
     for i, color in enumerate(colors):
-        axes.plot(target.steps, target.mean, color=color, linestyle=_dashes(i, len(colors)), linewidth=1.2)
+        look: dict[str, Any] = {"color": color, "linestyle": _dashes(i, len(colors)), "linewidth": 1.2}
+        _draw_level(axes, target.steps, target.mean, **look)
 
 
 def _dashes(i: int, n: int) -> tuple[int, tuple[int, int]]:

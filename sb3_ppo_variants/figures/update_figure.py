@@ -73,7 +73,8 @@ def _draw_ends(axes: Axes, trace: UpdateTrace) -> None:
 def _draw_minibatches(axes: Axes, trace: UpdateTrace, name: str) -> None:
     values = np.where(trace.taken, trace.column(name), np.nan)
     x = np.arange(1, len(values) + 1)
-    axes.plot(x, values, color=BLUE, linewidth=0.8, alpha=0.6, label="minibatch")
+    if np.bincount(trace.epoch[np.isfinite(values)]).max(initial=0) > 1:  # an epoch's only one is its mean
+        axes.plot(x, values, color=BLUE, linewidth=0.8, alpha=0.6, label="minibatch")
     centres, means = [], []
     for epoch in np.unique(trace.epoch):
         inside = trace.epoch == epoch

@@ -92,3 +92,44 @@ def test_titles_side_by_side_do_not_meet() -> None:
     figure = plot_clip_objective(clip_range=0.123456, clip_range_upper=1234567.0, dual_clip=1234567.0)
     _, left, middle, right = places(figure)
     assert left.x1 < middle.x0 and middle.x1 < right.x0
+
+
+# -------------------------------------------------------------------------------------------------- a single point
+
+
+def labelled(axes: Axes, label: str) -> Bbox:
+    """Return where the artist with a label is drawn."""
+    (artist,) = (artist for artist in axes.get_children() if artist.get_label() == label)
+    return artist.get_window_extent()
+
+
+def test_the_target_of_a_single_update_is_seen() -> None:
+    figure = plot_trust_region([table([0.01])])
+    kl = figure.axes[0]
+    FigureCanvasAgg(figure).draw()
+    assert labelled(kl, "target KL").width > 0.9 * kl.bbox.width
+    band = labelled(kl, "target KL /1.5 to ×1.5")
+    assert band.width > 0.9 * kl.bbox.width
+    ends = kl.transData.inverted().transform(band.get_points())[:, 1]
+    assert ends == pytest.approx([0.02 / 1.5, 0.03])
+
+
+def test_different_targets_of_single_updates_are_seen() -> None:
+    figure = plot_trust_region({"tight": [table([0.01], target_kl=0.005)], "loose": [table([0.01])]})
+    FigureCanvasAgg(figure).draw()
+    widths = [line.get_window_extent().width for line in targets(figure.axes[0])]
+    assert len(widths) == 2 and min(widths) > 0.9 * figure.axes[0].bbox.width
+
+
+def test_the_range_of_several_runs_with_a_single_update_is_seen() -> None:
+    runs = [table([kl], target_kl=np.nan) for kl in (0.01, 0.02, 0.06)]
+    figure = plot_trust_region({"ppo_penalty": runs})  # which is red
+    for height, is_red in ((0.008, False), (0.015, True), (0.05, True), (0.07, False)):
+        assert any(max(colour) - min(colour) > 50 for colour in colours_at(figure, figure.axes[0], height)) is is_red
+    assert "mean and range of 3 runs" in "\n".join(listed(figure))
+
+
+@pytest.mark.parametrize(("n_epochs", "per_epoch", "named"), [(1, 1, False), (3, 1, False), (1, 2, True), (2, 2, True)])
+def test_minibatches_that_are_their_epochs_mean_are_named_once(n_epochs: int, per_epoch: int, named: bool) -> None:
+    model = build(PPOPenalty, n_epochs=n_epochs, batch_size=ROLLOUT // per_epoch).learn(ROLLOUT)
+    assert ("minibatch" in listed(plot_update(model.last_update))) is named
