@@ -52,6 +52,7 @@ def plot_update(trace: UpdateTrace | None, title: str | None = None) -> ShownFig
             panels[1].axhspan(*HEALTHY_CLIP_FRACTION, label=healthy, **BAND)
             _draw_minibatches(panels[1], trace, "clip_fraction")
             panels[1].set(title="Share of each minibatch outside the clip range", ylabel="clip fraction  [0 to 1]")
+        panels[-1].locator_params(axis="x", integer=True, min_n_ticks=1)
         panels[-1].set(xlabel="minibatch of the update  (dotted lines: a new epoch)")
         found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels())}
         add_legend(figure, {}, found.values())

@@ -133,3 +133,14 @@ def test_the_range_of_several_runs_with_a_single_update_is_seen() -> None:
 def test_minibatches_that_are_their_epochs_mean_are_named_once(n_epochs: int, per_epoch: int, named: bool) -> None:
     model = build(PPOPenalty, n_epochs=n_epochs, batch_size=ROLLOUT // per_epoch).learn(ROLLOUT)
     assert ("minibatch" in listed(plot_update(model.last_update))) is named
+
+
+# ------------------------------------------------------------------------------------------------------ minibatches
+
+
+@pytest.mark.parametrize("n_epochs", [1, 3, 10])
+def test_minibatches_are_counted_in_whole_numbers(n_epochs: int) -> None:
+    figure = plot_update(build(PPOPenalty, n_epochs=n_epochs, batch_size=ROLLOUT).learn(ROLLOUT).last_update)
+    low, high = figure.axes[-1].get_xlim()
+    ticks = [tick for tick in figure.axes[-1].get_xticks() if low <= tick <= high]
+    assert 1 < len(ticks) and all(tick == int(tick) for tick in ticks)
