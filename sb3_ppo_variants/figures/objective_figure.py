@@ -38,8 +38,8 @@ def plot_clip_objective(
 
     :param advantages: one line each, none of them 0
     :param clip_range: epsilon, in (0, 1)
-    :param clip_range_upper: upper half-width of the asymmetric range, > 0
-    :param dual_clip: bound c > 1 for negative advantages
+    :param clip_range_upper: upper half-width of the asymmetric range, > 0 and finite
+    :param dual_clip: bound c > 1 for negative advantages, finite
     :param beta: coefficient of the penalty, > 0
     :raises ValueError: for a value outside its range
     """
@@ -50,8 +50,10 @@ def plot_clip_objective(
         "e.g. 1",
     )
     require(0 < clip_range < 1, "`clip_range` must be in (0, 1)", clip_range, "0.2 is usual")
-    require(clip_range_upper > 0, "`clip_range_upper` must be > 0", clip_range_upper, "0.28 is DAPO's")
-    require(dual_clip > 1, "`dual_clip` must be > 1", dual_clip, "3 is usual")
+    require(
+        0 < clip_range_upper < math.inf, "`clip_range_upper` must be > 0 and finite", clip_range_upper, "0.28 is DAPO's"
+    )
+    require(1 < dual_clip < math.inf, "`dual_clip` must be > 1 and finite", dual_clip, "3 is usual")
     require(0 < beta < math.inf, "`beta` must be > 0 and finite", beta, "1 is the default")
     with new_figure(13, 4.8) as figure:
         left, middle, right = figure.subplots(1, 3)
@@ -62,9 +64,8 @@ def plot_clip_objective(
         left.set(title=f"Clipped: flat beyond [{low:g}, {high:g}] on the\nside on which the sample would gain")
         left.set(ylabel="objective of the sample  [unit of A]")
 
-        _draw_objective(
-            middle, advantages, np.linspace(0, 1.3 * dual_clip, 601), clip_range, clip_range_upper, dual_clip
-        )
+        ratio = np.linspace(0, 1.3 * max(upper, dual_clip), 601)
+        _draw_objective(middle, advantages, ratio, clip_range, clip_range_upper, dual_clip)
         _mark(middle, [(low, "1 − ε"), (upper, "1 + ε'"), (dual_clip, "c")])
         name = f"Asymmetric range [{low:g}, {upper:g}] and dual clip:\nalso flat for A < 0 beyond c = {dual_clip:g}"
         middle.set(title=wrapped(name, 4.1, 11))

@@ -144,3 +144,19 @@ def test_minibatches_are_counted_in_whole_numbers(n_epochs: int) -> None:
     low, high = figure.axes[-1].get_xlim()
     ticks = [tick for tick in figure.axes[-1].get_xticks() if low <= tick <= high]
     assert 1 < len(ticks) and all(tick == int(tick) for tick in ticks)
+
+
+# ------------------------------------------------------------------------------------------------------ objectives
+
+
+@pytest.mark.parametrize("name", ["clip_range_upper", "dual_clip"])
+def test_an_infinite_range_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be > . and finite, got inf"):
+        plot_clip_objective(**{name: np.inf})
+
+
+@pytest.mark.parametrize(("upper", "dual"), [(5.0, 1.01), (0.28, 3.0)])
+def test_objectives_reach_past_the_ends_of_their_range(upper: float, dual: float) -> None:
+    middle = plot_clip_objective(clip_range_upper=upper, dual_clip=dual).axes[1]
+    curves = [np.asarray(line.get_xdata()) for line in middle.lines if len(np.asarray(line.get_xdata())) > 2]
+    assert len(curves) == 6 and all(curve.max() > max(1 + upper, dual) for curve in curves)
