@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -101,13 +102,40 @@ def _draw_penalty(axes: Axes, advantages: Sequence[float], beta: float) -> None:
 def _draw_line(axes: Axes, x: FloatArray, y: FloatArray, advantage: float, advantages: Sequence[float]) -> None:
     sizes = sorted({abs(a) for a in advantages})
     style = ("-", "--", ":", "-.")[sizes.index(abs(advantage)) % 4]
-    axes.plot(x, y, linestyle=style, color=BLUE if advantage > 0 else VERMILLION, linewidth=1.8)
-    axes.annotate(
-        f"A = {advantage:g}".replace("-", "−"), (x[-1], y[-1]), xytext=(4, 0), textcoords="offset points", va="center"
-    )
+    name = f"A = {advantage:g}".replace("-", "−")
+    axes.plot(x, y, linestyle=style, color=BLUE if advantage > 0 else VERMILLION, linewidth=1.8, label=name)
+
+
+def _name_lines(axes: Axes) -> None:
+    """Write the name of every line at its end, or as near to it as the others let it: at last, within the limits."""
+    lines = [line for line in axes.lines if str(line.get_label()).startswith("A")]
+    ends = [(float(np.asarray(line.get_xdata())[-1]), float(np.asarray(line.get_ydata())[-1])) for line in lines]
+    low, high = axes.get_ylim()
+    heights = apart([(y - low) / (high - low) for _, y in ends], gap=0.05, highest=0.98)
+    near: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "center"}
+    for line, (x, _), height in zip(lines, ends, heights):
+        axes.annotate(str(line.get_label()), (x, height), xytext=(4, 0), **near)
+
+
+def apart(heights: Sequence[float], gap: float, highest: float) -> list[float]:
+    """Move heights as far as needed to have a gap between any two, those that are close about their middle.
+
+    >>> apart([0.5, 0.0, 0.5], gap=0.25, highest=1)
+    [0.375, 0.0, 0.625]
+    """
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    groups: list[list[float]] = []
+    for i in order:
+        groups.append([heights[i]])
+        while len(groups) > 1 and fmean(groups[-1]) - fmean(groups[-2]) < gap * (len(groups[-1]) + len(groups[-2])) / 2:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    moved = [fmean(group) + gap * (i - (len(group) - 1) / 2) for group in groups for i in range(len(group))]
+    below = [min(height, highest - gap * (len(moved) - 1 - i)) for i, height in enumerate(moved)]
+    return [height for _, height in sorted(zip(order, below))]
 
 
 def _mark(axes: Axes, boundaries: Sequence[tuple[float, str]]) -> None:
+    """Mark places on the horizontal axis and, within the limits that this leads to, the lines."""
     axes.axvline(1, color="0.85", linewidth=1, zorder=0)
     axes.axhline(0, color="0.85", linewidth=1, zorder=0)
     low, high = axes.get_ylim()
@@ -117,6 +145,7 @@ def _mark(axes: Axes, boundaries: Sequence[tuple[float, str]]) -> None:
         height = 0.015 + 0.05 * max(0, i - 1)  # two to the right of 1 may be close
         axes.text(x, height, f" {name} ", transform=axes.get_xaxis_transform(), ha="right" if x < 1 else "left")
     axes.grid(visible=False)
+    _name_lines(axes)
 
 
 __all__ = ["plot_clip_objective"]

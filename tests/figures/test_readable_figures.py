@@ -1,5 +1,7 @@
 """The figures can be read: nothing is hidden, cut off, on top of something else, or in the legend only."""
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,6 +16,7 @@ from test_plots import ROLLOUT, table
 
 from sb3_ppo_variants import PPOPenalty
 from sb3_ppo_variants.figures.figure_style import DASHES
+from sb3_ppo_variants.figures.objective_figure import apart
 from sb3_ppo_variants.plots import plot_clip_objective, plot_trust_region, plot_update
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
@@ -160,3 +163,24 @@ def test_objectives_reach_past_the_ends_of_their_range(upper: float, dual: float
     middle = plot_clip_objective(clip_range_upper=upper, dual_clip=dual).axes[1]
     curves = [np.asarray(line.get_xdata()) for line in middle.lines if len(np.asarray(line.get_xdata())) > 2]
     assert len(curves) == 6 and all(curve.max() > max(1 + upper, dual) for curve in curves)
+
+
+@pytest.mark.parametrize(
+    "advantages", [(1.0, -1.0, 100.0), (0.1, 0.2, 0.3, -0.1, -3.0, -100.0), (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)]
+)
+def test_the_names_of_the_lines_do_not_overlap_and_keep_their_order(advantages: tuple[float, ...]) -> None:
+    figure = plot_clip_objective(advantages, clip_range_upper=5.0)
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        names = [text for text in axes.texts if text.get_text().startswith("A = ")]
+        names.sort(key=lambda text: text.get_window_extent().y0)
+        assert [text.get_text() for text in names] == [f"A = {a:g}".replace("-", "−") for a in sorted(advantages)]
+        extents = [text.get_window_extent() for text in names]
+        assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(extents))
+        assert extents[-1].y1 < axes.title.get_window_extent().y0
+
+
+def test_names_are_moved_no_further_than_needed() -> None:
+    assert apart([0.9, 0.1, 0.5], gap=0.25, highest=1) == [0.9, 0.1, 0.5]
+    assert apart([0.5, 0.0, 0.5, 0.5], gap=0.25, highest=1) == [0.25, 0.0, 0.5, 0.75]
+    assert apart([1.0, 1.0, 0.75], gap=0.25, highest=1) == [0.75, 1.0, 0.5]
