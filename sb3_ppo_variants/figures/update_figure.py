@@ -37,7 +37,7 @@ def plot_update(trace: UpdateTrace | None, title: str | None = None) -> ShownFig
     with new_figure(9.5, 6 if clipped else 3.6) as figure:
         panels = figure.subplots(2 if clipped else 1, 1, sharex=True, squeeze=False)[:, 0]
         how = "stopped early after" if trace.stopped else "of"
-        general = f"Inside one update {how} {trace.epochs_done:.3g} epochs"
+        general = f"Inside one update {how} {trace.epochs_done:.3g} {'epoch' if trace.epochs_done == 1 else 'epochs'}"
         figure.suptitle(wrapped(title or general, figure.get_figwidth() - 0.2))
         _draw_minibatches(panels[0], trace, "kl_divergence" if is_exact else "approx_kl")
         _draw_ends(panels[0], trace)
