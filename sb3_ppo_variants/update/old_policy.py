@@ -25,13 +25,14 @@ class OldPolicy:
     def __init__(self, policy: ActorCriticPolicy):
         self._policy = policy
         self._copy = None if holds_functions(policy) else snapshot_policy(policy)
-        self._parameters = [] if self._copy else [p.detach().clone() for p in policy.parameters()]
-        self._buffers = [] if self._copy else [(place, place.tensor.clone()) for place in buffer_places(policy)]
+        kept = policy if self._copy is None else th.nn.Module()  # the copy has its own
+        self._parameters = [parameter.detach().clone() for parameter in kept.parameters()]
+        self._buffers = [(place, place.tensor.clone()) for place in buffer_places(kept)]
 
     @property
     def policy(self) -> ActorCriticPolicy:
         """Who is asked."""
-        return self._copy or self._policy
+        return self._policy if self._copy is None else self._copy
 
     @contextmanager
     def asked(self) -> Iterator[ActorCriticPolicy]:

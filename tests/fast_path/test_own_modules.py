@@ -17,6 +17,7 @@ from torch import nn
 
 from sb3_ppo_variants import PPOClip, PPOPenalty, RecurrentPPOClip, RecurrentPPOPenalty
 from sb3_ppo_variants.extend import PolicyUpdateMixin
+from sb3_ppo_variants.fast_path import closed_forms
 from sb3_ppo_variants.update.update_metrics import LOGGED_NAMES
 
 SMALL: dict[str, Any] = {"n_steps": 128, "batch_size": 64, "n_epochs": 3, "seed": 0, "device": "cpu"}
@@ -283,3 +284,16 @@ def test_a_limit_of_nan_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"kl_limit\(\) must return"):
         Variant("MlpPolicy", "CartPole-v1", **SMALL).learn(128)
+
+
+def test_a_gradient_that_differs_is_found_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    ordinary = closed_forms.both_latents
+
+    def half_the_critics_gradient(policy: Any, inputs: Any) -> Any:
+        actor, critic = ordinary(policy, inputs)
+        return actor, critic / 2 + (critic / 2).detach()
+
+    monkeypatch.setattr(closed_forms, "both_latents", half_the_critics_gradient)
+    model = PPOClip("MlpPolicy", "CartPole-v1", **SMALL)
+    with pytest.warns(UserWarning, match=r"the gradient differed from policy\.evaluate_actions\(\)"):
+        model.learn(128)
