@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +93,7 @@ def check_keys(algo: str, keys: Iterable[str], where: str) -> None:
         raise ValueError(f"{where}: `{key}` is not an argument of {algo}{hint}")
 
 
-def check_counts(hyperparams: Mapping[str, Any], given: Container[str], where: str) -> None:
+def check_counts(hyperparams: Mapping[str, Any], given: Iterable[str], where: str) -> None:
     """Refuse an entry of any algorithm on whose counts the zoo would fail without naming them.
 
     :param hyperparams: of the entry, with those of the command line
@@ -103,15 +103,14 @@ def check_counts(hyperparams: Mapping[str, Any], given: Container[str], where: s
     """
     if "n_timesteps" not in hyperparams:
         raise ValueError(f"{where}: `n_timesteps` is missing; the entry must have it, although -n goes before it")
+    places = dict.fromkeys(given, "-params")
     steps = hyperparams["n_timesteps"]
     if isinstance(steps, (int, float)) and steps < 1:
-        raise ValueError(f"{where}: `n_timesteps` must be >= 1, got {steps!r}")
+        raise ValueError(f"{places.get('n_timesteps', where)}: `n_timesteps` must be >= 1, got {steps!r}")
     for key in ("n_envs", "frame_stack"):
         count = hyperparams.get(key, 1)
         if not isinstance(count, int) or count < 1:
-            raise ValueError(
-                f"{'-params' if key in given else where}: `{key}` must be a whole number >= 1, got {count!r}"
-            )
+            raise ValueError(f"{places.get(key, where)}: `{key}` must be a whole number >= 1, got {count!r}")
 
 
 def recurrent_policy(algo: str, policy: Any) -> Any:
