@@ -53,7 +53,7 @@ def check_names(arms: Iterable[Arm], envs: Iterable[str]) -> None:
         if arm.conf_file is not None:
             _require_entries(Path(arm.conf_file))
     for env in envs:
-        _require_known(env, gym.registry, "environment", "; one of your own is registered by a custom_envs.py")
+        _require_known(env, gym.registry, "environment", " (one of your own is registered by a custom_envs.py)")
 
 
 def resolve(arm: Arm, env: str) -> ResolvedSettings:
@@ -117,9 +117,9 @@ def _steps_between_updates(train_freq: Any) -> int:
     return int(count) if unit == "step" else 1
 
 
-def _require_known(name: str, known: Iterable[str], what: str, otherwise: str = "") -> None:
+def _require_known(name: str, known: Iterable[str], what: str, remark: str = "") -> None:
     if name not in (names := list(known)):
-        raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, names)}{otherwise}")
+        raise ValueError(f"unknown {what} {name!r}{remark}{did_you_mean(name, names)}")
 
 
 def _require_entries(file: Path) -> None:

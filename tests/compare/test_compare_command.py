@@ -120,7 +120,7 @@ def test_report_is_rebuilt_from_the_folder(finished: tuple[Path, str], tmp_path:
 
 BAD_INPUT = {
     "--algos ppo_penaly --envs CartPole-v1 --out o": "unknown algorithm 'ppo_penaly'; did you mean 'ppo_penalty'?",
-    "--algos ppo --envs CartPole-v2 --out o": "unknown environment 'CartPole-v2'; did you mean 'CartPole-v1'?",
+    "--algos ppo --envs CartPole-v2 --out o": "custom_envs.py); did you mean 'CartPole-v1'?",
     "--algos ppo --envs CartPole-v1 --seeds 0 --out o": "--seeds must be >= 1, got 0",
     "--algos ppo --envs CartPole-v1 --first-seed -1 --out o": "--first-seed must be >= 0, got -1",
     "--algos ppo --envs CartPole-v1 --eval-episodes 0 --out o": "--eval-episodes must be >= 1, got 0",
