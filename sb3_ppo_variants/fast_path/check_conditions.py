@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_ppo_variants.update.minibatches import preserved_numpy_generator
+from sb3_ppo_variants.update.generators import preserved_numpy_generator
 from sb3_ppo_variants.update.policy_evaluation import foreign_module, snapshot_policy
 
 _TRIES = 5  # where another of Python's threads may draw from the same generators meanwhile

@@ -1,4 +1,4 @@
-"""A policy's buffers, such as running statistics, by their places: a module may put another tensor into one."""
+"""A policy's buffers, such as running statistics, by their places, as a module may put another tensor into one."""
 
 from typing import NamedTuple
 
@@ -57,21 +57,25 @@ def buffer_places(policy: nn.Module, floating: bool = False) -> list[BufferPlace
     ]
 
 
-class KeptBuffers:
-    """The buffers of a policy as they are when this is made, to be put back.
+class KeptTensors:
+    """The parameters and buffers of a policy as they are when this is made, to be put back.
 
     :param policy: any module
     """
 
     def __init__(self, policy: nn.Module):
-        self._kept = [(place, place.tensor, place.tensor.clone()) for place in buffer_places(policy)]
+        self._parameters = [(parameter, parameter.detach().clone()) for parameter in policy.parameters()]
+        self._buffers = [(place, place.tensor, place.tensor.clone()) for place in buffer_places(policy)]
 
+    @th.no_grad()
     def put_back(self) -> None:
-        """Put the same tensors back into their places, with the values that they had."""
-        with th.no_grad():
-            for place, tensor, value in self._kept:
-                place.module._buffers[place.name] = tensor
-                place.put(value)
+        """Give them the values that they had, and every place of a buffer the tensor that it held."""
+        for parameter, value in self._parameters:
+            if not th.equal(parameter, value):  # a parameter that is written to cannot be differentiated any more
+                parameter.copy_(value)
+        for place, tensor, value in self._buffers:
+            place.module._buffers[place.name] = tensor
+            place.put(value)
 
 
-__all__ = ["BufferPlace", "KeptBuffers", "buffer_places"]
+__all__ = ["BufferPlace", "KeptTensors", "buffer_places"]

@@ -11,7 +11,8 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from sb3_ppo_variants.update.buffers import KeptBuffers
+from sb3_ppo_variants.update.buffers import KeptTensors
+from sb3_ppo_variants.update.generators import preserved_numpy_generator
 
 _NUMBERS = (bool, int, float, str, type(None))
 _OF_TORCH = frozenset(vars(nn.Module()))  # parameters, buffers, children, hooks, mode
@@ -25,19 +26,13 @@ def held_put_back(policy: nn.Module) -> Iterator[None]:
 
     :param policy: of which a module may change them whenever it is called
     """
-    buffers = KeptBuffers(policy)
-    parameters = [(parameter, parameter.detach().clone()) for parameter in policy.parameters()]
-    put_back: list[Callable[[], Any]] = [partial(np.random.set_state, np.random.get_state())]
-    put_back.append(partial(random.setstate, random.getstate()))
+    put_back: list[Callable[[], Any]] = [KeptTensors(policy).put_back, partial(random.setstate, random.getstate())]
     put_back += [_putting_back(module, *item) for module in policy.modules() for item in _attributes(module)]
     try:
-        yield
+        with preserved_numpy_generator():
+            yield
     finally:
-        buffers.put_back()
         with th.no_grad():
-            for parameter, value in parameters:
-                if not th.equal(parameter, value):  # a parameter that is written to cannot be differentiated any more
-                    parameter.copy_(value)
             for one in put_back:
                 one()
 

@@ -1,7 +1,6 @@
 """From the rollout buffer to minibatches, without disturbing the random stream that orders them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,11 @@ from sb3_ppo_variants.distributed.moments import moments_over_ranks
 from sb3_ppo_variants.distributed.ranks import Ranks
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.arrays import mapped
+from sb3_ppo_variants.update.generators import preserved_numpy_generator
 from sb3_ppo_variants.update.policy_evaluation import valid_steps
 
 _MOST_ROWS = 2048  # of one forward pass: larger temporaries do not fit the cache, and fragment the C library's heap
 _STAGEABLE = (RolloutBuffer, DictRolloutBuffer, MaskableRolloutBuffer, MaskableDictRolloutBuffer)
-
-
-@contextmanager
-def preserved_numpy_generator() -> Iterator[None]:
-    """Restore numpy's global generator on exit: SB3's buffers draw their minibatch order from it.
-
-    Reading the rollout for a measurement inside this context leaves the order of the minibatches that follow, and so
-    the bit-exact equality with stock PPO, as it was.
-    """
-    state = np.random.get_state()
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
 
 
 def states_of_size(buffer: RolloutBuffer, numbers: int) -> int:

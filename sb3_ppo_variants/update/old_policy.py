@@ -7,12 +7,10 @@ the copy would call the module that is being trained: then the policy itself is 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FunctionType
-from typing import Any
 
-import torch as th
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
-from sb3_ppo_variants.update.buffers import KeptBuffers, buffer_places
+from sb3_ppo_variants.update.buffers import KeptTensors
 from sb3_ppo_variants.update.policy_evaluation import KNOWN_PACKAGES, measuring, package_of, snapshot_policy
 
 
@@ -25,9 +23,7 @@ class OldPolicy:
     def __init__(self, policy: ActorCriticPolicy):
         self._policy = policy
         self._copy = None if holds_functions(policy) else snapshot_policy(policy)
-        kept = policy if self._copy is None else th.nn.Module()  # the copy has its own
-        self._parameters = [parameter.detach().clone() for parameter in kept.parameters()]
-        self._buffers = [(place, place.tensor.clone()) for place in buffer_places(kept)]
+        self._old = KeptTensors(policy) if self._copy is None else None
 
     @property
     def policy(self) -> ActorCriticPolicy:
@@ -45,25 +41,15 @@ class OldPolicy:
 
     @contextmanager
     def _with_old_parameters(self) -> Iterator[None]:
-        if self._copy is not None:
+        if self._old is None:  # the copy has them
             yield
             return
-        parameters = list(self._policy.parameters())
-        now, buffers = [p.detach().clone() for p in parameters], KeptBuffers(self._policy)
+        now = KeptTensors(self._policy)
         try:
-            _put(parameters, self._parameters)
-            for place, value in self._buffers:
-                place.put(value)
+            self._old.put_back()
             yield
         finally:
-            _put(parameters, now)
-            buffers.put_back()
-
-
-@th.no_grad()
-def _put(tensors: list[Any], values: list[th.Tensor]) -> None:
-    for tensor, value in zip(tensors, values):
-        tensor.copy_(value)
+            now.put_back()
 
 
 def holds_functions(policy: BasePolicy) -> bool:

@@ -10,13 +10,10 @@ from stable_baselines3.common.policies import BasePolicy
 from sb3_ppo_variants.distributed.shared_memory import Part
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.distributions import ActionDistribution
+from sb3_ppo_variants.update.generators import preserved_numpy_generator
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
-from sb3_ppo_variants.update.minibatches import (
-    measurement_batches,
-    normalized_over_ranks,
-    preserved_numpy_generator,
-)
+from sb3_ppo_variants.update.minibatches import measurement_batches, normalized_over_ranks
 from sb3_ppo_variants.update.nonfinite import StepGuard
 from sb3_ppo_variants.update.old_policy import OldPolicy
 from sb3_ppo_variants.update.policy_evaluation import evaluate_minibatch, measuring, valid_steps
