@@ -1,6 +1,7 @@
 """The command ``compare`` as a user runs it: real training runs in processes of their own."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -274,6 +275,22 @@ def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
     command.send_signal(signal.SIGINT)
     assert command.wait(60) == 130
     wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in running), 60)
+
+
+def is_up(program: str, below: int) -> bool:
+    commands = (Path(f"/proc/{pid}/cmdline") for pid in descendants_of(below))
+    return any(program in command.read_text() for command in commands if command.exists())
+
+
+@pytest.mark.slow
+def test_an_interrupt_in_the_first_seconds_shows_no_traceback(tmp_path: Path) -> None:
+    command = start(tmp_path, "compare", "--algos", "ppo", *SMALL, "--out", "out", start_new_session=True)
+    wait_for(lambda: is_up("multiprocessing.forkserver", command.pid))  # which now imports for seconds
+    os.killpg(command.pid, signal.SIGINT)  # as a terminal does: all of the group get it
+    output = command.communicate(timeout=60)[0]
+    assert command.returncode == 130
+    assert "the same command goes on" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.slow

@@ -49,7 +49,10 @@ def forked(folder: str) -> None:
     :param folder: of the cell
     """
     os.setpgid(0, 0)  # environments may start processes: all of the group end together
-    log = os.open(Path(folder) / "log.txt", os.O_WRONLY)
+    try:
+        log = os.open(Path(folder) / "log.txt", os.O_WRONLY)
+    except FileNotFoundError:  # the command was interrupted before the server could fork
+        return
     os.dup2(log, 1)
     os.dup2(log, 2)
     parent = multiprocessing.parent_process()

@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
-from multiprocessing import forkserver
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -94,7 +95,7 @@ class ForkedCellProcess(CellProcess):
 
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOADED)
-        with mock.patch.dict(os.environ, ONE_THREAD):
+        with mock.patch.dict(os.environ, ONE_THREAD), _deaf_to_interrupts():
             forkserver.ensure_running()
         # A daemon could not have an environment that starts a process; the cell ends with this process by itself.
         self._process = context.Process(target=forked, args=(str(self._folder),), daemon=False)
@@ -111,6 +112,17 @@ class ForkedCellProcess(CellProcess):
 
     def running(self) -> bool:
         return self._process.is_alive()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """What is started in this context never sees Ctrl-C: Python's server ignores it only after all its imports."""
+    resource_tracker.ensure_running()  # the server would start it, which ends with interrupts let through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _kill_group(leader: int | None) -> None:
