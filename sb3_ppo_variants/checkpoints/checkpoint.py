@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch as th
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 
@@ -46,19 +47,20 @@ class Checkpoint(NamedTuple):
     save_freq: int
     keep: int
 
-    def load_model(self, env: GymEnv, device: th.device | str = "auto", **kwargs: Any) -> OnPolicyAlgorithm:
+    def load_model(self, env: GymEnv | str, device: th.device | str = "auto", **kwargs: Any) -> OnPolicyAlgorithm:
         """Make the model as it was, with its environments where they were.
 
         The rest of the run is put back when training begins, by the callback: see
         :meth:`ResumableCheckpointCallback.continue_from`.
 
-        :param env: as many environments, built as in the first run
+        :param env: as many environments, built as in the first run, or the name of one
         :param device: as in SB3's ``load``
         :param kwargs: further arguments of ``load``
         :raises ValueError: for environments that do not fit
         """
         model = self.algorithm.load(io.BytesIO(self.model), env=None, device=device, **kwargs)
-        wrapped = model._wrap_env(env, model.verbose)
+        made: Any = maybe_make_env(env, model.verbose)
+        wrapped = model._wrap_env(made, model.verbose)
         checks.require(
             wrapped.num_envs == model.n_envs,
             f"the run has {model.n_envs} environments",

@@ -8,6 +8,7 @@ from typing import Any
 import cloudpickle
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.logger import KVWriter
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
@@ -18,11 +19,24 @@ from sb3_ppo_variants.checkpoints.run_state import RunState, named_callbacks, pu
 from sb3_ppo_variants.distributed.ranks import ranks_of
 
 
+class _LastDump(KVWriter):
+    """Notes the last update whose values the logger has dumped: an empty logger does not tell whether one is over."""
+
+    n_updates: float = -1
+
+    def write(self, key_values: dict[str, Any], key_excluded: Any, step: int = 0) -> None:
+        self.n_updates = key_values.get("train/n_updates", self.n_updates)
+
+    def close(self) -> None:
+        pass
+
+
 class ResumableCheckpointCallback(BaseCallback):
     """Writes checkpoints from which :func:`resume` continues the run; only whole ones, however the run ends.
 
-    A checkpoint is written between an update and the next rollout, and when training ends. This callback must be the
-    last in the list, so that what the others do after an update is done then.
+    A checkpoint is written between an update and the next rollout, and when training ends. Where another callback ends
+    it within a rollout, that is after the last step, unless there is a checkpoint of the last update: then it stays the
+    newest. This callback must be the last in the list, so that what the others do after an update is done then.
 
     :param save_freq: environment steps, over all environments, between two checkpoints; 1: one after every update
     :param path: folder of this run's checkpoints, made if missing
@@ -43,6 +57,9 @@ class ResumableCheckpointCallback(BaseCallback):
         self.keep = keep
         self._saved_at = 0
         self._n_updates = 0
+        self._rollout_began_at: int | None = None  # environment steps; None while there is no rollout
+        self._steps_of_rollout = 0
+        self._dumped = _LastDump()
         self._to_restore: RunState | None = None
         self._learn: dict[str, Any] = {}
 
@@ -72,6 +89,7 @@ class ResumableCheckpointCallback(BaseCallback):
             "continue that run with resume(), or choose an empty folder",
         )
         self._saved_at = max(newest, done)
+        self._rollout_began_at, self._dumped.n_updates = None, -1
         names = ("log_interval", "tb_log_name", "use_masking")  # of which the last is MaskablePPO's
         self._learn = {name: self.locals[name] for name in names if name in self.locals}
 
@@ -88,15 +106,25 @@ class ResumableCheckpointCallback(BaseCallback):
         if self.model.num_timesteps // self.save_freq > self._saved_at // self.save_freq:
             self._save(at_end=False)
         self._n_updates = self.model._n_updates
+        self._rollout_began_at, self._steps_of_rollout = self.model.num_timesteps, 0
+
+    def _on_rollout_end(self) -> None:
+        self._rollout_began_at = None
+        if self._dumped not in self.logger.output_formats:
+            self.logger.output_formats.append(self._dumped)
 
     def _on_training_end(self) -> None:
         if not hasattr(self, "model"):  # rl-zoo3 calls this after any failure, one before the training too
             return
-        can_save = self._update_is_complete() and not ranks_of(self.model).failed
-        if can_save and self.model.num_timesteps > self._saved_at:
+        if ranks_of(self.model).failed or self.model.num_timesteps <= self._saved_at:
+            return
+        if self._update_is_complete():
             self._save(at_end=True)
+        elif self._was_ended_within_rollout():
+            self._save(at_end=True, within_rollout=True)
 
     def _on_step(self) -> bool:
+        self._steps_of_rollout += 1
         if not hasattr(self, "_root"):  # EvalCallback begins no training of what it calls on a new best
             self._require_in_list(False)
         return True
@@ -124,19 +152,33 @@ class ResumableCheckpointCallback(BaseCallback):
         ``on_training_end`` after ctrl-c, too. All hosts log ``train/n_updates`` at the end of an update.
         """
         updated = self.model._n_updates
-        logged = self.logger.name_to_value.get("train/n_updates")
+        logged = self.logger.name_to_value.get("train/n_updates", self._dumped.n_updates)
         return self._algorithm.rollout_buffer.full and logged == updated > self._n_updates
+
+    def _was_ended_within_rollout(self) -> bool:
+        """Tell whether a callback ended training within a rollout, and there is no checkpoint from before it.
+
+        SB3 leaves a rollout then before the last step is in the buffer. After an exception elsewhere all steps are.
+        """
+        if self._rollout_began_at is None or ranks_of(self.model).size > 1:  # where ranks end at different steps
+            return False
+        ended = self._algorithm.rollout_buffer.pos == self._steps_of_rollout - 1
+        return ended and self._saved_at < self._rollout_began_at
 
     @property
     def _algorithm(self) -> OnPolicyAlgorithm:
         assert isinstance(self.model, OnPolicyAlgorithm)  # see _init_callback
         return self.model
 
-    def _save(self, at_end: bool) -> None:
+    def _save(self, at_end: bool, within_rollout: bool = False) -> None:
         model, run_file = self._algorithm, io.BytesIO()
+        state = take_run_state(model, self._root, at_end)
+        if within_rollout:
+            without = {"content": None, "obstacle": "a callback ended training within a rollout"}
+            state = state._replace(environment={**state.environment, **without})
         run = {
             "algorithm": vars(type(model)).get("checkpointed_as", type(model)),
-            "run": take_run_state(model, self._root, at_end)._asdict(),
+            "run": state._asdict(),
             "total_timesteps": model._total_timesteps,
             "learn": self._learn,
             "save_freq": self.save_freq,
@@ -159,7 +201,7 @@ class ResumableCheckpointCallback(BaseCallback):
 
 def resume(
     path: str | os.PathLike[str],
-    env: GymEnv,
+    env: GymEnv | str,
     callback: MaybeCallback = None,
     *,
     total_timesteps: int | None = None,
@@ -171,17 +213,21 @@ def resume(
     The files hold pickles: resume only from a folder that you trust.
 
     :param path: folder given to :class:`ResumableCheckpointCallback`
-    :param env: environments built as in the first run, ``VecNormalize`` and other wrappers included
-    :param callback: as in the first run, in any form that ``learn`` takes; without a
+    :param env: environments built as in the first run, ``VecNormalize`` and other wrappers included, or a name
+    :param callback: as in the first run and in that order, in any form that ``learn`` takes; without a
         :class:`ResumableCheckpointCallback` among them one with the first run's settings is put after them
     :param total_timesteps: environment steps at which the run ends, those done included; None for the first run's
     :param device: as in SB3's ``load``
     :param learn_arguments: further arguments of ``learn``
     :return: the trained model
     :raises FileNotFoundError: if there is no intact checkpoint
-    :raises ValueError: for environments that do not fit the checkpoint, a checkpoint of another layout, or one of more
-        or fewer processes
+    :raises ValueError: for a wrong argument, environments that do not fit the checkpoint, a checkpoint of another
+        layout, or one of more or fewer processes
     """
+    if total_timesteps is not None:
+        checks.check_count("total_timesteps", total_timesteps, "None ends where the first run was to end")
+    rule, way_out = "`reset_num_timesteps` must be left out", "a resumed run goes on at its checkpoint's step"
+    checks.require("reset_num_timesteps" not in learn_arguments, rule, learn_arguments, way_out)
     checkpoint = read_newest_checkpoint(Path(path))
     model = checkpoint.load_model(env, device)
     listed = callback if isinstance(callback, list) else [] if callback is None else [callback]

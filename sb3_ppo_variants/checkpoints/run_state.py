@@ -9,6 +9,7 @@ own classes go into it as dictionaries.
 
 import inspect
 import random
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, EventCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.checkpoints.environment_state import EnvironmentState, put_state, take_state
 from sb3_ppo_variants.distributed.ranks import ranks_of
@@ -87,10 +89,14 @@ def put_attributes(state: RunState, model: OnPolicyAlgorithm) -> str | None:
         model.last_update = UpdateTrace(**state.last_update)  # type: ignore[attr-defined]  # one of our classes
     if obstacle is not None:
         model._last_obs = None
-        # The first seeds again would repeat the first episodes of the run.
-        ahead = model.num_timesteps + ranks_of(model).rank * model.env.num_envs
-        model.env.seed(None if model.seed is None else model.seed + ahead)
+        _seed_anew(model.env, model)
     return obstacle
+
+
+def _seed_anew(env: VecEnv, model: OnPolicyAlgorithm) -> None:
+    """Seed environments that begin again: their first seeds would repeat the first episodes of the run."""
+    ahead = model.num_timesteps + ranks_of(model).rank * env.num_envs
+    env.seed(None if model.seed is None else model.seed + ahead)
 
 
 def put_back(state: RunState, model: OnPolicyAlgorithm, callback: BaseCallback) -> None:
@@ -102,7 +108,7 @@ def put_back(state: RunState, model: OnPolicyAlgorithm, callback: BaseCallback) 
     """
     for name, one in named_callbacks(callback):
         if name in state.callbacks:
-            _restore_callback(one, state.callbacks[name])
+            _restore_callback(one, state.callbacks[name], model)
     for name, items in state.logged.items():
         getattr(model.logger, name).update(items)
     _restore_generators(state.generators)
@@ -152,14 +158,18 @@ def _callback_state(callback: BaseCallback) -> Any:
     return {**plain, **evaluation}
 
 
-def _restore_callback(callback: BaseCallback, state: Any) -> None:
+def _restore_callback(callback: BaseCallback, state: Any, model: OnPolicyAlgorithm) -> None:
     if hasattr(callback, "load_state_dict"):
         callback.load_state_dict(state)
         return
     evaluation = state.pop("eval_env", None)
     if evaluation is not None and isinstance(callback, EvalCallback):
         # It resets before each evaluation: this is for its generator.
-        put_state(EnvironmentState(**evaluation), callback.eval_env)
+        obstacle = put_state(EnvironmentState(**evaluation), callback.eval_env)
+        if obstacle is not None:
+            _seed_anew(callback.eval_env, model)
+            begins = "the environments of an EvalCallback begin with new seeds, their state is not restored"
+            warnings.warn(f"{begins}: {obstacle}", stacklevel=2)
     vars(callback).update(state)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 import warnings
@@ -232,6 +233,62 @@ def test_a_run_stopped_by_a_callback_is_not_saved_in_the_middle_of_a_rollout(tmp
     assert newest_checkpoint(tmp_path).timesteps == 3 * ROLLOUT
 
 
+class StopAt(BaseCallback):
+    """Ends training at a step, as callbacks do."""
+
+    def __init__(self, at: int):
+        super().__init__()
+        self.at = at
+
+    def _on_step(self) -> bool:
+        return self.num_timesteps < self.at
+
+
+@pytest.mark.parametrize("cls", [PPOPenalty, RecurrentPPOPenalty, PPO, A2C])
+def test_a_run_that_a_callback_stops_keeps_the_updates_since_the_last_checkpoint(
+    cls: type[Any], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"n_steps": 25, "seed": 1, "device": "cpu"}
+    policy = "MlpLstmPolicy" if cls is RecurrentPPOPenalty else "MlpPolicy"
+    model = cls(policy, normalized(), **settings)
+    model.learn(TOTAL, [StopAt(BREAK), ResumableCheckpointCallback(10**6, tmp_path)])
+    (only,) = list_checkpoints(tmp_path)
+    assert only.timesteps == model.num_timesteps == BREAK
+    with pytest.warns(UserWarning, match="start new episodes, .*: a callback ended training within a rollout"):
+        resumed = resume(tmp_path, normalized(), device="cpu", total_timesteps=BREAK)
+    before, after = state_of(model), state_of(resumed)
+    for what in ("policy", "optimizer", "live", "normalization"):
+        np.testing.assert_equal(after[what], before[what])
+    with pytest.warns(UserWarning, match="start new episodes"):
+        longer = resume(tmp_path, normalized(), device="cpu", total_timesteps=TOTAL)
+    assert longer.num_timesteps == BREAK + 2 * ROLLOUT
+
+
+@pytest.mark.parametrize("at", [20, ROLLOUT, 3 * ROLLOUT])
+def test_what_breaks_off_a_rollout_writes_no_checkpoint_of_it(at: int, tmp_path: Path) -> None:
+    """rl-zoo3 ends training after an exception, too; within the first rollout nothing has been learned."""
+    writer = ResumableCheckpointCallback(10**6, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        build(PPOPenalty).learn(TOTAL, [Kill(at + 8), writer])
+    writer.on_training_end()
+    build(PPOPenalty).learn(TOTAL, [StopAt(20), ResumableCheckpointCallback(10**6, tmp_path)])
+    assert list_checkpoints(tmp_path) == []
+
+
+@pytest.mark.parametrize("cls", [PPOPenalty, PPO])
+def test_a_callback_that_dumps_the_logger_at_the_end_hides_no_update(cls: type[Any], tmp_path: Path) -> None:
+    class Dump(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_training_end(self) -> None:
+            self.logger.dump(self.num_timesteps)
+
+    model = cls("MlpPolicy", make_vec_env(), n_steps=25, device="cpu")
+    model.learn(TOTAL, [Dump(), ResumableCheckpointCallback(10**6, tmp_path)])
+    assert newest_checkpoint(tmp_path).timesteps == TOTAL
+
+
 @pytest.mark.parametrize("cls", [PPOPenalty, PPO, A2C])
 def test_an_update_that_is_broken_off_is_not_saved(
     cls: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -389,6 +446,39 @@ def test_environments_that_cannot_be_restored_start_new_episodes_and_say_so(tmp_
     with pytest.warns(UserWarning, match="start new episodes"):
         resumed = resume(tmp_path, env(), device="cpu")
     assert resumed.num_timesteps == TOTAL
+
+
+def test_evaluation_environments_that_cannot_be_restored_get_new_seeds_and_say_so(tmp_path: Path) -> None:
+    def evaluation() -> EvalCallback:
+        return EvalCallback(DummyVecEnv([Outside]), eval_freq=10, n_eval_episodes=1, verbose=0)
+
+    interrupted(build(PPOPenalty), tmp_path, evaluation())
+    again = evaluation()
+    with pytest.warns(UserWarning, match="of an EvalCallback begin with new seeds, .*generator"):
+        resume(tmp_path, make_vec_env(), again, device="cpu", total_timesteps=4 * ROLLOUT)
+    assert isinstance(again.eval_env, DummyVecEnv)
+    assert again.eval_env.envs[0].unwrapped.np_random_seed == 155  # type: ignore[attr-defined]  # 5 and 150 steps
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"total_timesteps": float("nan")}, "`total_timesteps` must be an integer >= 1, got nan"),
+        ({"total_timesteps": -5}, "`total_timesteps` must be an integer >= 1, got -5"),
+        ({"reset_num_timesteps": False}, "`reset_num_timesteps` must be left out"),
+    ],
+)
+def test_resume_refuses_what_would_end_or_begin_a_run_unnoticed(
+    bad: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    interrupted(build(PPOPenalty), tmp_path)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        resume(tmp_path, make_vec_env(), device="cpu", **bad)
+
+
+def test_an_environment_may_be_given_by_name(tmp_path: Path) -> None:
+    PPOPenalty("MlpPolicy", "CartPole-v1", n_steps=64, device="cpu").learn(64, ResumableCheckpointCallback(1, tmp_path))
+    assert resume(tmp_path, "CartPole-v1", total_timesteps=128, device="cpu").num_timesteps == 128
 
 
 def test_restored_environments_give_no_warning(tmp_path: Path) -> None:
