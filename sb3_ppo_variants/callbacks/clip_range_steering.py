@@ -11,6 +11,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
+from sb3_ppo_variants.checkpoints.run_state import named_callbacks
 from sb3_ppo_variants.update.controllers import BandController
 from sb3_ppo_variants.update.scaled_schedule import CLIP_RANGES, ScaledSchedule, unscale, unscaled
 
@@ -64,6 +65,11 @@ class ClipRangeFromClipFraction(UpdateCallback):
         model: Any = self.model
         unscale(model)
         self._check_model()
+        listed = [one for _, one in named_callbacks(self.locals["callback"]) if isinstance(one, type(self))]
+        rule = "one training must have one ClipRangeFromClipFraction"
+        checks.require(
+            len(listed) < 2, rule, len(listed), "leave the others out: each would scale what the last has scaled"
+        )
         if isinstance(model, AdaptiveClipMixin):
             model.steered_from_outside = True
         elif not hasattr(model, "clip_scale"):

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 
-from sb3_ppo_variants.arguments.checks import check_count
+from sb3_ppo_variants.arguments.checks import check_count, require
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
 from sb3_ppo_variants.figures.figure_style import check_ending, require_matplotlib
 from sb3_ppo_variants.figures.runs import plot_trust_region
@@ -47,6 +47,8 @@ class TrustRegionRecorder(UpdateCallback):
 
     def __init__(self, path: str | os.PathLike[str], minibatches: bool = False, verbose: int = 0):
         super().__init__(verbose)
+        rule, way_out = "`minibatches` must be True or False", "True for a row per minibatch, too"
+        require(isinstance(minibatches, bool), rule, minibatches, way_out)
         self.path = Path(path)
         self.minibatches = minibatches
         self.n_recorded = 0

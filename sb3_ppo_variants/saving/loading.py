@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import numpy as np
 import torch as th
 from stable_baselines3.common.save_util import is_json_serializable, open_path
 from stable_baselines3.common.type_aliases import GymEnv
@@ -151,6 +152,8 @@ class LoadingMixin(HostMethods):
         :raises ValueError: if it is damaged, of another class, of a newer version, does not fit ``env``, or needs a
             pickle although it is not trusted
         """
+        rule = "`trusted` must be True or False"
+        require(isinstance(trusted, (bool, np.bool_)), rule, trusted, "False for a file from a stranger")
         saved = read_saved(path)
         check_saved_class(cls, saved.data, saved.name)
         _check_keywords(cls, saved, kwargs)

@@ -253,6 +253,17 @@ def test_clip_range_follows_the_clip_fraction(cls: type[Any], script: Script) ->
     assert model.clip_range(0.5) == 0.2
 
 
+@pytest.mark.parametrize("cls", [PPO, PPOAdaptiveClip])
+def test_a_second_controller_of_the_clip_range_is_refused(cls: type[Any]) -> None:
+    model = build(cls)
+    with pytest.raises(ValueError, match="must have one ClipRangeFromClipFraction, got 2"):
+        model.learn(ROLLOUT, callback=[ClipRangeFromClipFraction(), ClipRangeFromClipFraction()])
+    assert model.num_timesteps == 0
+    steer = ClipRangeFromClipFraction()
+    model.learn(ROLLOUT, callback=steer)
+    model.learn(ROLLOUT, callback=[steer], reset_num_timesteps=False)
+
+
 def test_the_bounds_hold_and_are_logged(script: Script) -> None:
     script(PPO, "train/clip_fraction", [0.9, 0.9, 0.9, 0.0, 0.0, 0.0])
     logged = Logged()

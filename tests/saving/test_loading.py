@@ -224,6 +224,12 @@ def test_an_untrusted_file_gives_the_same_model(cls: type[Any]) -> None:
         assert th.equal(safe.policy.state_dict()[name], value)
 
 
+@pytest.mark.parametrize("trusted", ["False", None, 0])
+def test_only_true_or_false_says_whether_a_file_is_trusted(saved: bytes, trusted: Any) -> None:
+    with pytest.raises(ValueError, match="`trusted` must be True or False"):
+        PPOPenalty.load(io.BytesIO(saved), device="cpu", trusted=trusted)
+
+
 def test_an_untrusted_file_tells_of_the_system_it_was_made_on(saved: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     PPOPenalty.load(io.BytesIO(saved), device="cpu", trusted=False, print_system_info=True)
     said = capsys.readouterr().out
