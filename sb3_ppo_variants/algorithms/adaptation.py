@@ -138,6 +138,7 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self.steered_from_outside = False
+        checks.check_live_state(self)
         return super()._setup_learn(*args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:

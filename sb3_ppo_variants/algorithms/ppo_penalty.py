@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 import torch as th
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_ppo_variants.algorithms.adaptation import AdaptiveUpdateMixin
 from sb3_ppo_variants.algorithms.own_terms import Penalty, takes_arrays
 from sb3_ppo_variants.arguments import checks
-from sb3_ppo_variants.update.controllers import Adjustment, BandController
+from sb3_ppo_variants.update.controllers import Adjustment, BandController, within
 from sb3_ppo_variants.update.kl_divergence import KLDirection
 from sb3_ppo_variants.update.losses import Number
 
@@ -22,7 +23,8 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     ``target_kl / kl_tolerance`` divides it. The live value is ``model.beta``.
 
     :param clip_range: None: the penalty alone; a float > 0 or a schedule adds the clip
-    :param initial_beta: first beta, > 0 (0 allowed with ``adaptive_beta=False``); larger keeps the policy closer
+    :param initial_beta: first beta, > 0 (0 allowed with ``adaptive_beta=False``); larger keeps the policy closer. A
+        loaded model goes on with its own
     :param adaptive_beta: False keeps beta as it is
     :param adaptation_factor: size of one step of beta, > 1; the KL answers about quadratically, so that the paper's 2
         jumps over the band
@@ -65,6 +67,12 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
         if self.adaptive_beta:
             way_out = "widen the bounds, or pass adaptive_beta=False for a fixed beta"
             checks.check_within(self, "initial_beta", "beta_bounds", way_out)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        prepared = super()._setup_learn(*args, **kwargs)
+        if self.adaptive_beta:
+            self.beta = within(self.beta, self.beta_bounds)  # which may have been loaded with others
+        return prepared
 
     def update_coefficients(self) -> dict[str, Number]:
         return {**super().update_coefficients(), "beta": self.beta}

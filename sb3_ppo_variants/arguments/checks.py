@@ -17,6 +17,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "on_nonfinite": ("raise", "skip"),
     "on_max_kl": ("project", "stop"),
     "kl_direction": ("forward", "reverse"),
+    "adaptive_beta": (True, False),
 }
 
 
@@ -249,6 +250,21 @@ def check_host_numbers(model: Any) -> None:
     for name, way_out in (("gamma", "0.99 is usual"), ("gae_lambda", "0.95 is usual")):
         value = getattr(model, name)
         require(is_number(value) and 0 <= value <= 1, f"`{name}` must be in [0, 1]", value, way_out)
+    check_count("stats_window_size", model._stats_window_size, "100 is usual")
+    every = model.sde_sample_freq
+    require(is_number(every), "`sde_sample_freq` must be a number of steps", every, "-1 draws once per rollout")
+
+
+def check_live_state(model: Any) -> None:
+    """Refuse to train with an adapted coefficient that somebody has set to what no update could have made of it.
+
+    :param model: with ``live_state``, the names of its coefficients
+    :raises ValueError: for a value outside its range
+    """
+    for name in model.live_state:
+        value = getattr(model, name)
+        ok = is_number(value) and 0 <= value < math.inf
+        require(ok, f"`{name}` must be a finite number >= 0", value, "leave it to the class, which adapts it")
 
 
 def check_sizes(n_steps: Any, batch_size: Any, normalize_advantage: Any) -> None:

@@ -15,7 +15,7 @@ from hosts import build
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from sb3_ppo_variants import PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants import PPOAdaptiveClip, PPOAdaptiveLR, PPOClip, PPOPenalty
 from sb3_ppo_variants.extend import KLPenaltyMixin
 
 Variant = type[PPOClip] | type[PPOPenalty] | type[PPOAdaptiveClip]
@@ -160,6 +160,25 @@ def test_values_of_numpys_become_pythons() -> None:
     assert make(PPOClip, normalize_advantage=np.bool_(False)).normalize_advantage is False
     model = make(PPOClip, learning_rate=np.float32(0.5), clip_range=np.float32(0.25), clip_range_vf=np.int64(2))
     assert (model.lr_schedule(1), model.clip_range(1), model.clip_range_vf(1)) == (0.5, 0.25, 2.0)
+
+
+@pytest.mark.parametrize("value", ["False", None, 1.5, math.nan, []])
+def test_whether_beta_adapts_is_true_or_false(value: Any) -> None:
+    with pytest.raises(ValueError, match="`adaptive_beta` must be one of True, False"):
+        make(PPOPenalty, adaptive_beta=value)
+    assert make(PPOPenalty, adaptive_beta=np.bool_(False)).adaptive_beta is False
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, "x", None])
+@pytest.mark.parametrize(
+    ("cls", "name"), [(PPOPenalty, "beta"), (PPOAdaptiveClip, "clip_scale"), (PPOAdaptiveLR, "lr_scale")]
+)
+def test_a_coefficient_that_no_update_could_have_made_is_refused(cls: Variant, name: str, value: Any) -> None:
+    model = make(cls)
+    setattr(model, name, value)
+    with pytest.raises(ValueError, match=f"`{name}` must be a finite number >= 0, got "):
+        model.learn(10)
+    assert model.num_timesteps == 0
 
 
 def test_load_with_a_bad_value_is_refused(tmp_path: Path) -> None:

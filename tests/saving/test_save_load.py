@@ -179,6 +179,16 @@ def test_beta_stays_a_float_at_integer_bounds(arguments: dict[str, Any], expecte
     assert_state(model, "beta", expected)
 
 
+def test_a_loaded_beta_is_taken_into_new_bounds(tmp_path: Path) -> None:
+    make(PPOPenalty, initial_beta=1.0).save(tmp_path / "model")
+    wide: dict[str, Any] = {"env": make_vec_env(), "device": "cpu", "kl_tolerance": math.inf}
+    for bounds, first, expected in (((5.0, 10.0), 6.0, 5.0), ((0.01, 0.1), 0.05, 0.1)):
+        loaded: Any = PPOPenalty.load(tmp_path / "model", beta_bounds=bounds, initial_beta=first, **wide)
+        assert first_logged(loaded, "beta") == expected
+    fixed: Any = PPOPenalty.load(tmp_path / "model", adaptive_beta=False, beta_bounds=(5.0, 10.0), **wide)
+    assert first_logged(fixed, "beta") == 1.0
+
+
 def test_a_beta_set_by_hand_is_saved(tmp_path: Path) -> None:
     model = make(PPOPenalty, adaptive_beta=False)
     model.beta = 7.5
