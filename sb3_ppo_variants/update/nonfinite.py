@@ -10,6 +10,7 @@ import torch as th
 
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.buffers import buffer_places
+from sb3_ppo_variants.update.policy_evaluation import foreign_module
 from sb3_ppo_variants.update.update_metrics import TraceRecorder
 
 _ROLLOUT_CAUSES = (
@@ -74,15 +75,20 @@ def check_rollout(model: UpdatedAlgorithm) -> None:
     else:
         quantities["observations"] = observations
     names = ("actions", "values", "log_probs", "advantages", "returns")  # each may follow from what stands before it
-    for name, array in {**quantities, **{name: getattr(buffer, name, None) for name in names}}.items():
-        bad = _first_bad(array)
-        if bad is not None:
-            value, (step, env) = float(array[bad]), _step_and_env(model, array, bad)
-            timestep = model.num_timesteps - (buffer.buffer_size - 1 - step) * model.n_envs * model.ranks.size
-            raise NonFiniteUpdateError(
-                f"{value} in the {name} of environment {env} at timestep {timestep} (step {step} of the rollout); "
-                f"no update was made. Likely causes, in order: {_ROLLOUT_CAUSES}"
-            )
+    quantities |= {name: getattr(buffer, name, None) for name in names}
+    found = {name: bad for name, array in quantities.items() if (bad := _first_bad(array)) is not None}
+    if not found:
+        return
+    if all(name.startswith("observations") for name in found) and foreign_module(model.policy) is not None:
+        return  # a module of the user's own has made numbers of them, as of the values of sensors that are missing
+    name, bad = next(iter(found.items()))
+    array = quantities[name]
+    value, (step, env) = float(array[bad]), _step_and_env(model, array, bad)
+    timestep = model.num_timesteps - (buffer.buffer_size - 1 - step) * model.n_envs * model.ranks.size
+    raise NonFiniteUpdateError(
+        f"{value} in the {name} of environment {env} at timestep {timestep} (step {step} of the rollout); "
+        f"no update was made. Likely causes, in order: {_ROLLOUT_CAUSES}"
+    )
 
 
 def check_steps(model: UpdatedAlgorithm, trace: TraceRecorder, skipped: int) -> None:

@@ -5,13 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from environments import TinyEnv
 from hosts import VARIANTS, ModeSensitiveExtractor, all_classes, build, collect_rollout
+from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import NonFiniteUpdateError, PPOClip, PPOPenalty
@@ -224,6 +227,42 @@ def test_the_message_names_timestep_and_environment(kind: str, name: str, accele
             caught.value
         )
     assert model._n_updates == 3  # epochs of the first update only
+
+
+class Spoils(FlattenExtractor):
+    """Is of one's own, and hands on what it gets."""
+
+
+class ForgetsWhatIsMissing(FlattenExtractor):
+    """Takes 0 for the value of a sensor that gives none."""
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return th.nan_to_num(super().forward(observations))
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+def test_nan_that_an_extractor_makes_numbers_of_is_trained_on_as_by_stock(acceleration: str) -> None:
+    class NoSensor(gym.ObservationWrapper[Any, Any, Any]):
+        def observation(self, observation: Any) -> Any:
+            return np.array([np.nan, *observation[1:]], dtype=np.float32)
+
+    def env() -> DummyVecEnv:
+        return DummyVecEnv([lambda: NoSensor(TinyEnv())])
+
+    kwargs: dict[str, Any] = {
+        "policy_kwargs": {"features_extractor_class": ForgetsWhatIsMissing},
+        "n_steps": 32,
+        "seed": 1,
+    }
+    stock = PPO("MlpPolicy", env(), batch_size=16, device="cpu", **kwargs).learn(64)
+    own = PPOClip(
+        "MlpPolicy", env(), batch_size=16, device="cpu", value_clipping="sb3", acceleration=acceleration, **kwargs
+    ).learn(64)
+    for name, value in stock.policy.state_dict().items():
+        th.testing.assert_close(own.policy.state_dict()[name], value)
+    kwargs["policy_kwargs"] = {"features_extractor_class": Spoils}
+    with pytest.raises(NonFiniteUpdateError, match="observation"):
+        PPOClip("MlpPolicy", env(), batch_size=16, acceleration=acceleration, **kwargs).learn(64)
 
 
 class TensorBuffer(RolloutBuffer):
