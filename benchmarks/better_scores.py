@@ -5,18 +5,20 @@ r"""How likely a run is to score higher than one of the baseline, from the raw s
 
 Reads files ``scores.csv`` of ``sb3-ppo-variants compare``, trains nothing. Of each algorithm those seeds count that
 the baseline has, too. Prints the probability of improvement with its 95 % stratified bootstrap interval, as in the
-reports, of the final score and of the mean over the training, and both scores per environment.
+reports, of the final score and of the mean over the training; then, for each environment, the mean, the difference to
+the baseline and the probability of improvement there, with their intervals.
 """
 
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY
 from sb3_ppo_variants.compare.report.scores import make_scores
-from sb3_ppo_variants.compare.report.statistics import probability_of_improvement
+from sb3_ppo_variants.compare.report.statistics import Estimate, mean, mean_difference, probability_of_improvement
+
+Tables = dict[str, pd.DataFrame]
 
 
 def main() -> None:
@@ -30,16 +32,46 @@ def main() -> None:
     arms = [arm for arm in episodes["algo"].unique() if arm != RANDOM_POLICY]
     scores = make_scores(episodes, arms, list(episodes["env"].unique()))
     for measure, tables in (("final score", scores.final), ("mean over the training", scores.area)):
+        normalised = {
+            arm: table.apply(lambda column: scores.references[column.name].normalise(column))
+            for arm, table in tables.items()
+        }
         for arm in arms:
             if arm != arguments.baseline:
-                own, base = (table.dropna() for table in tables[arm].align(tables[arguments.baseline], join="inner"))
-                pair = {
-                    label: np.stack([scores.references[env].normalise(table[env].to_numpy()) for env in table], axis=1)
-                    for label, table in ((arm, own), (arguments.baseline, base))
-                }
-                (p,) = probability_of_improvement(pair, arguments.baseline).values()
-                print(f"{measure}: {arm}, {len(own)} seeds: P {p.value:.2f} [{p.low:.2f}, {p.high:.2f}]")
-        print(pd.DataFrame({arm: table.mean() for arm, table in tables.items()}).round(1).to_string(), end="\n\n")
+                compare(measure, tables, normalised, arm, arguments.baseline)
+        print(f"\n{measure}, {arguments.baseline}:")
+        for env, column in tables[arguments.baseline].items():
+            print(f"{env:26}{written(mean(column.dropna().to_numpy()), 1)}")
+        print()
+
+
+def compare(measure: str, tables: Tables, normalised: Tables, arm: str, baseline: str) -> None:
+    """Print how an arm does against the baseline, over all environments and on each.
+
+    :param measure: what the scores are
+    :param tables: of scores, one row per seed and one column per environment, by arm
+    :param normalised: the same scores, 0 for random and 1 for the best mean
+    :param arm: its label
+    :param baseline: label of the other
+    """
+    own, base = (table.dropna() for table in normalised[arm].align(normalised[baseline], join="inner"))
+    print(f"\n{measure}: {arm}, {len(own)} seeds: P {better(arm, own, baseline, base)}")
+    for env in own:
+        its, others = (tables[name].loc[own.index, env].to_numpy() for name in (arm, baseline))
+        apart = written(mean_difference(its, others), 1)
+        p = better(arm, own[[env]], baseline, base[[env]])
+        print(f"{env:26}{written(mean(its), 1):28} difference {apart:28} P {p}")
+
+
+def better(arm: str, own: pd.DataFrame, baseline: str, base: pd.DataFrame) -> str:
+    """Write the probability that a run of the first is above one of the second."""
+    (p,) = probability_of_improvement({arm: own.to_numpy(), baseline: base.to_numpy()}, baseline).values()
+    return written(p, 2)
+
+
+def written(estimate: Estimate, decimals: int) -> str:
+    """Write an estimate with its interval."""
+    return "{:,.{d}f} [{:,.{d}f}, {:,.{d}f}]".format(estimate.value, estimate.low, estimate.high, d=decimals)
 
 
 if __name__ == "__main__":
