@@ -18,7 +18,7 @@ from sb3_ppo_variants.algorithms.own_terms import (
     slopes_of,
     takes_arrays,
 )
-from sb3_ppo_variants.arguments import checks
+from sb3_ppo_variants.arguments.schedules import schedule_value
 from sb3_ppo_variants.distributed.data_parallel import DataParallelMixin
 from sb3_ppo_variants.distributed.moments import sample_moments_over_ranks, std_over_ranks
 from sb3_ppo_variants.update.arrays import as_floats, as_metric, detached, exp, zero
@@ -287,7 +287,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         :param finite: whether infinity is no value
         :raises ValueError: for NaN, a smaller value, or infinity where it is none
         """
-        number = checks.schedule_value(name, value, self._current_progress_remaining)
+        number = schedule_value(name, value, self._current_progress_remaining)
         progress = self._current_progress_remaining
         # The last rollout may go beyond total_timesteps: then progress is negative and so is a schedule that ends at 0
         none = math.isnan(number) or (finite and math.isinf(number))

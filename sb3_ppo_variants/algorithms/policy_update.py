@@ -16,8 +16,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.algorithms.minibatch_loss import LossMixin
-from sb3_ppo_variants.arguments import checks, masks, signatures
-from sb3_ppo_variants.arguments.supported_spaces import check_action_space, check_observation_space
+from sb3_ppo_variants.arguments import checks, masks, schedules, signatures, supported_spaces
 from sb3_ppo_variants.distributed.moments import explained_variance_over_ranks
 from sb3_ppo_variants.distributed.ranks import ends_all_ranks
 from sb3_ppo_variants.fast_path.acceleration import Acceleration, Update
@@ -106,8 +105,9 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         :raises ValueError: naming the rule, the value and a way out
         """
         checks.check_shared(self)
-        check_action_space(self.action_space)
-        check_observation_space(self)
+        schedules.check_schedules(self)
+        supported_spaces.check_action_space(self.action_space)
+        supported_spaces.check_observation_space(self)
 
     # ------------------------------------------------------------------------------------------------ the update loop
 

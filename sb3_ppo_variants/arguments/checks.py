@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.utils import FloatSchedule
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "value_clipping": ("pessimistic", "sb3"),
@@ -203,25 +202,6 @@ def warn_of_wide_clip_range(clip_range: Any) -> None:
             "ratio is clipped from below; 0.1 to 0.3 is usual",
             stacklevel=2,
         )
-
-
-def schedule_value(name: str, value: Any, progress: float) -> float:
-    """Evaluate an argument that may be a schedule.
-
-    :param name: of the argument
-    :param value: the argument
-    :param progress: share of the training that is left
-    :return: its value, whatever that is as a number
-    :raises TypeError: if the schedule returns no number; ValueError for text
-    """
-    schedule = value.value_schedule if isinstance(value, FloatSchedule) else value  # SB3's wrapper fails without a name
-    number = schedule(progress) if callable(schedule) else schedule
-    try:
-        return float(number)
-    except (TypeError, ValueError) as error:
-        rule = f"`{name}` must be a number, or a schedule that returns one"
-        way_out = "return a float from it" if callable(schedule) else "pass a float"
-        raise type(error)(f"{rule}, got {number!r} at progress_remaining = {progress:.3f}; {way_out}") from error
 
 
 def check_count(name: str, value: Any, way_out: str) -> None:

@@ -10,6 +10,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_ppo_variants.algorithms.ppo_adaptive_clip import AdaptiveClipMixin
 from sb3_ppo_variants.arguments import checks
+from sb3_ppo_variants.arguments.schedules import schedule_value
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
 from sb3_ppo_variants.checkpoints.run_state import named_callbacks
 from sb3_ppo_variants.update.controllers import BandController
@@ -77,7 +78,7 @@ class ClipRangeFromClipFraction(UpdateCallback):
 
     def _check_model(self) -> None:
         model: Any = self.model
-        values = {checks.schedule_value("clip_range", model.clip_range, progress) for progress in (1.0, 0.5, 0.0)}
+        values = {schedule_value("clip_range", model.clip_range, progress) for progress in (1.0, 0.5, 0.0)}
         checks.require(
             math.inf not in values,
             "ClipRangeFromClipFraction needs a clip",
@@ -137,7 +138,7 @@ def current_clip_range(model: OnPolicyAlgorithm) -> float:
     :param model: with a ``clip_range``
     """
     value: Any = model.clip_range  # type: ignore[attr-defined]  # the callback's `needs`
-    return checks.schedule_value("clip_range", unscaled(value), model._current_progress_remaining)
+    return schedule_value("clip_range", unscaled(value), model._current_progress_remaining)
 
 
 __all__ = ["ClipRangeFromClipFraction", "ScaledSchedule", "current_clip_range"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from stable_baselines3.common.type_aliases import Schedule
 
-from sb3_ppo_variants.arguments import checks
+from sb3_ppo_variants.arguments.schedules import schedule_value
 from sb3_ppo_variants.update.controllers import within
 
 CLIP_RANGES = ("clip_range", "clip_range_upper")
@@ -30,7 +30,7 @@ class ScaledSchedule:
     bounds: tuple[float, float]
 
     def __call__(self, progress_remaining: float) -> float:
-        base = checks.schedule_value("clip_range", self.base, progress_remaining)
+        base = schedule_value("clip_range", self.base, progress_remaining)
         return within(self.scale * base, self.bounds)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -181,6 +181,14 @@ def test_a_coefficient_that_no_update_could_have_made_is_refused(cls: Variant, n
     assert model.num_timesteps == 0
 
 
+@pytest.mark.parametrize("name", ["learning_rate", "clip_range", "clip_range_vf", "ent_coef", "vf_coef", "target_kl"])
+def test_a_schedule_of_two_arguments_is_refused(name: str, networks: list[ActorCriticPolicy]) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be a number, or a schedule with one argument"):
+        make(PPOAdaptiveClip, **{name: lambda a, b: 0.1})
+    assert networks == []
+    make(PPOAdaptiveClip, **{name: lambda a, b=1: 0.1})
+
+
 def test_load_with_a_bad_value_is_refused(tmp_path: Path) -> None:
     make(PPOPenalty).save(tmp_path / "model.zip")
     with pytest.raises(ValueError, match=r"`target_kl` must be > 0, got -0\.1"):

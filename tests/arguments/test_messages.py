@@ -23,6 +23,7 @@ from sb3_ppo_variants import (
 )
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.arguments.masks import explained_masks, warn_of_empty_masks
+from sb3_ppo_variants.arguments.schedules import schedule_value
 
 TINY: dict[str, Any] = {"n_steps": 8, "batch_size": 4, "n_epochs": 2, "device": "cpu"}
 
@@ -113,17 +114,17 @@ def test_usual_clip_ranges_are_not_warned_of(cls: Any) -> None:
 def test_schedule_that_returns_no_number_is_named(value: Any, error: Any, got: str, wrap: Any) -> None:
     message = f"`ent_coef` must be a number, or a schedule that returns one, got {got} at progress_remaining = 0.500"
     with pytest.raises(error, match=f"{message}; return a float from it"):
-        checks.schedule_value("ent_coef", wrap(value), 0.5)
+        schedule_value("ent_coef", wrap(value), 0.5)
 
 
 def test_schedule_is_evaluated_and_its_own_errors_pass() -> None:
     def broken(progress: float) -> float:
         raise TypeError("mine")
 
-    assert checks.schedule_value("ent_coef", FloatSchedule(lambda p: 2 * p), 0.25) == 0.5
-    assert checks.schedule_value("ent_coef", np.float32(0.5), 0.25) == 0.5
+    assert schedule_value("ent_coef", FloatSchedule(lambda p: 2 * p), 0.25) == 0.5
+    assert schedule_value("ent_coef", np.float32(0.5), 0.25) == 0.5
     with pytest.raises(TypeError, match="mine"):
-        checks.schedule_value("ent_coef", FloatSchedule(broken), 0.5)
+        schedule_value("ent_coef", FloatSchedule(broken), 0.5)
 
 
 # ----------------------------------------------------------------------------------------------------- load and learn

@@ -1,0 +1,59 @@
+"""Arguments that may be a schedule: a function of the progress that remains, from 1 to 0."""
+
+import inspect
+from typing import Any
+
+from stable_baselines3.common.utils import FloatSchedule
+
+from sb3_ppo_variants.arguments.checks import require
+
+_MAY_BE_SCHEDULES = (
+    *("learning_rate", "clip_range", "clip_range_upper", "clip_range_vf"),
+    *("ent_coef", "vf_coef", "target_kl"),
+)
+
+
+def check_schedules(model: object) -> None:
+    """Refuse a schedule that takes something else than one number; it is not called here, as it may count its calls.
+
+    :param model: whose attributes are checked
+    :raises ValueError: naming the argument
+    """
+    for name in _MAY_BE_SCHEDULES:
+        given = getattr(model, name, None)
+        schedule = given.value_schedule if isinstance(given, FloatSchedule) else given
+        if callable(schedule):
+            rule = f"`{name}` must be a number, or a schedule with one argument, the progress that remains"
+            require(_takes_one_number(schedule), rule, schedule, "write lambda progress: ...")
+
+
+def _takes_one_number(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind(1.0)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin may have no signature
+        return True
+    return True
+
+
+def schedule_value(name: str, value: Any, progress: float) -> float:
+    """Evaluate an argument that may be a schedule.
+
+    :param name: of the argument
+    :param value: the argument
+    :param progress: share of the training that is left
+    :return: its value, whatever that is as a number
+    :raises TypeError: if the schedule returns no number; ValueError for text
+    """
+    schedule = value.value_schedule if isinstance(value, FloatSchedule) else value  # SB3's wrapper fails without a name
+    number = schedule(progress) if callable(schedule) else schedule
+    try:
+        return float(number)
+    except (TypeError, ValueError) as error:
+        rule = f"`{name}` must be a number, or a schedule that returns one"
+        way_out = "return a float from it" if callable(schedule) else "pass a float"
+        raise type(error)(f"{rule}, got {number!r} at progress_remaining = {progress:.3f}; {way_out}") from error
+
+
+__all__ = ["check_schedules", "schedule_value"]
