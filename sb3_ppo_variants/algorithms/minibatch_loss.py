@@ -131,6 +131,8 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         shared = self.kl_in_loss and not self.kl_penalty_is_linear()
         kl_of_penalty = self.mean_over_ranks(mean_kl) if shared else mean_kl
         objective = on_tensors(self.surrogate)(ratio, advantages, kl if self.kl_in_loss else None, c)
+        if objective.shape != ratio.shape:
+            raise ValueError(f"surrogate() must return shape {tuple(ratio.shape)}, got {tuple(objective.shape)}")
         return Terms(mask, advantages, log_ratio, ratio, kl, mean_kl, kl_of_penalty, objective)
 
     def minibatch_loss(

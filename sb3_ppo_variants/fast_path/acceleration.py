@@ -23,7 +23,12 @@ from sb3_ppo_variants.fast_path.check_conditions import failure_or
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
-from sb3_ppo_variants.fast_path.interception import plain_attributes, same_fingerprint, standing_in
+from sb3_ppo_variants.fast_path.interception import (
+    own_attributes,
+    plain_attributes,
+    same_fingerprint,
+    standing_in,
+)
 from sb3_ppo_variants.fast_path.lean_bootstrap import LeanBootstrap, bootstrap_obstacle, lean_bootstrap
 from sb3_ppo_variants.fast_path.lean_buffer import lean_buffer
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
@@ -123,6 +128,7 @@ class Acceleration:
         """Leave a graph whose constants change, as an annealed dropout: it would be compiled anew at every update."""
         if self._compiled is None or not self.uses("graph"):
             return
+        self._compiled.check_again_if_changed(own_attributes(self.algorithm))
         now = plain_attributes(self.policy)
         changed = [name for name in {**now, **self._compiled_with} if now.get(name) != self._compiled_with.get(name)]
         if changed:

@@ -1,8 +1,9 @@
 """The whole minibatch step, forward to Adam, as one torch.compile graph over several minibatches."""
 
+import math
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch as th
@@ -10,7 +11,9 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
+from sb3_ppo_variants.extractors import BFloat16Mixin
 from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form, evaluate_inputs
+from sb3_ppo_variants.fast_path.compiler import compiler_options, validation_kept
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, clipping_factor
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
@@ -18,35 +21,40 @@ from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.distributions import ActionDistribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
-from sb3_ppo_variants.update.policy_evaluation import Evaluation
+from sb3_ppo_variants.update.minibatches import part_of
+from sb3_ppo_variants.update.policy_evaluation import foreign_module
 from sb3_ppo_variants.update.update_metrics import METRICS, TraceRecorder
 
 _MOST_MINIBATCHES_PER_GRAPH = 4
+_MOST_APART = 1e-3  # of the length of the gradients; on the CPU rounding of float32 is a hundredth of it
+_ROUGHLY = 1e-2  # the same on a GPU, in bfloat16, and in modules of which nothing is known
 
 
-class _Evaluator(nn.Module):
-    """Gives ``functional_call`` a module whose forward is the closed-form evaluation.
+class _Loss(nn.Module):
+    """Gives ``functional_call`` a module: the closed-form evaluation and the loss, whose terms may ask the policy, too.
 
     SB3's preprocessing asks at every call whether the space is one of images, which cannot be traced: for arrays it is
     done here, by the answer found once.
     """
 
-    def __init__(self, policy: Any, form: ActionDistribution):
+    def __init__(self, algorithm: UpdatedAlgorithm, form: ActionDistribution):
         super().__init__()
-        self.policy = policy
+        self.policy: Any = algorithm.policy
+        self.algorithm = algorithm
         self.form = form
+        policy = self.policy
         space = policy.observation_space
         self.is_array = isinstance(space, spaces.Box)
         self.divisor = 255.0 if self.is_array and policy.normalize_images and is_image_space(space) else 1.0
 
-    def forward(self, minibatch: Any) -> tuple[th.Tensor, th.Tensor, th.Tensor, Parameters]:
+    def forward(self, minibatch: Any, old: Parameters | None, c: dict[str, Number]) -> Any:
         policy, form = self.policy, self.form
         if not self.is_array:
             evaluation = evaluate_closed_form(policy, form, minibatch)
         else:
             inputs = minibatch.observations.float() / self.divisor
             evaluation = evaluate_inputs(policy, form, inputs, minibatch)
-        return evaluation.values, evaluation.log_prob, evaluation.entropy, evaluation.parameters
+        return self.algorithm.minibatch_loss(minibatch, evaluation, old, c)
 
 
 class CompiledStep:
@@ -77,8 +85,12 @@ class CompiledStep:
         self._on_failure = on_failure
         self._has_run = False
         self.minibatches_per_graph = minibatches_per_graph
-        evaluator = _Evaluator(algorithm.policy, form)
-        names = [name for name, _ in evaluator.named_parameters()]
+        rough = self._on_gpu or foreign_module(algorithm.policy) or _has_bfloat16(algorithm.policy)
+        self._most_apart = _ROUGHLY if rough else _MOST_APART
+        self.is_checked = False
+        self._attributes: dict[str, str] = {}
+        loss = _Loss(algorithm, form)
+        names = [name for name, _ in loss.named_parameters()]
         coefficient_names: list[str] = []
         self._coefficient_names = coefficient_names
 
@@ -86,10 +98,7 @@ class CompiledStep:
             parameters = dict(zip(names, adam.views(flat)))
             # No layers share parameters (Acceleration sees to it); SB3's two names for one extractor confuse the tracer
             # unless tie_weights is off.
-            values, log_prob, entropy, new = th.func.functional_call(
-                evaluator, parameters, (minibatch,), tie_weights=False
-            )
-            return algorithm.minibatch_loss(minibatch, Evaluation(values, log_prob, entropy, form, new), old, c)
+            return th.func.functional_call(loss, parameters, (minibatch, old, c), tie_weights=False)
 
         gradient_of = th.func.grad(loss_of, has_aux=True)
 
@@ -98,8 +107,8 @@ class CompiledStep:
             c: dict[str, Number] = dict(zip(coefficient_names, values[:-1]))
             metrics = []
             for i in range(minibatches_per_graph):
-                minibatch = _part(rows, i, minibatches_per_graph)
-                gradient, row = gradient_of(adam.flat, minibatch, _part(old, i, minibatches_per_graph), c)
+                minibatch = part_of(rows, i, minibatches_per_graph)
+                gradient, row = gradient_of(adam.flat, minibatch, part_of(old, i, minibatches_per_graph), c)
                 with th.no_grad():
                     norm = _adam_step(adam, gradient, algorithm.max_grad_norm, values[-1], row.loss)
                     metrics.append(row._replace(grad_norm=norm, skipped=adam.skipped).row())
@@ -107,8 +116,8 @@ class CompiledStep:
 
         # A code object of its own: dynamo counts recompilations per code object, and every model compiles once.
         own = types.FunctionType(steps_of.__code__.replace(), globals(), "steps_of", None, steps_of.__closure__)
-        options = _compiler_options(self._on_gpu)
-        with _validation_kept():
+        options = compiler_options(self._on_gpu)
+        with validation_kept():
             self._compiled: Callable[..., th.Tensor] = th.compile(own, fullgraph=True, dynamic=False, options=options)
 
     def __call__(self, rows: Any, old: Parameters | None, coefficients: dict[str, Number]) -> th.Tensor | None:
@@ -117,22 +126,62 @@ class CompiledStep:
         :param rows: as many minibatches of the host's NamedTuple as the graph takes, one after the other
         :param old: parameters of the distribution before the update, if the loss needs them
         :param coefficients: of this epoch
-        :return: metrics, shape (minibatches_per_graph, n_metrics); None if compiling failed, then no step was taken
+        :return: metrics, shape (minibatches_per_graph, n_metrics); None if it failed, maybe after some of the steps
         """
-        self._coefficient_names[:] = list(coefficients)
-        learning_rate = self.adam.optimizer.param_groups[0]["lr"]
-        vector = th.tensor([*coefficients.values(), learning_rate], dtype=th.float32, device=self.adam.flat.device)
         try:
-            with nullcontext() if self._has_run else _validation_kept():
+            vector = self._vector(coefficients)
+        except (TypeError, ValueError) as error:
+            self.give_up(error)
+            return None
+        try:
+            with nullcontext() if self._has_run else validation_kept():
                 metrics = self._compiled(rows, old, vector)
         except Exception as error:  # no common base class: torch's tracer, its code generator, the C++ compiler
             if self._has_run:
                 raise
-            self.usable = False
-            self._on_failure(error)
+            self.give_up(error)
             return None
         self._has_run = True
         return metrics.clone() if self._on_gpu else metrics  # the next replay of a CUDA graph writes there again
+
+    def _vector(self, coefficients: dict[str, Number]) -> th.Tensor:
+        """Return what changes from call to call as one tensor, in the order that was traced."""
+        names = self._coefficient_names
+        if not names:
+            names[:] = list(coefficients)
+        if coefficients.keys() != set(names):
+            raise ValueError(f"the coefficients are {sorted(coefficients)}, and were {sorted(names)} at first")
+        numbers = [*(coefficients[name] for name in names), self.adam.optimizer.param_groups[0]["lr"]]
+        return th.tensor(numbers, dtype=th.float32, device=self.adam.flat.device)
+
+    def give_up(self, error: Exception) -> None:
+        """Use the graph no more.
+
+        :param error: what it failed by
+        """
+        self.usable = False
+        self._on_failure(error)
+
+    def check_again_if_changed(self, attributes: dict[str, str]) -> None:
+        """Have the next steps compared again if the graph may hold a number that has changed since.
+
+        :param attributes: of the model, by name
+        """
+        self.is_checked &= attributes == self._attributes
+        self._attributes = attributes
+
+    def compare(self, momentum: th.Tensor) -> None:
+        """Compare the graph's steps with the same ones, taken again by the ordinary code; give it up if they differ.
+
+        What is compared is Adam's mean of the gradients: a step from a gradient that is all but 0 is mostly rounding.
+
+        :param momentum: Adam's first moment after the graph's steps
+        """
+        apart, size = float((momentum - self.adam.exp_avg).norm()), float(self.adam.exp_avg.norm())
+        if math.isfinite(apart) and math.isfinite(size):  # else nothing was learned about the graph
+            self.is_checked = True
+            if apart > self._most_apart * size:
+                self.give_up(ValueError(f"its gradients differ by {apart / size:.1e} from those without a graph"))
 
 
 class CompiledUpdate(StagedUpdate):
@@ -173,26 +222,33 @@ class CompiledUpdate(StagedUpdate):
         """Take the steps of one graph, or of one minibatch.
 
         A rule that ends the update before a step is looked at after the graph: if it did apply, the graph's steps are
-        taken back, and those before the stop are taken again one by one.
+        taken back, and those before the stop are taken again one by one. So are those of a graph that failed, and of a
+        graph's first call, to be compared.
 
         :param rows: from :meth:`minibatches`
         :param coefficients: of this epoch
         :return: metrics, shape (n, n_metrics), and True if the update must stop (then the last step was not taken)
         """
         stop = self.rules.stop_before_step
-        if self.compiled.usable and len(rows) == self.batch_size * self.compiled.minibatches_per_graph:
-            before = None if stop is None else self.compiled.adam.snapshot()
-            metrics = self.compiled(self.rollout.select(rows), self.old_parameters(rows), coefficients)
-            if metrics is not None and (stop is None or not stop.passed_in(metrics, self.metric_names)):
-                return metrics, False
+        compiled, momentum = self.compiled, None
+        if compiled.usable and len(rows) == self.batch_size * compiled.minibatches_per_graph:
+            before = None if stop is None and compiled.is_checked else compiled.adam.snapshot()
+            metrics = compiled(self.rollout.select(rows), self.old_parameters(rows), coefficients)
+            stops = metrics is not None and stop is not None and stop.passed_in(metrics, self.metric_names)
+            if metrics is not None and not stops:
+                if compiled.is_checked:
+                    return metrics, False
+                momentum = compiled.adam.exp_avg.clone()
             if before is not None:
-                self.compiled.adam.restore(before)
+                compiled.adam.restore(before)
         steps = []
         for part in rows.split(self.batch_size):
             row, stopped = super().step(part, coefficients)
             steps.append(row)
             if stopped:
                 break
+        if momentum is not None and not stopped:
+            compiled.compare(momentum)
         return th.stack(steps), stopped
 
 
@@ -225,26 +281,8 @@ def _adam_step(
     return norm
 
 
-def _compiler_options(on_gpu: bool) -> dict[str, Any]:
-    # No guards: checking at every call that nothing changed costs as much as a minibatch. Shapes are fixed by
-    # CompiledUpdate, and Acceleration makes a new CompiledStep when a setting or an object of the model changes.
-    options: dict[str, Any] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
-    options["triton.cudagraphs" if on_gpu else "cpp_wrapper"] = True
-    tanh_from_exp = "cpp.use_decompose_tanh"  # accurate to 1e-7; the compiler's own tanh takes six times as long
-    if tanh_from_exp in th._inductor.list_options():
-        options[tanh_from_exp] = True
-    return options
-
-
-@contextmanager
-def _validation_kept() -> Iterator[None]:
-    """Keep the argument checks of torch.distributions, which torch.compile switches off for the whole process."""
-    distribution: Any = th.distributions.Distribution
-    validates = distribution._validate_args
-    try:
-        yield
-    finally:
-        distribution.set_default_validate_args(validates)
+def _has_bfloat16(policy: nn.Module) -> bool:
+    return any(isinstance(module, BFloat16Mixin) for module in policy.modules())
 
 
 def minibatches_per_graph(algorithm: UpdatedAlgorithm) -> int:
@@ -259,16 +297,3 @@ def minibatches_per_graph(algorithm: UpdatedAlgorithm) -> int:
     if algorithm.update_rules().watches_kl:
         most = max(1, min(most, whole // TraceRecorder.checks_per_epoch))
     return max(k for k in range(1, most + 1) if whole % k == 0)
-
-
-def _part(fields: Any, index: int, parts: int) -> Any:
-    """Cut one minibatch out of several that lie one after the other; works on NamedTuples, tuples and dicts."""
-    if fields is None:
-        return None
-    if isinstance(fields, dict):
-        return {key: _part(value, index, parts) for key, value in fields.items()}
-    if isinstance(fields, th.Tensor):
-        size = len(fields) // parts
-        return fields[index * size : (index + 1) * size]
-    pieces = [_part(field, index, parts) for field in fields]
-    return type(fields)(*pieces) if hasattr(fields, "_fields") else tuple(pieces)

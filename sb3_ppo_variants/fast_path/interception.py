@@ -15,6 +15,8 @@ import torch as th
 import torch.optim.optimizer as optimizers
 from torch import nn
 
+from sb3_ppo_variants.update.policy_evaluation import KNOWN_PACKAGES, package_of
+
 _MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
@@ -30,6 +32,7 @@ _PATCHABLE = (
 
 
 _PLAIN = (bool, int, float, str, tuple)
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining", "start_time", "n_epochs")
 
 
 class LibraryMethods:
@@ -221,6 +224,17 @@ def plain_attributes(policy: nn.Module) -> dict[str, Any]:
     return found
 
 
+def own_attributes(algorithm: object) -> dict[str, str]:
+    """Write out the plain attributes of a model whose class somebody else has written: a graph keeps their values.
+
+    :param algorithm: the model
+    :return: by name; nothing of a class of this package or of SB3, whose numbers enter a graph as coefficients
+    """
+    if all(package_of(kind) in (*KNOWN_PACKAGES, "abc", "builtins") for kind in type(algorithm).__mro__):
+        return {}
+    return {k: repr(v) for k, v in vars(algorithm).items() if isinstance(v, (*_PLAIN, list)) and k not in _COUNTERS}
+
+
 def same_fingerprint(a: list[Any], b: list[Any]) -> bool:
     """Compare two fingerprints: parameters and modules by identity, everything else by value.
 
@@ -250,6 +264,7 @@ __all__ = [
     "is_replaced",
     "module_obstacle",
     "optimizer_obstacle",
+    "own_attributes",
     "parameter_obstacle",
     "plain_attributes",
     "same_fingerprint",

@@ -175,3 +175,21 @@ def _take(tensor: th.Tensor, rows: th.Tensor) -> th.Tensor:
     if tensor.dim() == 4 and tensor.is_contiguous(memory_format=th.channels_last):
         return tensor.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
     return tensor.index_select(0, rows)
+
+
+def part_of(fields: Any, index: int, parts: int) -> Any:
+    """Cut one minibatch out of several that lie one after the other.
+
+    :param fields: tensors in NamedTuples, tuples and dictionaries; None for none
+    :param index: of the minibatch
+    :param parts: how many there are
+    """
+    if fields is None:
+        return None
+    if isinstance(fields, dict):
+        return {key: part_of(value, index, parts) for key, value in fields.items()}
+    if isinstance(fields, th.Tensor):
+        size = len(fields) // parts
+        return fields[index * size : (index + 1) * size]
+    pieces = [part_of(field, index, parts) for field in fields]
+    return type(fields)(*pieces) if hasattr(fields, "_fields") else tuple(pieces)

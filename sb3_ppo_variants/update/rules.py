@@ -1,6 +1,5 @@
 """What an update must measure and obey, declared by the algorithm once per update."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -93,8 +92,8 @@ class UpdateRules(NamedTuple):
         return self.needs_old_distribution or self.kl_decides or self.kl_limit is not None
 
     def _limit(self) -> float | None:
-        if self.kl_limit is not None and math.isnan(self.kl_limit):
-            raise ValueError("kl_limit() must return nats per state, or None for no limit, got nan")
+        if self.kl_limit is not None and not self.kl_limit >= 0:
+            raise ValueError(f"kl_limit() must return nats per state, or None for no limit, got {self.kl_limit}")
         return self.kl_limit
 
 
