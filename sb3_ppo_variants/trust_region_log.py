@@ -28,7 +28,7 @@ Table = dict[str, npt.NDArray[np.float64]]
 _PLACE = ("update", "epoch", "minibatch", "timesteps", "n_updates")
 _EPISODES = {"ep_rew_mean": "r", "ep_len_mean": "l"}  # column -> key of Monitor
 KL_MEASURES = {
-    "kl_divergence": "exact KL(old || new)",
+    "kl_divergence": "exact KL",
     "kl_divergence_loss": "TRPO's KL(new || old), mean over dimensions",
     "approx_kl": "estimate of the KL from samples",
 }

@@ -17,10 +17,12 @@ from sb3_ppo_variants.update.losses import Number
 
 
 class KLPenaltyMixin(AdaptiveUpdateMixin):
-    """Surrogate ``E[r A] - beta KL(old || new)`` with adaptive beta; PPO paper (arXiv:1707.06347), section 4.
+    """Surrogate ``E[r A] - beta KL(new || old)`` with adaptive beta; PPO paper (arXiv:1707.06347), section 4.
 
     A KL d above ``kl_tolerance * target_kl`` multiplies beta by ``adaptation_factor``, one below
-    ``target_kl / kl_tolerance`` divides it. The live value is ``model.beta``.
+    ``target_kl / kl_tolerance`` divides it. The live value is ``model.beta``. The paper has KL(old || new), which is
+    ``kl_direction="forward"``: it is large where the new policy is narrower than the old one, and hinders the noise of
+    continuous actions from shrinking.
 
     :param clip_range: None: the penalty alone; a float > 0 or a schedule adds the clip
     :param initial_beta: first beta, > 0 (0 allowed with ``adaptive_beta=False``); larger keeps the policy closer. A
@@ -29,7 +31,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     :param adaptation_factor: size of one step of beta, > 1; the KL answers about quadratically, so that the paper's 2
         jumps over the band
     :param beta_bounds: smallest and largest beta
-    :param kl_direction: ``"forward"`` for KL(old || new), ``"reverse"`` for KL(new || old), in penalty and measurement
+    :param kl_direction: ``"reverse"`` for KL(new || old), ``"forward"`` for KL(old || new), in penalty and measurement
     :param hinge_coef: adds ``hinge_coef * max(0, KL - 2 target_kl)^2`` to the loss (modular_rl, ppo.py); 0 for none
     """
 
@@ -44,7 +46,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
         adaptive_beta: bool = True,
         adaptation_factor: float = 1.3,
         beta_bounds: tuple[float, float] = (1e-3, 1e3),
-        kl_direction: KLDirection = "forward",
+        kl_direction: KLDirection = "reverse",
         hinge_coef: float = 0.0,
         **kwargs: Any,
     ) -> None:

@@ -198,7 +198,7 @@ def test_the_measured_kl_is_that_of_the_whole_rollout(cls: type[Any], monkeypatc
     mask = policy_evaluation.valid_steps(batch)
     with th.no_grad():
         before, after = (policy_evaluation.evaluate_minibatch(policy, batch) for policy in (old, model.policy))
-        kl = before.distribution.directed_kl(before.parameters, after.parameters, "forward")
+        kl = before.distribution.directed_kl(before.parameters, after.parameters, model.kl_direction)
     kl = kl if mask is None else kl[mask]
     assert len(kl) == ROLLOUT
     assert kl.mean().item() > 1e-4
@@ -227,7 +227,7 @@ def test_the_recurrent_kl_equals_stepping_both_policies_through_the_rollout(
                 with th.no_grad():
                     distribution, states[policy] = policy.get_distribution(observation, states[policy], begins)
                 distributions.append(copy.copy(distribution))
-            kls.append(kl_divergence(*distributions).item())
+            kls.append(kl_divergence(*distributions, model.kl_direction).item())
 
     assert 2 < buffer.episode_starts.sum() < ROLLOUT
     assert np.mean(kls) > 1e-4

@@ -336,7 +336,7 @@ EXTRAS: dict[Variant, dict[str, Any]] = {
         "initial_beta": 1.0,
         "adaptive_beta": True,
         "adaptation_factor": 1.3,
-        "kl_direction": "forward",
+        "kl_direction": "reverse",
         "hinge_coef": 0.0,
     },
     PPOAdaptiveClip: {**SHARED, **ADAPTIVE_EXTRAS, "adaptation_factor": 1.3},

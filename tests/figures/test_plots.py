@@ -134,7 +134,7 @@ def test_one_run_is_drawn_as_it_is(tmp_path: Path) -> None:
     assert line(clip_range, "ppo_penalty") == ([100, 200, 300], [0.2] * 3)
     assert line(clip, "ppo_penalty") == ([100, 200, 300], [0.3] * 3)
     assert line(learned, "ppo_penalty") == ([100, 200, 300], [0.1, 0.3, 0.2])
-    for text in ("exact KL(old || new)", "nats per state", "β", "clip fraction", "environment steps"):
+    for text in ("exact KL", "nats per state", "β", "clip fraction", "environment steps"):
         assert text in texts(figure)
     assert "range of" not in texts(figure)
     save(figure, tmp_path)
@@ -220,7 +220,7 @@ def test_runs_of_different_algorithms_are_in_one_figure_with_one_legend(tmp_path
     kl = figure.axes[0]
     assert line(kl, "ppo")[1] == [0.005, 0.005]
     assert line(kl, "ppo_penalty")[1] == pytest.approx([0.02, 0.03])
-    assert "exact KL(old || new): ppo_penalty\nestimate of the KL from samples: ppo" in figure.axes[0].get_title()
+    assert "exact KL: ppo_penalty\nestimate of the KL from samples: ppo" in figure.axes[0].get_title()
     assert [axes for axes in figure.axes if axes.get_legend() is not None] == []
     (legend,) = figure.legends
     listed = [text.get_text() for text in legend.get_texts()]
