@@ -108,6 +108,10 @@ class LoadingMixin(HostMethods):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for attribute in ("live_state", "extra_metric_names"):
+            names = vars(cls).get(attribute, ())
+            rule, way_out = f"`{attribute}` of {cls.__name__} must be a tuple of names", "a single one needs a comma"
+            require(not isinstance(names, str), rule, names, way_out)
         named = [name for base in cls.__mro__ for name in vars(base).get("live_state", ())]
         cls.live_state = tuple(dict.fromkeys(named))  # each of several mixins has its own
 

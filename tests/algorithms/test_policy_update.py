@@ -870,3 +870,16 @@ def test_a_target_that_decays_past_0_moves_no_coefficient(cls: type[Any], max_kl
     assert getattr(model, name) == before
     if max_kl == "target":
         assert (model.last_update.kl_divergence, model.last_update.projection) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("attribute", ["live_state", "extra_metric_names"])
+def test_a_name_that_should_be_a_tuple_of_names_is_refused(attribute: str) -> None:
+    with pytest.raises(ValueError, match=f"`{attribute}` of Own must be a tuple of names, got 'mine'; .* a comma"):
+        type("Own", (PPOClip,), {attribute: "mine"})
+
+
+@pytest.mark.parametrize("limit", [-1.0, math.nan])
+def test_a_limit_of_the_kl_below_zero_is_refused(limit: float) -> None:
+    cls: Any = type("Own", (PPOClip,), {"kl_limit": lambda self: limit})
+    with pytest.raises(ValueError, match=r"kl_limit\(\) must return nats per state, or None for no limit, got"):
+        cls("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=16, device="cpu").learn(32)
