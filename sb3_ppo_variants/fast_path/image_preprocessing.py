@@ -23,6 +23,8 @@ def _of_space(observations: Any, space: spaces.Space[Any], normalize: bool) -> A
         return {key: _of_space(part, space[key], normalize) for key, part in observations.items()}
     if normalize and _pays(observations) and is_image_space(space):
         return normalized_images(observations)
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) and th.compiler.is_compiling():
+        return _one_hot(observations.long(), space)
     return preprocess_obs(observations, space, normalize_images=normalize)
 
 
@@ -30,6 +32,20 @@ def _pays(observations: th.Tensor) -> bool:
     """On a GPU, and in a compiled graph, a pass over memory is not what takes the time."""
     large = observations.dtype == th.uint8 and observations.numel() > _NUMBERS_AT_ONCE
     return large and observations.device.type == "cpu" and not th.compiler.is_compiling()
+
+
+def _one_hot(choices: th.Tensor, space: spaces.Discrete | spaces.MultiDiscrete) -> th.Tensor:
+    """Do what SB3 does by torch's ``one_hot``, which looks at the numbers: that cannot be traced."""
+    sizes = _sizes(space)
+    if isinstance(space, spaces.Discrete):
+        return (choices[..., None] == th.arange(sizes[0], device=choices.device)).float()
+    parts = [choices[:, i, None] == th.arange(size, device=choices.device) for i, size in enumerate(sizes)]
+    return th.cat(parts, dim=-1).float()
+
+
+@th.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a space has numpy's numbers, which would be traced
+def _sizes(space: spaces.Discrete | spaces.MultiDiscrete) -> list[int]:
+    return [int(space.n)] if isinstance(space, spaces.Discrete) else [int(size) for size in space.nvec]
 
 
 def normalized_images(images: th.Tensor) -> th.Tensor:

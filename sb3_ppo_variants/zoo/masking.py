@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from rl_zoo3 import ALGOS
 from rl_zoo3.callbacks import TrialEvalCallback
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
@@ -74,7 +75,7 @@ def require_masks(env: VecEnv, algo: str, env_id: str) -> None:
     if not is_masking_supported(env):
         env.close()
         other = algo.removesuffix("_mask")
-        other = other if other != algo else "an algorithm without masks"
+        other = other if other != algo and other in ALGOS else "an algorithm without masks"
         raise ValueError(
             f"{algo} needs an environment with a method action_masks(), got {env_id} without one; "
             f"use {other}, or name a wrapper with that method as env_wrapper in its entry"

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch as th
 from environments import make_vec_env
+from gymnasium import spaces
 from stable_baselines3 import PPO
 
+from sb3_ppo_variants import PPOClip
 from sb3_ppo_variants.extend import PolicyUpdateMixin
 
 pytestmark = pytest.mark.slow  # each compiles
@@ -111,6 +114,44 @@ def test_steps_of_a_graph_that_turns_out_not_to_be_one_are_taken_once() -> None:
     steps, graph = done.stdout.split("\n")[:2]
     assert steps == "8"
     assert "found no compiled frames" in graph
+
+
+class Choices(gym.Env[Any, Any]):
+    """Shows random observations of a space."""
+
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, space: spaces.Space[Any]):
+        self.observation_space = space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.left = 15
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.left -= 1
+        return self.observation_space.sample(), float(action == 1), self.left == 0, False, {}
+
+
+SPACES: dict[str, spaces.Space[Any]] = {
+    "choice": spaces.Discrete(5),
+    "choices": spaces.MultiDiscrete([3, 4, 2]),
+    "dictionary": spaces.Dict({"choice": spaces.Discrete(3), "vector": spaces.Box(-1.0, 1.0, (2,))}),
+}
+
+
+@pytest.mark.parametrize("kind", list(SPACES))
+def test_observations_of_choices_compile(kind: str) -> None:
+    found = []
+    for acceleration in ("off", "compile"):
+        policy = "MultiInputPolicy" if kind == "dictionary" else "MlpPolicy"
+        model = PPOClip(policy, Choices(SPACES[kind]), acceleration=acceleration, **SETTINGS).learn(128)
+        found.append(th.cat([p.detach().flatten() for p in model.policy.parameters()]))
+    assert model.acceleration_report()["graph"] == "torch.compile"
+    th.testing.assert_close(found[1], found[0], rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("acceleration", ["off", "eager"])
