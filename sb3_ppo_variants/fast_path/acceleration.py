@@ -283,10 +283,9 @@ class Acceleration:
         warnings.warn(f"{name} of the fast path falls back to the ordinary code: {difference}", stacklevel=2)
         return True
 
-    def _give_up_compiling(self, error: Exception) -> None:
+    def _give_up_compiling(self, reason: str) -> None:
         """Go on without torch.compile: there is no C++ compiler, or the policy does something it cannot trace."""
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        self._refused["graph"] = f"compiling failed: {type(error).__name__}: {reason}"
+        self._refused["graph"] = reason
         self._choose()
         if self.algorithm.verbose >= 1:
             print(f"Acceleration: {self}")

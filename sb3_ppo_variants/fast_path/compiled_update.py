@@ -13,7 +13,7 @@ from torch import nn
 
 from sb3_ppo_variants.extractors import BFloat16Mixin
 from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form, evaluate_inputs
-from sb3_ppo_variants.fast_path.compiler import compiler_options, validation_kept
+from sb3_ppo_variants.fast_path.compiler import compiler_options, first_line, validation_kept
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, clipping_factor
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
@@ -76,7 +76,7 @@ class CompiledStep:
         form: ActionDistribution,
         adam: FlatAdam,
         minibatches_per_graph: int,
-        on_failure: Callable[[Exception], None],
+        on_failure: Callable[[str], None],
     ):
         self.adam = adam
         adam.prepare_for_graphs()
@@ -131,7 +131,7 @@ class CompiledStep:
         try:
             vector = self._vector(coefficients)
         except (TypeError, ValueError) as error:
-            self.give_up(error)
+            self.give_up(str(error))
             return None
         try:
             with nullcontext() if self._has_run else validation_kept():
@@ -139,7 +139,7 @@ class CompiledStep:
         except Exception as error:  # no common base class: torch's tracer, its code generator, the C++ compiler
             if self._has_run:
                 raise
-            self.give_up(error)
+            self.give_up(f"compiling failed: {first_line(error)}")
             return None
         self._has_run = True
         return metrics.clone() if self._on_gpu else metrics  # the next replay of a CUDA graph writes there again
@@ -154,13 +154,13 @@ class CompiledStep:
         numbers = [*(coefficients[name] for name in names), self.adam.optimizer.param_groups[0]["lr"]]
         return th.tensor(numbers, dtype=th.float32, device=self.adam.flat.device)
 
-    def give_up(self, error: Exception) -> None:
+    def give_up(self, reason: str) -> None:
         """Use the graph no more.
 
-        :param error: what it failed by
+        :param reason: for the report
         """
         self.usable = False
-        self._on_failure(error)
+        self._on_failure(reason)
 
     def check_again_if_changed(self, attributes: dict[str, str]) -> None:
         """Have the next steps compared again if the graph may hold a number that has changed since.
@@ -170,18 +170,18 @@ class CompiledStep:
         self.is_checked &= attributes == self._attributes
         self._attributes = attributes
 
-    def compare(self, momentum: th.Tensor) -> None:
+    def agrees(self, momentum: th.Tensor) -> bool:
         """Compare the graph's steps with the same ones, taken again by the ordinary code; give it up if they differ.
 
-        What is compared is Adam's mean of the gradients: a step from a gradient that is all but 0 is mostly rounding.
-
-        :param momentum: Adam's first moment after the graph's steps
+        :param momentum: Adam's first moment after the graph's steps; a step from a gradient near 0 is mostly rounding
         """
         apart, size = float((momentum - self.adam.exp_avg).norm()), float(self.adam.exp_avg.norm())
-        if math.isfinite(apart) and math.isfinite(size):  # else nothing was learned about the graph
-            self.is_checked = True
-            if apart > self._most_apart * size:
-                self.give_up(ValueError(f"its gradients differ by {apart / size:.1e} from those without a graph"))
+        if not (math.isfinite(apart) and math.isfinite(size)):  # nothing was learned about the graph
+            return False
+        self.is_checked = True
+        if apart > self._most_apart * size:
+            self.give_up(f"its gradients differ by {apart / size:.1e} from those without a graph")
+        return self.usable
 
 
 class CompiledUpdate(StagedUpdate):
@@ -221,16 +221,15 @@ class CompiledUpdate(StagedUpdate):
     def step(self, rows: th.Tensor, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:
         """Take the steps of one graph, or of one minibatch.
 
-        A rule that ends the update before a step is looked at after the graph: if it did apply, the graph's steps are
-        taken back, and those before the stop are taken again one by one. So are those of a graph that failed, and of a
-        graph's first call, to be compared.
+        Steps of a graph that failed, or went beyond a rule that ends the update before a step, are taken back, and
+        those that count taken again one by one. So are those of a graph's first call, to be compared.
 
         :param rows: from :meth:`minibatches`
         :param coefficients: of this epoch
         :return: metrics, shape (n, n_metrics), and True if the update must stop (then the last step was not taken)
         """
         stop = self.rules.stop_before_step
-        compiled, momentum = self.compiled, None
+        compiled, unproven = self.compiled, None
         if compiled.usable and len(rows) == self.batch_size * compiled.minibatches_per_graph:
             before = None if stop is None and compiled.is_checked else compiled.adam.snapshot()
             metrics = compiled(self.rollout.select(rows), self.old_parameters(rows), coefficients)
@@ -238,7 +237,7 @@ class CompiledUpdate(StagedUpdate):
             if metrics is not None and not stops:
                 if compiled.is_checked:
                     return metrics, False
-                momentum = compiled.adam.exp_avg.clone()
+                unproven = metrics, compiled.adam.snapshot()
             if before is not None:
                 compiled.adam.restore(before)
         steps = []
@@ -247,8 +246,9 @@ class CompiledUpdate(StagedUpdate):
             steps.append(row)
             if stopped:
                 break
-        if momentum is not None and not stopped:
-            compiled.compare(momentum)
+        if unproven is not None and not stopped and compiled.agrees(unproven[1][1]):
+            compiled.adam.restore(unproven[1])  # so that a resumed run, which checks anew, equals one that went on
+            return unproven[0], False
         return th.stack(steps), stopped
 
 

@@ -22,6 +22,15 @@ def compiler_options(on_gpu: bool) -> dict[str, Any]:
     return options
 
 
+def first_line(error: Exception) -> str:
+    """Say in one line what an exception of the compiler, whose messages have many, is about.
+
+    :param error: that it raised
+    """
+    said = str(error).strip()
+    return f"{type(error).__name__}: {said.splitlines()[0]}" if said else type(error).__name__
+
+
 @contextmanager
 def validation_kept() -> Iterator[None]:
     """Keep the argument checks of torch.distributions, which torch.compile switches off for the whole process."""
@@ -33,4 +42,4 @@ def validation_kept() -> Iterator[None]:
         distribution.set_default_validate_args(validates)
 
 
-__all__ = ["compiler_options", "validation_kept"]
+__all__ = ["compiler_options", "first_line", "validation_kept"]

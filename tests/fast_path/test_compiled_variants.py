@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants import PPOClip
+from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
 from sb3_ppo_variants.extend import PolicyUpdateMixin
 
 pytestmark = pytest.mark.slow  # each compiles
@@ -163,3 +165,18 @@ def test_a_surrogate_of_another_shape_is_refused(form: Any, acceleration: str) -
 
     with pytest.raises(ValueError, match=r"surrogate\(\) must return shape \(16,\), got "):
         trained(Misshapen, acceleration, 1)
+
+
+def test_a_resumed_run_equals_one_that_went_on(tmp_path: Path) -> None:
+    """The graph's first steps are compared in each; what is kept are the graph's."""
+
+    def model() -> PPOClip:
+        return PPOClip("MlpPolicy", make_vec_env(), acceleration="compile", **SETTINGS)
+
+    whole = model().learn(384)
+    model().learn(256, ResumableCheckpointCallback(1, tmp_path))
+    resumed = resume(tmp_path, make_vec_env(), total_timesteps=384, device="cpu")
+    for one in (whole, resumed):
+        assert one.acceleration_report()["graph"] == "torch.compile"  # type: ignore[attr-defined]
+    for name, value in whole.policy.state_dict().items():
+        assert th.equal(value, resumed.policy.state_dict()[name])
