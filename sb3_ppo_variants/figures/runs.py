@@ -57,6 +57,10 @@ class _Curve(NamedTuple):
     highest: FloatArray
 
 
+_KL = "KL  [nats per state]"
+_LEAST_KL = 1e-8
+
+
 class _Panel(NamedTuple):
     """One of the figure's axes: what it shows of each group; a panel without columns is there only to say so."""
 
@@ -140,7 +144,7 @@ def _panels(groups: Groups) -> list[_Panel]:
     panels = [
         _Panel(
             "\n".join(["How far each update moved the policy", *measures]),
-            "KL  [nats per state]",
+            _KL,
             kl,
             "no KL divergence was logged",
             log=True,
@@ -159,17 +163,26 @@ def _draw(axes: Axes, panel: _Panel, groups: Groups, style: Mapping[str, Look]) 
         say(axes, panel.missing)
         return []
     curves = {label: _curve(groups[label], column) for label, column in panel.columns.items()}
+    if panel.ylabel == _KL:
+        curves = {label: _above_rounding(curve) for label, curve in curves.items()}
     for label, curve in curves.items():
         look = style[label]
         if len(groups[label]) > 1:
             _draw_range(axes, curve, look.color)
         every = max(1, len(curve.steps) // 25)
         axes.plot(curve.steps, curve.mean, **look._asdict(), markevery=every, label=label)
-    if panel.log and any((curve.lowest > 0).any() for curve in curves.values()):  # a KL of 0 is left out
+    if panel.log and any((curve.lowest > 0).any() for curve in curves.values()):
         plain_log_axis(axes)
     if "clip fraction" in panel.ylabel:
         return [axes.axhspan(*HEALTHY_CLIP_FRACTION, label="clip fraction that is usually healthy", **BAND)]
     return []
+
+
+def _above_rounding(curve: _Curve) -> _Curve:
+    """Raise to ``_LEAST_KL`` what is below: of a policy that has collapsed it is rounding, negative at times."""
+    if not (curve.highest > _LEAST_KL).any():
+        return curve
+    return _Curve(curve.steps, *(np.maximum(one, _LEAST_KL) for one in (curve.mean, curve.lowest, curve.highest)))
 
 
 def _draw_range(axes: Axes, curve: _Curve, color: str) -> None:

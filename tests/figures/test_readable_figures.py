@@ -184,3 +184,10 @@ def test_names_are_moved_no_further_than_needed() -> None:
     assert apart([0.9, 0.1, 0.5], gap=0.25, highest=1) == [0.9, 0.1, 0.5]
     assert apart([0.5, 0.0, 0.5, 0.5], gap=0.25, highest=1) == [0.25, 0.0, 0.5, 0.75]
     assert apart([1.0, 1.0, 0.75], gap=0.25, highest=1) == [0.75, 1.0, 0.5]
+
+
+def test_the_kl_of_a_policy_that_has_collapsed_leaves_room_for_the_rest() -> None:
+    figure = plot_trust_region({"ppo_clip": [table([0.02, 9.5, 1e-12, -3e-11, 0.0])]})
+    (drawn,) = (one for one in figure.axes[0].lines if one.get_label() == "ppo_clip")
+    assert list(map(float, drawn.get_ydata())) == [0.02, 9.5, 1e-8, 1e-8, 1e-8]  # type: ignore[arg-type]
+    assert figure.axes[0].get_ylim()[0] > 1e-10
