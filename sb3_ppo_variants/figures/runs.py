@@ -77,8 +77,9 @@ def plot_trust_region(
     """Draw KL divergence, beta and epsilon, clip fraction and return over time.
 
     Of several runs of an algorithm the mean and the range from lowest to highest are drawn; between its updates a run
-    is interpolated. The KL is the exact one where it was recorded, else TRPO's, else the sampled one. There is a panel
-    for beta only if a run has a beta, and for epsilon and the clip fraction only if a run has a clip.
+    is interpolated. The KL is the exact one where it was recorded, else TRPO's, else the sampled one; below 1e-8, where
+    it is rounding, it is drawn there. There is a panel for beta only if a run has a beta, and for epsilon and the clip
+    fraction only if a run has a clip.
 
     :param runs: update tables of ``read_trust_region``, which are told apart by what they hold, an algorithm each; or
         label -> tables. A label that is an algorithm's name in rl-zoo3 has its look
