@@ -224,15 +224,6 @@ def test_a_finished_run_with_gsde_can_be_made_longer(tmp_path: Path) -> None:
     np.testing.assert_equal(state_of(longer)["policy"], state_of(make().learn(3 * ROLLOUT))["policy"])
 
 
-def test_a_run_stopped_by_a_callback_is_not_saved_in_the_middle_of_a_rollout(tmp_path: Path) -> None:
-    class Stop(BaseCallback):
-        def _on_step(self) -> bool:
-            return self.num_timesteps < BREAK
-
-    build(PPOPenalty).learn(TOTAL, [Stop(), ResumableCheckpointCallback(1, tmp_path)])
-    assert newest_checkpoint(tmp_path).timesteps == 3 * ROLLOUT
-
-
 class StopAt(BaseCallback):
     """Ends training at a step, as callbacks do."""
 
@@ -242,6 +233,11 @@ class StopAt(BaseCallback):
 
     def _on_step(self) -> bool:
         return self.num_timesteps < self.at
+
+
+def test_a_run_stopped_by_a_callback_is_not_saved_in_the_middle_of_a_rollout(tmp_path: Path) -> None:
+    build(PPOPenalty).learn(TOTAL, [StopAt(BREAK), ResumableCheckpointCallback(1, tmp_path)])
+    assert newest_checkpoint(tmp_path).timesteps == 3 * ROLLOUT
 
 
 @pytest.mark.parametrize("cls", [PPOPenalty, RecurrentPPOPenalty, PPO, A2C])
