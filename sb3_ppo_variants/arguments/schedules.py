@@ -20,11 +20,15 @@ def check_schedules(model: object) -> None:
     :raises ValueError: naming the argument
     """
     for name in _MAY_BE_SCHEDULES:
-        given = getattr(model, name, None)
-        schedule = given.value_schedule if isinstance(given, FloatSchedule) else given
+        schedule = _given(getattr(model, name, None))
         if callable(schedule):
             rule = f"`{name}` must be a number, or a schedule with one argument, the progress that remains"
             require(_takes_one_number(schedule), rule, schedule, "write lambda progress: ...")
+
+
+def _given(value: Any) -> Any:
+    """Take off SB3's wrapper, which fails without naming the argument."""
+    return value.value_schedule if isinstance(value, FloatSchedule) else value
 
 
 def _takes_one_number(function: Any) -> bool:
@@ -32,8 +36,8 @@ def _takes_one_number(function: Any) -> bool:
         inspect.signature(function).bind(1.0)
     except TypeError:
         return False
-    except ValueError:  # a builtin may have no signature
-        return True
+    except ValueError:
+        pass  # a builtin may have no signature
     return True
 
 
@@ -46,7 +50,7 @@ def schedule_value(name: str, value: Any, progress: float) -> float:
     :return: its value, whatever that is as a number
     :raises TypeError: if the schedule returns no number; ValueError for text
     """
-    schedule = value.value_schedule if isinstance(value, FloatSchedule) else value  # SB3's wrapper fails without a name
+    schedule = _given(value)
     number = schedule(progress) if callable(schedule) else schedule
     try:
         return float(number)

@@ -70,17 +70,19 @@ class EnvironmentState(NamedTuple):
     normalization: list[bytes]
 
 
-def take_state(venv: VecEnv) -> EnvironmentState:
+def take_state(venv: VecEnv, obstacle: str | None = None) -> EnvironmentState:
     """Take the state out of an environment, which stays as it is.
 
     :param venv: between two steps
+    :param obstacle: why no run can go on from where it is, if it cannot: then the normalisation is all that is taken
     """
     layers = list(_layers(venv))
-    content, obstacle = None, None
-    try:
-        content = _pickled(layers)
-    except Exception as error:  # whatever the environment's own objects raise
-        obstacle = _words(error)
+    content = None
+    if obstacle is None:
+        try:
+            content = _pickled(layers)
+        except Exception as error:  # whatever the environment's own objects raise
+            obstacle = _words(error)
     normalization = [_pickled([layer]) for layer in layers if isinstance(layer, VecNormalize)]
     return EnvironmentState(_names(layers), content, obstacle, normalization)
 

@@ -121,7 +121,7 @@ class ResumableCheckpointCallback(BaseCallback):
         if self._update_is_complete():
             self._save(at_end=True)
         elif self._was_ended_within_rollout():
-            self._save(at_end=True, within_rollout=True)
+            self._save(at_end=True, obstacle="a callback ended training within a rollout")
 
     def _on_step(self) -> bool:
         self._steps_of_rollout += 1
@@ -170,15 +170,11 @@ class ResumableCheckpointCallback(BaseCallback):
         assert isinstance(self.model, OnPolicyAlgorithm)  # see _init_callback
         return self.model
 
-    def _save(self, at_end: bool, within_rollout: bool = False) -> None:
+    def _save(self, at_end: bool, obstacle: str | None = None) -> None:
         model, run_file = self._algorithm, io.BytesIO()
-        state = take_run_state(model, self._root, at_end)
-        if within_rollout:
-            without = {"content": None, "obstacle": "a callback ended training within a rollout"}
-            state = state._replace(environment={**state.environment, **without})
         run = {
             "algorithm": vars(type(model)).get("checkpointed_as", type(model)),
-            "run": state._asdict(),
+            "run": take_run_state(model, self._root, at_end, obstacle)._asdict(),
             "total_timesteps": model._total_timesteps,
             "learn": self._learn,
             "save_freq": self.save_freq,

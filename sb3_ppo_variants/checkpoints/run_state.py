@@ -51,19 +51,22 @@ class RunState(NamedTuple):
     logged: dict[str, Any]
 
 
-def take_run_state(model: OnPolicyAlgorithm, callback: BaseCallback, at_end: bool) -> RunState:
+def take_run_state(
+    model: OnPolicyAlgorithm, callback: BaseCallback, at_end: bool, obstacle: str | None = None
+) -> RunState:
     """Take the state of a run, which goes on undisturbed.
 
     :param model: in training
     :param callback: the root of its callbacks
     :param at_end: whether training is over, so that nothing was drawn for a next rollout
+    :param obstacle: as of :func:`take_state`, of the training environments
     """
     assert model.env is not None  # it is training
     noise = model.policy.action_dist if model.use_sde and not at_end else None
     last_update: UpdateTrace | None = getattr(model, "last_update", None)
     names = _NOT_IN_THE_MODEL_FILE if ranks_of(model).first else (*_NOT_IN_THE_MODEL_FILE, *_OF_THE_RANK)
     return RunState(
-        environment=take_state(model.env)._asdict(),
+        environment=take_state(model.env, obstacle)._asdict(),
         attributes={name: getattr(model, name) for name in names if hasattr(model, name)},
         last_update=None if last_update is None else vars(last_update),
         generators=_generators(),

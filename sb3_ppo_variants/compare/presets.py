@@ -10,8 +10,8 @@ from sb3_ppo_variants.compare.sweep import Axes
 
 _DEFAULTS, _PAPER = str(PRESET_FILES / "defaults.yml"), str(PRESET_FILES / "paper.yml")
 
-# The rule of the PPO paper (arXiv:1707.06347), section 4, as it stands there.
 _FORWARD = {"kl_direction": "forward"}
+# The rule of the PPO paper (arXiv:1707.06347), section 4, as it stands there.
 _PAPER_RULE: dict[str, Any] = {"adapt_after": "update", "adaptation_factor": 2.0, "max_kl": None, **_FORWARD}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,10 +58,6 @@ class _Curve(NamedTuple):
     highest: FloatArray
 
 
-_KL = "KL  [nats per state]"
-_LEAST_KL = 1e-8
-
-
 class _Panel(NamedTuple):
     """One of the figure's axes: what it shows of each group; a panel without columns is there only to say so."""
 
@@ -69,6 +66,7 @@ class _Panel(NamedTuple):
     columns: dict[str, str]
     missing: str = ""
     log: bool = False
+    least: float = -math.inf  # what is below is drawn here
 
 
 def plot_trust_region(
@@ -145,10 +143,11 @@ def _panels(groups: Groups) -> list[_Panel]:
     panels = [
         _Panel(
             "\n".join(["How far each update moved the policy", *measures]),
-            _KL,
+            "KL  [nats per state]",
             kl,
             "no KL divergence was logged",
             log=True,
+            least=1e-8,  # below, as of a policy that has collapsed, it is rounding, negative at times
         ),
         _Panel("What holds it back: β, of the penalty", "β  [surrogate per nat]", logged("beta"), log=True),
         _Panel("What holds it back: ε, the clip range", "ε  [ratio]", logged("clip_range"), log=True),
@@ -163,9 +162,7 @@ def _draw(axes: Axes, panel: _Panel, groups: Groups, style: Mapping[str, Look]) 
     if not panel.columns:
         say(axes, panel.missing)
         return []
-    curves = {label: _curve(groups[label], column) for label, column in panel.columns.items()}
-    if panel.ylabel == _KL:
-        curves = {label: _above_rounding(curve) for label, curve in curves.items()}
+    curves = {label: _raised(_curve(groups[label], column), panel.least) for label, column in panel.columns.items()}
     for label, curve in curves.items():
         look = style[label]
         if len(groups[label]) > 1:
@@ -179,11 +176,11 @@ def _draw(axes: Axes, panel: _Panel, groups: Groups, style: Mapping[str, Look]) 
     return []
 
 
-def _above_rounding(curve: _Curve) -> _Curve:
-    """Raise to ``_LEAST_KL`` what is below: of a policy that has collapsed it is rounding, negative at times."""
-    if not (curve.highest > _LEAST_KL).any():
+def _raised(curve: _Curve, least: float) -> _Curve:
+    """Raise what is below a bound to it, unless that is all of the curve."""
+    if not (curve.highest > least).any():
         return curve
-    return _Curve(curve.steps, *(np.maximum(one, _LEAST_KL) for one in (curve.mean, curve.lowest, curve.highest)))
+    return _Curve(curve.steps, *(np.maximum(one, least) for one in (curve.mean, curve.lowest, curve.highest)))
 
 
 def _draw_range(axes: Axes, curve: _Curve, color: str) -> None:
