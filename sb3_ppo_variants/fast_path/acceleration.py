@@ -183,6 +183,8 @@ class Acceleration:
             if self.uses("steps") and self._agrees("steps", partial(self_check.cell_difference, self.policy)):
                 stack.enter_context(standing_in(CellSteps(self.policy, self._still_fits)))
             yield
+        if isinstance(forward, RecordedForward) and forward.failure is not None:
+            self._fall_back("recording", forward.failure)
 
     def foresee_values(self, infos: list[dict[str, Any]], dones: Any) -> None:
         """Compute the values of a step's cut-off episodes together.
@@ -272,11 +274,13 @@ class Acceleration:
     def _refuse(self, name: str, difference: str | None) -> bool:
         if not self.algorithm.ranks.any(difference is not None):  # all ranks take the same path
             return False
-        difference = difference or "it differed from it in another process"
-        self._refused[name] = difference
-        self._choose()
-        warnings.warn(f"{name} of the fast path falls back to the ordinary code: {difference}", stacklevel=2)
+        self._fall_back(name, difference or "it differed from it in another process")
         return True
+
+    def _fall_back(self, name: str, reason: str) -> None:
+        self._refused[name] = reason
+        self._choose()
+        warnings.warn(f"{name} of the fast path falls back to the ordinary code: {reason}", stacklevel=2)
 
     def _give_up_compiling(self, reason: str) -> None:
         """Go on without torch.compile: there is no C++ compiler, or the policy does something it cannot trace."""

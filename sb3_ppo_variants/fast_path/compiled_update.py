@@ -11,10 +11,10 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
-from sb3_ppo_variants.extractors import BFloat16Mixin
 from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form, evaluate_inputs
-from sb3_ppo_variants.fast_path.compiler import compiler_options, first_line, validation_kept
+from sb3_ppo_variants.fast_path.compiler import compiler_options, first_line, most_apart, validation_kept
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, clipping_factor
+from sb3_ppo_variants.fast_path.graph_recording import collection_paused
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
@@ -22,12 +22,9 @@ from sb3_ppo_variants.update.distributions import ActionDistribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import part_of
-from sb3_ppo_variants.update.policy_evaluation import foreign_module
 from sb3_ppo_variants.update.update_metrics import METRICS, TraceRecorder
 
 _MOST_MINIBATCHES_PER_GRAPH = 4
-_MOST_APART = 1e-3  # of the length of the gradients; on the CPU rounding of float32 is a hundredth of it
-_ROUGHLY = 1e-2  # the same on a GPU, in bfloat16, and in modules of which nothing is known
 
 
 class _Loss(nn.Module):
@@ -85,8 +82,7 @@ class CompiledStep:
         self._on_failure = on_failure
         self._has_run = False
         self.minibatches_per_graph = minibatches_per_graph
-        rough = self._on_gpu or foreign_module(algorithm.policy) or _has_bfloat16(algorithm.policy)
-        self._most_apart = _ROUGHLY if rough else _MOST_APART
+        self._most_apart = most_apart(algorithm.policy)
         self.is_checked = False
         self._attributes: dict[str, str] = {}
         loss = _Loss(algorithm, form)
@@ -134,7 +130,8 @@ class CompiledStep:
             self.give_up(str(error))
             return None
         try:
-            with nullcontext() if self._has_run else validation_kept():
+            recording = collection_paused() if self._on_gpu else nullcontext()
+            with recording, nullcontext() if self._has_run else validation_kept():
                 metrics = self._compiled(rows, old, vector)
         except Exception as error:  # no common base class: torch's tracer, its code generator, the C++ compiler
             if self._has_run:
@@ -279,10 +276,6 @@ def _adam_step(
     state.exp_avg.copy_(exp_avg)
     state.exp_avg_sq.copy_(exp_avg_sq)
     return norm
-
-
-def _has_bfloat16(policy: nn.Module) -> bool:
-    return any(isinstance(module, BFloat16Mixin) for module in policy.modules())
 
 
 def minibatches_per_graph(algorithm: UpdatedAlgorithm) -> int:

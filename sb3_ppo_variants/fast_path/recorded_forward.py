@@ -9,6 +9,8 @@ from typing import Any
 
 import torch as th
 
+from sb3_ppo_variants.fast_path.compiler import first_line
+from sb3_ppo_variants.fast_path.graph_recording import collection_paused, forget_workspaces, renew_generator
 from sb3_ppo_variants.fast_path.interception import Parts
 from sb3_ppo_variants.fast_path.lean_rollout import Collected, LeanForward
 from sb3_ppo_variants.update.arrays import mapped
@@ -29,15 +31,21 @@ class RecordedForward(LeanForward):
         self._parts = Parts(policy, policy.modules())
         self._graph: Any = None
         self._layout: list[Any] = []
+        self.failure: str | None = None  # why it has given recording up
 
     def sample(self, obs: Any, masks: Any) -> Collected:
         if masks is not None:
             masks = th.as_tensor(masks, dtype=th.bool, device=self.policy.device)
-        if self.policy.training or not self._parts.in_place():
+        if self.failure or self.policy.training or not self._parts.in_place():
             return super().sample(obs, masks)  # a callback has given a parameter other memory, or replaced a module
         given = _tensors(obs, masks)
         if self._graph is None or len(given) != len(self._layout):  # with masks now, or without
-            self._record(obs, masks)
+            try:
+                self._record(obs, masks)
+            except RuntimeError as error:
+                renew_generator(self.policy.device)
+                self.failure = f"recording failed: {first_line(error)}"
+                return super().sample(obs, masks)
         if _layout(given) != self._layout:  # of other environments
             return super().sample(obs, masks)
         for place, tensor in zip(self._inputs, given):
@@ -53,14 +61,17 @@ class RecordedForward(LeanForward):
         self._layout = _layout(self._inputs)
         device = self.policy.device
         graph, stream = th.cuda.CUDAGraph(), th.cuda.Stream(device)
-        with th.cuda.device(device), th.random.fork_rng([device]), th.cuda.stream(th.cuda.current_stream()):
+        current = th.cuda.stream(th.cuda.current_stream(device))
+        with collection_paused(), th.cuda.device(device), th.random.fork_rng([device]), current:
             stream.wait_stream(th.cuda.current_stream())
             with th.cuda.stream(stream):
                 for _ in range(_WARM_UP):
                     super().sample(obs, masks)
+            forget_workspaces()
             # Thread-local, so that other threads, as of nccl, go on
             with th.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self._results = super().sample(obs, masks)
+            forget_workspaces()
         self._graph = graph
 
 

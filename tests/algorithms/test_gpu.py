@@ -1,5 +1,7 @@
 """What must hold on a GPU, beside what tests/fast_path/test_acceleration.py asks of the fast path there."""
 
+import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from hosts import VARIANTS, ModeSensitiveExtractor, all_classes, build, collect_
 from launching import launched
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_ppo_variants import PPOClip, PPOPenalty
+from sb3_ppo_variants import MaskablePPOClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, resume
 from sb3_ppo_variants.distributed import ranks
 from sb3_ppo_variants.distributed.ranks import JoinedRanks
 from sb3_ppo_variants.extractors import BFloat16CNN
+from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
+from sb3_ppo_variants.fast_path.recorded_forward import RecordedForward
 
 DEVICE = "cuda"
 KINDS = ["PPOClip, box", "PPOClip, multi_binary", "PPOClip, multi_discrete", "MaskablePPOClip, discrete"]
@@ -161,6 +165,75 @@ def test_a_recorded_forward_pass_draws_as_kernel_by_kernel(
     assert len(replays) == model.n_steps + 1  # and the check on the first data
     for what in ("actions", "values", "log_probs", "rewards"):
         np.testing.assert_allclose(getattr(rollouts[1], what), getattr(rollouts[0], what), rtol=1e-4, atol=1e-5)
+
+
+class Cycle:
+    """Garbage that only Python's collector finds."""
+
+    def __init__(self, content: Any):
+        self.content, self.itself = content, self
+
+
+def during_recordings(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Let something happen whenever a forward pass is recorded."""
+    sample = LeanForward.sample
+
+    def observed(forward: Any, *given: Any) -> Any:
+        if th.cuda.is_current_stream_capturing():
+            happens()
+        return sample(forward, *given)
+
+    monkeypatch.setattr(LeanForward, "sample", observed)
+
+
+def test_another_model_s_graph_is_not_destroyed_during_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = th.cuda.CUDAGraph()
+    with th.cuda.graph(earlier):
+        th.zeros(1, device=DEVICE)
+    graphs = [earlier]
+    del earlier
+
+    def collected_if_enabled() -> None:
+        if gc.isenabled():
+            Cycle(graphs.pop())
+            gc.collect()
+
+    during_recordings(monkeypatch, collected_if_enabled)
+    model = build(PPOClip, device=DEVICE).learn(100)
+    assert model.acceleration_report()["recording"] == "forward pass as a CUDA graph"
+    assert gc.isenabled()
+    assert graphs
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_a_recording_that_breaks_off_costs_only_the_recording(fails_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the first check, or in the middle of the first rollout."""
+    off = build(MaskablePPOClip, device=DEVICE, acceleration="off").learn(100)
+    recordings: list[int] = []
+
+    def broken_off() -> None:
+        recordings.append(1)
+        if len(recordings) == fails_at:
+            th.zeros(1, device=DEVICE).item()  # waits for the device, which no recording allows
+
+    during_recordings(monkeypatch, broken_off)
+    model = build(MaskablePPOClip, device=DEVICE)
+    if fails_at == 2:  # recorded once with a check's masks: forget it
+        record = RecordedForward.sample
+
+        def anew(forward: Any, *given: Any) -> Any:
+            if recordings == [1]:
+                forward._graph = None
+            return record(forward, *given)
+
+        monkeypatch.setattr(RecordedForward, "sample", anew)
+    with pytest.warns(UserWarning, match="recording of the fast path falls back to the ordinary code"):
+        model.learn(100)
+    assert len(recordings) == fails_at
+    assert "kernel by kernel" in model.acceleration_report()["recording"]
+    assert model.acceleration_report()["sampling"] == "closed form"
+    np.testing.assert_allclose(flat(model), flat(off), rtol=1e-3, atol=1e-4)
+    th.rand(1, device=DEVICE)
 
 
 class EditsThePolicy(BaseCallback):

@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 import torch as th
 from environments import make_vec_env
-from hosts import flat
+from hosts import build, flat
 from stable_baselines3 import PPO
 from stable_baselines3.common.torch_layers import NatureCNN
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
 from sb3_ppo_variants.extractors import BFloat16CNN
+from sb3_ppo_variants.fast_path.compiler import most_apart
 
 KWARGS: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "seed": 0, "device": "cpu"}
 
@@ -54,3 +55,20 @@ def test_it_is_saved_and_loaded(tmp_path: Any) -> None:
     loaded = PPOPenalty.load(tmp_path / "model", device="cpu")
     assert type(loaded.policy.features_extractor) is BFloat16CNN
     assert th.equal(flat(model), flat(loaded))
+
+
+class SomebodysCNN(NatureCNN):
+    """Of which nothing is known."""
+
+
+@pytest.mark.parametrize(
+    ("extractor", "on_cpu", "elsewhere"),
+    [(NatureCNN, 1e-3, 1e-1), (BFloat16CNN, 1e-1, 1e-1), (SomebodysCNN, 1e-2, 1e-1), (None, 1e-3, 1e-2)],
+)
+def test_a_graph_may_be_as_far_apart_as_the_numbers_are_rounded(
+    extractor: type[Any] | None, on_cpu: float, elsewhere: float
+) -> None:
+    """Convolutions elsewhere than on a CPU are in TF32, unless the user has switched that off."""
+    model = build(PPOClip) if extractor is None else model_of(PPOClip, extractor)
+    assert most_apart(model.policy) == on_cpu
+    assert most_apart(model.policy.to("meta")) == elsewhere
