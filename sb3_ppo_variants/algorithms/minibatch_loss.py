@@ -13,6 +13,7 @@ from sb3_ppo_variants.algorithms.own_terms import (
     Penalty,
     Terms,
     in_tensors,
+    named_metrics,
     on_tensors,
     penalty_slope,
     slopes_of,
@@ -190,7 +191,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
                 kl_divergence=detached(terms.mean_kl),
                 grad_norm=nothing,
                 skipped=nothing,
-                extra={name: as_metric(measured[name], like=loss) for name in names},
+                extra={name: as_metric(value, like=loss) for name, value in named_metrics(measured, names).items()},
             )
         return loss, metrics
 

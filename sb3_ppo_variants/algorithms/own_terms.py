@@ -1,6 +1,6 @@
 """Terms that a variant writes for tensors: their derivatives, and their use where the loss is computed with arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -89,6 +89,21 @@ def on_tensors(term: Callable[..., Any]) -> Callable[..., Any]:
     return taking_arrays
 
 
+def named_metrics(measured: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return a variant's metrics by the names that it has declared.
+
+    :param measured: what its ``extra_metrics`` returned
+    :param names: its ``extra_metric_names``
+    :raises ValueError: if the two name different metrics
+    """
+    if measured.keys() != set(names):
+        raise ValueError(
+            f"extra_metrics() returned {', '.join(map(str, measured)) or 'nothing'}, and `extra_metric_names` names "
+            f"{', '.join(names)}; make both the same"
+        )
+    return {name: measured[name] for name in names}
+
+
 def slopes_of(
     surrogate: Surrogate, log_ratio: Array, advantages: Array, kl: Array | None, coefficients: dict[str, Number]
 ) -> tuple[Array, Array | None]:
@@ -138,4 +153,13 @@ def penalty_slope(
     return slope if isinstance(mean_kl, th.Tensor) else float(slope)
 
 
-__all__ = ["Penalty", "Terms", "in_tensors", "on_tensors", "penalty_slope", "slopes_of", "takes_arrays"]
+__all__ = [
+    "Penalty",
+    "Terms",
+    "in_tensors",
+    "named_metrics",
+    "on_tensors",
+    "penalty_slope",
+    "slopes_of",
+    "takes_arrays",
+]

@@ -130,6 +130,22 @@ def check_controller(model: Any) -> None:
     check_above_one("adaptation_factor", model.adaptation_factor, "1.3 is the default, 2 the PPO paper's")
 
 
+def check_hooks(model: Any) -> None:
+    """Refuse a hook of a variant that nobody would call.
+
+    :param model: of a class whose base has all hooks
+    :raises ValueError: naming the hook and the class attribute that it needs
+    """
+    for hook, attribute, value in (
+        ("kl_penalty", "kl_in_loss", "True"),
+        ("extra_metrics", "extra_metric_names", "the names of what it returns"),
+    ):
+        owners = [cls.__name__ for cls in type(model).__mro__ if hook in vars(cls)]  # the last one is the base
+        used = len(owners) == 1 or getattr(model, attribute)
+        rule = f"`{attribute}` must be set where {owners[0]} has a {hook}(), which is not called without it"
+        require(used, rule, getattr(model, attribute), f"set the class attribute to {value}")
+
+
 def check_shared(model: Any) -> None:
     """Check the arguments that all classes share.
 
@@ -138,6 +154,7 @@ def check_shared(model: Any) -> None:
     """
     check_spaces_are_known(model)
     check_choices(model)
+    check_hooks(model)
     taken = sorted(model.logged_names.intersection(model.extra_metric_names))
     require(not taken, "`extra_metric_names` must not name what is logged anyway", taken, "give it another name")
     for name in ("learning_rate", "clip_range", "clip_range_vf"):

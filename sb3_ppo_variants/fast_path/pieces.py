@@ -1,5 +1,6 @@
 """The pieces of the fast path, and what of a model speaks against each."""
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -67,6 +68,8 @@ def _graph_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
     policy, buffer = algorithm.policy, algorithm.rollout_buffer
     if algorithm.acceleration != "compile":
         return "not asked for"
+    if os.environ.get("TORCHDYNAMO_DISABLE") == "1":  # torch.compile then returns what it was given, and says nothing
+        return "TORCHDYNAMO_DISABLE=1 switches torch.compile off"
     if algorithm.ranks.size > 1:
         return f"{algorithm.ranks.size} processes average the gradient between backward pass and step"
     if not closed_form_of(policy).compiles:

@@ -267,6 +267,27 @@ def test_a_metric_is_not_named_like_one_that_is_logged_anyway() -> None:
         Variant("MlpPolicy", "CartPole-v1")
 
 
+@pytest.mark.parametrize(("hook", "attribute"), [("kl_penalty", "kl_in_loss"), ("extra_metrics", "extra_metric_names")])
+def test_a_hook_that_nobody_would_call_is_refused(hook: str, attribute: str) -> None:
+    cls: Any = type("Own", (PPOClip,), {hook: lambda self, *given: None})
+    with pytest.raises(ValueError, match=f"`{attribute}` must be set where Own has a {hook}\\(\\)"):
+        cls("MlpPolicy", "CartPole-v1")
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@pytest.mark.parametrize(("returned", "said"), [({"one": 1.0, "more": 2.0}, "one, more"), ({}, "nothing")])
+def test_metrics_are_those_that_are_named(returned: dict[str, float], said: str, acceleration: str) -> None:
+    class Own(PolicyUpdateMixin, PPO):
+        extra_metric_names = ("one",)
+
+        def extra_metrics(self, *given: Any) -> dict[str, float]:
+            return returned
+
+    model: Any = Own("MlpPolicy", "CartPole-v1", acceleration=acceleration, **SMALL)
+    with pytest.raises(ValueError, match=rf"extra_metrics\(\) returned {said}, and .* names one"):
+        model.learn(128)
+
+
 @pytest.mark.parametrize("name", ["PPOClip", "PPOPenalty", "PPOAdaptiveClip", "PPOAdaptiveLR"])
 def test_all_that_is_logged_is_known(name: str) -> None:
     limit = {"max_kl": 0.02} if name == "PPOClip" else {}
