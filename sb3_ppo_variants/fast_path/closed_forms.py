@@ -61,7 +61,9 @@ def evaluate_closed_form(policy: Any, form: ActionDistribution, minibatch: Any) 
     :param minibatch: of the host's NamedTuple
     :return: the evaluation
     """
-    return evaluate_inputs(policy, form, preprocessed(policy, minibatch.observations), minibatch)
+    latent, critic_latent = both_latents(policy, preprocessed(policy, minibatch.observations))
+    values, context = policy.value_net(critic_latent).flatten(), Context(latent, masks_of(minibatch))
+    return evaluate_output(policy, form, policy.action_net(latent), values, minibatch.actions, context)
 
 
 def both_latents(policy: Any, inputs: Any) -> tuple[Any, Any]:
@@ -78,20 +80,6 @@ def both_latents(policy: Any, inputs: Any) -> tuple[Any, Any]:
         return actor, critic
     actor = networks.forward_actor(policy.pi_features_extractor(inputs))
     return actor, networks.forward_critic(policy.vf_features_extractor(inputs))
-
-
-def evaluate_inputs(policy: Any, form: ActionDistribution, inputs: Any, minibatch: Any) -> Evaluation:
-    """Evaluate actions from preprocessed observations.
-
-    :param policy: one that :func:`closed_form_of` accepts
-    :param form: its closed form
-    :param inputs: of the policy's networks
-    :param minibatch: of the host's NamedTuple
-    :return: the evaluation
-    """
-    latent, critic_latent = both_latents(policy, inputs)
-    values, context = policy.value_net(critic_latent).flatten(), Context(latent, masks_of(minibatch))
-    return evaluate_output(policy, form, policy.action_net(latent), values, minibatch.actions, context)
 
 
 def evaluate_output(

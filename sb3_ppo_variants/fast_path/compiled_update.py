@@ -7,11 +7,9 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch as th
-from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
-from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form, evaluate_inputs
+from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form
 from sb3_ppo_variants.fast_path.compiler import compiler_options, first_line, most_apart, validation_kept
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, clipping_factor
 from sb3_ppo_variants.fast_path.graph_recording import collection_paused
@@ -28,29 +26,16 @@ _MOST_MINIBATCHES_PER_GRAPH = 4
 
 
 class _Loss(nn.Module):
-    """Gives ``functional_call`` a module: the closed-form evaluation and the loss, whose terms may ask the policy, too.
-
-    SB3's preprocessing asks at every call whether the space is one of images, which cannot be traced: for arrays it is
-    done here, by the answer found once.
-    """
+    """A module for ``functional_call``: closed-form evaluation and loss, whose terms may ask the policy, too."""
 
     def __init__(self, algorithm: UpdatedAlgorithm, form: ActionDistribution):
         super().__init__()
         self.policy: Any = algorithm.policy
         self.algorithm = algorithm
         self.form = form
-        policy = self.policy
-        space = policy.observation_space
-        self.is_array = isinstance(space, spaces.Box)
-        self.divisor = 255.0 if self.is_array and policy.normalize_images and is_image_space(space) else 1.0
 
     def forward(self, minibatch: Any, old: Parameters | None, c: dict[str, Number]) -> Any:
-        policy, form = self.policy, self.form
-        if not self.is_array:
-            evaluation = evaluate_closed_form(policy, form, minibatch)
-        else:
-            inputs = minibatch.observations.float() / self.divisor
-            evaluation = evaluate_inputs(policy, form, inputs, minibatch)
+        evaluation = evaluate_closed_form(self.policy, self.form, minibatch)
         return self.algorithm.minibatch_loss(minibatch, evaluation, old, c)
 
 

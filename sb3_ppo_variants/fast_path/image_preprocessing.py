@@ -21,10 +21,13 @@ def preprocessed(policy: Any, observations: Any) -> Any:
 def _of_space(observations: Any, space: spaces.Space[Any], normalize: bool) -> Any:
     if isinstance(space, spaces.Dict):
         return {key: _of_space(part, space[key], normalize) for key, part in observations.items()}
-    if normalize and _pays(observations) and is_image_space(space):
+    if _pays(observations) and normalize and is_image_space(space):
         return normalized_images(observations)
-    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) and th.compiler.is_compiling():
-        return _one_hot(observations.long(), space)
+    if th.compiler.is_compiling():  # what SB3 asks of the space, and of the numbers, cannot be traced
+        if isinstance(space, spaces.Box):
+            return observations.float() / _divisor(space, normalize)
+        if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+            return _one_hot(observations.long(), space)
     return preprocess_obs(observations, space, normalize_images=normalize)
 
 
@@ -35,7 +38,7 @@ def _pays(observations: th.Tensor) -> bool:
 
 
 def _one_hot(choices: th.Tensor, space: spaces.Discrete | spaces.MultiDiscrete) -> th.Tensor:
-    """Do what SB3 does by torch's ``one_hot``, which looks at the numbers: that cannot be traced."""
+    """Do what SB3 does by torch's ``one_hot``, which looks at the numbers."""
     sizes = _sizes(space)
     if isinstance(space, spaces.Discrete):
         return (choices[..., None] == th.arange(sizes[0], device=choices.device)).float()
@@ -46,6 +49,11 @@ def _one_hot(choices: th.Tensor, space: spaces.Discrete | spaces.MultiDiscrete) 
 @th.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a space has numpy's numbers, which would be traced
 def _sizes(space: spaces.Discrete | spaces.MultiDiscrete) -> list[int]:
     return [int(space.n)] if isinstance(space, spaces.Discrete) else [int(size) for size in space.nvec]
+
+
+@th.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _divisor(space: spaces.Box, normalize: bool) -> float:
+    return 255.0 if normalize and is_image_space(space) else 1.0
 
 
 def normalized_images(images: th.Tensor) -> th.Tensor:
