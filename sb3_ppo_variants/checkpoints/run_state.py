@@ -69,7 +69,7 @@ def take_run_state(
         environment=take_state(model.env, obstacle)._asdict(),
         attributes={name: getattr(model, name) for name in names if hasattr(model, name)},
         last_update=None if last_update is None else vars(last_update),
-        generators=_generators(),
+        generators=_generators(model.device),
         noise=None if noise is None else {name: getattr(noise, name).detach() for name in _NOISE},
         callbacks={name: _callback_state(one) for name, one in named_callbacks(callback)},
         logged={name: _picklable_items(getattr(model.logger, name)) for name in _LOGGED},
@@ -114,7 +114,7 @@ def put_back(state: RunState, model: OnPolicyAlgorithm, callback: BaseCallback) 
             _restore_callback(one, state.callbacks[name], model)
     for name, items in state.logged.items():
         getattr(model.logger, name).update(items)
-    _restore_generators(state.generators)
+    _restore_generators(state.generators, model.device)
     if model.use_sde and state.noise is None:
         model.policy.reset_noise(model.n_envs)
     elif state.noise is not None:
@@ -189,18 +189,22 @@ def _picklable_items(logged: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in logged.items() if _is_plain(value)}
 
 
-def _generators() -> dict[str, Any]:
+def _generators(device: th.device) -> dict[str, Any]:
     cuda = th.cuda.get_rng_state_all() if th.cuda.is_available() and th.cuda.is_initialized() else []
-    return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": th.get_rng_state(), "cuda": cuda}
+    own = th.cuda.get_rng_state(device) if device.type == "cuda" else None
+    general = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": th.get_rng_state()}
+    return {**general, "cuda": cuda, "own_cuda": own}
 
 
-def _restore_generators(states: dict[str, Any]) -> None:
+def _restore_generators(states: dict[str, Any], device: th.device) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     th.set_rng_state(states["torch"])
     if th.cuda.is_available():
-        for device, state in enumerate(states["cuda"][: th.cuda.device_count()]):
-            th.cuda.set_rng_state(state, device)
+        for number, state in enumerate(states["cuda"][: th.cuda.device_count()]):
+            th.cuda.set_rng_state(state, number)
+    if device.type == "cuda" and states.get("own_cuda") is not None:  # it may have had another number then
+        th.cuda.set_rng_state(states["own_cuda"], device)
 
 
 def _moved(value: Any, device: th.device) -> Any:

@@ -12,7 +12,7 @@ from torch import nn
 from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form
 from sb3_ppo_variants.fast_path.compiler import compiler_options, first_line, most_apart, validation_kept
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, clipping_factor
-from sb3_ppo_variants.fast_path.graph_recording import collection_paused
+from sb3_ppo_variants.fast_path.graph_recording import collection_paused, free_generator
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
@@ -23,6 +23,7 @@ from sb3_ppo_variants.update.minibatches import part_of
 from sb3_ppo_variants.update.update_metrics import METRICS, TraceRecorder
 
 _MOST_MINIBATCHES_PER_GRAPH = 4
+_CALLS_OF_A_RECORDING = 3  # on a GPU torch's first call is a warm-up, the second one records, the third one replays
 
 
 class _Loss(nn.Module):
@@ -68,8 +69,10 @@ class CompiledStep:
         self._has_run = False
         self.minibatches_per_graph = minibatches_per_graph
         self._most_apart = most_apart(algorithm.policy)
-        self.is_checked = False
+        self._agreements, self._agreements_needed = 0, _CALLS_OF_A_RECORDING if self._on_gpu else 1
         self._attributes: dict[str, str] = {}
+        self._numbers: list[Number] = []
+        self._sent: th.Tensor  # the same, where the graph reads them
         loss = _Loss(algorithm, form)
         names = [name for name, _ in loss.named_parameters()]
         coefficient_names: list[str] = []
@@ -119,12 +122,19 @@ class CompiledStep:
             with recording, nullcontext() if self._has_run else validation_kept():
                 metrics = self._compiled(rows, old, vector)
         except Exception as error:  # no common base class: torch's tracer, its code generator, the C++ compiler
-            if self._has_run:
+            if self.is_checked:
                 raise
+            if self._on_gpu:
+                free_generator(self.adam.flat.device)
             self.give_up(f"compiling failed: {first_line(error)}")
             return None
         self._has_run = True
         return metrics.clone() if self._on_gpu else metrics  # the next replay of a CUDA graph writes there again
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the graph's steps have agreed with the ordinary ones, as often as a call does something new."""
+        return self._agreements >= self._agreements_needed
 
     def _vector(self, coefficients: dict[str, Number]) -> th.Tensor:
         """Return what changes from call to call as one tensor, in the order that was traced."""
@@ -134,7 +144,9 @@ class CompiledStep:
         if coefficients.keys() != set(names):
             raise ValueError(f"the coefficients are {sorted(coefficients)}, and were {sorted(names)} at first")
         numbers = [*(coefficients[name] for name in names), self.adam.optimizer.param_groups[0]["lr"]]
-        return th.tensor(numbers, dtype=th.float32, device=self.adam.flat.device)
+        if numbers != self._numbers:  # once per epoch: to bring them to a GPU is to wait for it
+            self._numbers, self._sent = numbers, th.tensor(numbers, dtype=th.float32, device=self.adam.flat.device)
+        return self._sent
 
     def give_up(self, reason: str) -> None:
         """Use the graph no more.
@@ -149,7 +161,8 @@ class CompiledStep:
 
         :param attributes: of the model, by name
         """
-        self.is_checked &= attributes == self._attributes
+        if attributes != self._attributes:
+            self._agreements = 0
         self._attributes = attributes
 
     def agrees(self, momentum: th.Tensor) -> bool:
@@ -160,7 +173,7 @@ class CompiledStep:
         apart, size = float((momentum - self.adam.exp_avg).norm()), float(self.adam.exp_avg.norm())
         if not (math.isfinite(apart) and math.isfinite(size)):  # nothing was learned about the graph
             return False
-        self.is_checked = True
+        self._agreements += 1
         if apart > self._most_apart * size:
             self.give_up(f"its gradients differ by {apart / size:.1e} from those without a graph")
         return self.usable

@@ -280,7 +280,7 @@ def flat_adam_obstacle(policy: BasePolicy) -> str | None:
     if {id(p) for p in parameters} != {id(p) for p in group["params"]}:
         return "the optimiser does not hold exactly the policy's parameters"
     on_cpu = parameters[0].device.type == "cpu"
-    if on_cpu and (any(p.is_shared() for p in parameters) or _overlap(parameters)):
+    if (on_cpu and any(p.is_shared() for p in parameters)) or _overlap(parameters):  # on a GPU all are "shared"
         return "somebody else shares the parameters' memory"
     steps = {int(optimizer.state.get(p, {}).get("step", 0)) for p in parameters}
     if len(steps) > 1:

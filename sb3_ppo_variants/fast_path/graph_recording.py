@@ -1,8 +1,8 @@
 """What recording a CUDA graph needs around it, so that nothing breaks it off, or lasts where something does."""
 
 import gc
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import torch as th
 
@@ -36,15 +36,44 @@ def forget_workspaces() -> None:
     th._C._cuda_clearCublasWorkspaces()
 
 
-def renew_generator(device: th.device) -> None:
-    """Give a GPU's generator another state with the same seed and offset.
+@contextmanager
+def recovery(pool: tuple[int, int], device: th.device) -> Iterator[None]:
+    """Let the process go on after a recording that broke off: torch ends what belongs to it only where it succeeds.
 
-    After a recording that broke off the old one takes itself to be recorded still: every draw in the process fails.
-
-    :param device: whose generator it is
+    :param pool: of the memory that the graph is about to be recorded in
+    :param device: with an index
     """
-    generator = th.cuda.default_generators[th.cuda.current_device() if device.index is None else device.index]
-    generator.graphsafe_set_state(generator.clone_state())
+    try:
+        yield
+    except RuntimeError:
+        with suppress(RuntimeError):  # or the allocator would take itself to be recorded for good
+            th._C._cuda_endAllocateToPool(device.index, pool)
+        free_generator(device)
+        raise
 
 
-__all__ = ["collection_paused", "forget_workspaces", "renew_generator"]
+def free_generator(device: th.device) -> None:
+    """Let a GPU's generator draw again after a recording that broke off, with the graphs that use it, if need be.
+
+    :param device: with an index
+    """
+    if _draws(device):
+        return
+    graph, current = th.cuda.CUDAGraph(), th.cuda.stream(th.cuda.current_stream(device))
+    with suppress(RuntimeError), th.cuda.device(device), current, th.cuda.graph(graph, stream=th.cuda.Stream(device)):
+        th.zeros(1, device=device)  # a recording that ends well sets the generator free
+    if not _draws(device):  # then at least for the graphs to come
+        generator = th.cuda.default_generators[device.index]
+        generator.graphsafe_set_state(generator.clone_state())
+
+
+def _draws(device: th.device) -> bool:
+    with th.random.fork_rng([device]):
+        try:
+            th.rand(1, device=device)
+        except RuntimeError:
+            return False
+    return True
+
+
+__all__ = ["collection_paused", "forget_workspaces", "free_generator", "recovery"]

@@ -10,8 +10,8 @@ from typing import Any
 import torch as th
 
 from sb3_ppo_variants.fast_path.compiler import first_line
-from sb3_ppo_variants.fast_path.graph_recording import collection_paused, forget_workspaces, renew_generator
-from sb3_ppo_variants.fast_path.interception import Parts
+from sb3_ppo_variants.fast_path.graph_recording import collection_paused, forget_workspaces, recovery
+from sb3_ppo_variants.fast_path.interception import Parts, plain_attributes
 from sb3_ppo_variants.fast_path.lean_rollout import Collected, LeanForward
 from sb3_ppo_variants.update.arrays import mapped
 from sb3_ppo_variants.update.policy_evaluation import foreign_module
@@ -31,7 +31,13 @@ class RecordedForward(LeanForward):
         self._parts = Parts(policy, policy.modules())
         self._graph: Any = None
         self._layout: list[Any] = []
+        self._recorded_with: dict[str, Any] = {}
         self.failure: str | None = None  # why it has given recording up
+
+    def put_in_place(self) -> None:
+        super().put_in_place()
+        if self._recorded_with != plain_attributes(self.policy):  # such as a slope that a callback anneals
+            self._graph = None
 
     def sample(self, obs: Any, masks: Any) -> Collected:
         if masks is not None:
@@ -43,7 +49,6 @@ class RecordedForward(LeanForward):
             try:
                 self._record(obs, masks)
             except RuntimeError as error:
-                renew_generator(self.policy.device)
                 self.failure = f"recording failed: {first_line(error)}"
                 return super().sample(obs, masks)
         if _layout(given) != self._layout:  # of other environments
@@ -59,6 +64,7 @@ class RecordedForward(LeanForward):
         obs, masks = mapped(th.clone, obs), None if masks is None else masks.clone()
         self._inputs = _tensors(obs, masks)
         self._layout = _layout(self._inputs)
+        self._recorded_with = plain_attributes(self.policy)
         device = self.policy.device
         graph, stream = th.cuda.CUDAGraph(), th.cuda.Stream(device)
         current = th.cuda.stream(th.cuda.current_stream(device))
@@ -68,8 +74,10 @@ class RecordedForward(LeanForward):
                 for _ in range(_WARM_UP):
                     super().sample(obs, masks)
             forget_workspaces()
+            pool = th.cuda.graph_pool_handle()
             # Thread-local, so that other threads, as of nccl, go on
-            with th.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            recorded = th.cuda.graph(graph, pool, stream, capture_error_mode="thread_local")
+            with recovery(pool, device), recorded:
                 self._results = super().sample(obs, masks)
             forget_workspaces()
         self._graph = graph
@@ -90,7 +98,7 @@ def recording_obstacle(policy: Any) -> str | None:
 
 
 def _tensors(obs: Any, masks: th.Tensor | None) -> list[th.Tensor]:
-    found = list(obs.values()) if isinstance(obs, dict) else [obs]
+    found = [obs[key] for key in sorted(obs)] if isinstance(obs, dict) else [obs]
     return found if masks is None else [*found, masks]
 
 

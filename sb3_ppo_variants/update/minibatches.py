@@ -1,6 +1,7 @@
 """From the rollout buffer to minibatches, without disturbing the random stream that orders them."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def staging_obstacle(buffer: RolloutBuffer) -> str | None:
     """Say why minibatches may not be taken as rows of the whole rollout.
 
     Not so for recurrent buffers, whose padding differs from minibatch to minibatch, and for one that changes how
-    samples are read.
+    samples are read, nor where the rollout would not fit well on a GPU.
 
     :param buffer: of the model
     :return: the reason, or None if they may
@@ -88,7 +89,18 @@ def staging_obstacle(buffer: RolloutBuffer) -> str | None:
         for known in _STAGEABLE
     )
     patched = any(step in vars(buffer) for step in steps)
-    return None if plain and not patched else "the buffer's minibatches are not rows of one rollout"
+    if not plain or patched:
+        return "the buffer's minibatches are not rows of one rollout"
+    return "the rollout takes more than half of the GPU's memory" if _takes_half_of_a_gpu(buffer) else None
+
+
+def _takes_half_of_a_gpu(buffer: RolloutBuffer) -> bool:
+    """Tell whether the whole rollout is large for its device, where stock PPO has a minibatch at a time."""
+    if buffer.device.type != "cuda":
+        return False
+    parts = [value.values() if isinstance(value, dict) else [value] for value in vars(buffer).values()]
+    size = sum(array.nbytes for array in chain.from_iterable(parts) if isinstance(array, np.ndarray))
+    return bool(size > th.cuda.get_device_properties(buffer.device).total_memory / 2)
 
 
 class StagedRollout:

@@ -7,7 +7,8 @@ below the limit, whatever the loss did.
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch as th
@@ -121,6 +122,17 @@ def _go_to(share: float, moves: list[_Move]) -> None:
             put(start if share == 0 or start.shape != end.shape else th.lerp(start, end, share))
 
 
+@contextmanager
+def _cudnn_off() -> Iterator[None]:
+    """Leave cuDNN out; ``cudnn.flags`` sets all options, and fails where ``fp32_precision`` has been set."""
+    was = th._C._get_cudnn_enabled()
+    th._C._set_cudnn_enabled(False)
+    try:
+        yield
+    finally:
+        th._C._set_cudnn_enabled(was)
+
+
 def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
     """Find the parameters that the action distribution depends on: those that autograd reaches, and others by trial.
 
@@ -132,7 +144,7 @@ def find_moving(policy: Any, minibatch: Any) -> list[th.Tensor]:
     """
     parameters = [p for p in policy.parameters() if p.requires_grad]
     with measuring(policy):  # so that nothing is drawn, and no running statistics move
-        with th.enable_grad(), th.backends.cudnn.flags(enabled=False):  # cuDNN's LSTM has no gradient in that mode
+        with th.enable_grad(), _cudnn_off():  # its LSTM has no gradient in that mode
             found = evaluate_minibatch(policy, minibatch).parameters
             outputs = [tensor.sum() for tensor in found if tensor.requires_grad]  # none, if the actor is frozen
             nothing = [None] * len(parameters)

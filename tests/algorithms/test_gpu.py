@@ -236,6 +236,39 @@ def test_a_recording_that_breaks_off_costs_only_the_recording(fails_at: int, mon
     th.rand(1, device=DEVICE)
 
 
+def test_models_that_have_a_recording_go_on_after_one_that_broke_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build(PPOClip, device=DEVICE).learn(100)
+    during_recordings(monkeypatch, lambda: th.zeros(1, device=DEVICE).item())
+    with pytest.warns(UserWarning, match="recording of the fast path falls back"):
+        build(PPOPenalty, device=DEVICE).learn(100)
+    draws = []
+    for _ in range(2):
+        th.manual_seed(3)
+        with th.no_grad():
+            draws.append(first._acceleration._forward.sample(th.zeros(2, 4, device=DEVICE), None)[0])
+    assert th.equal(*draws)
+    first.learn(100)
+    assert first.acceleration_report()["recording"] == "forward pass as a CUDA graph"
+
+
+def test_nan_in_the_choices_of_a_policy_leaves_the_gpu_usable() -> None:
+    model = build(PPOClip, "multi_binary", device=DEVICE)
+    with th.no_grad():
+        model.policy.action_net.bias.fill_(th.nan)
+    with pytest.raises(ValueError, match="(?i)nan|finite"):
+        model.learn(100)
+    assert th.ones(1, device=DEVICE).item() == 1
+
+
+def test_layers_that_have_memory_in_common_keep_it() -> None:
+    model = build(PPOClip, device=DEVICE)
+    networks = model.policy.mlp_extractor
+    networks.value_net[0].weight.data = networks.policy_net[0].weight.data
+    model.learn(100)
+    assert th.equal(networks.value_net[0].weight, networks.policy_net[0].weight)
+    assert "shares" in model.acceleration_report()["optimizer"]
+
+
 class EditsThePolicy(BaseCallback):
     """In the middle of a rollout: weights in place, then a whole layer, then the observations of one environment."""
 

@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch as th
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sb3_ppo_variants.checkpoints import run_state
 from sb3_ppo_variants.checkpoints.checkpoint_files import (
     list_checkpoints,
     newest_checkpoint,
@@ -117,3 +119,17 @@ def test_prune_keeps_the_newest(tmp_path: Path) -> None:
         write_checkpoint(tmp_path, timesteps, CONTENT)
     prune(tmp_path, 2)
     assert [checkpoint.timesteps for checkpoint in list_checkpoints(tmp_path)] == [40, 30]
+
+
+def test_a_gpu_s_generator_goes_to_the_gpu_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may have another number than when the checkpoint was written."""
+    states, put = {number: th.full((1,), number, dtype=th.uint8) for number in (0, 1)}, {}
+    monkeypatch.setattr(th.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(th.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(th.cuda, "get_rng_state_all", lambda: list(states.values()))
+    monkeypatch.setattr(th.cuda, "get_rng_state", lambda device: states[th.device(device).index])
+    monkeypatch.setattr(th.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(th.cuda, "set_rng_state", lambda state, on: put.update({getattr(on, "index", on): state}))
+    taken = run_state._generators(th.device("cuda:1"))
+    run_state._restore_generators(taken, th.device("cuda:0"))
+    assert {number: int(state) for number, state in put.items()} == {0: 1}

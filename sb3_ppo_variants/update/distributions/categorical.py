@@ -170,7 +170,8 @@ class Bernoulli(ActionDistribution):
         return ones, log_prob.astype(np.float32, copy=False)
 
     def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
-        return th.bernoulli(th.sigmoid(parameters[0]))
+        p = th.sigmoid(parameters[0])
+        return th.bernoulli(p.nan_to_num(nan=0.0) if p.is_cuda else p)  # NaN would end all work on the GPU
 
 
 def _kl_gradient(p: Array, log_p: Array, log_old: Array, direction: KLDirection) -> Array:
