@@ -71,7 +71,7 @@ class CompiledStep:
         self._most_apart = most_apart(algorithm.policy)
         self._agreements, self._agreements_needed = 0, _CALLS_OF_A_RECORDING if self._on_gpu else 1
         self._attributes: dict[str, str] = {}
-        self._numbers: list[Number] = []
+        self._numbers: list[float] = []
         self._sent: th.Tensor  # the same, where the graph reads them
         loss = _Loss(algorithm, form)
         names = [name for name, _ in loss.named_parameters()]
@@ -143,7 +143,8 @@ class CompiledStep:
             names[:] = list(coefficients)
         if coefficients.keys() != set(names):
             raise ValueError(f"the coefficients are {sorted(coefficients)}, and were {sorted(names)} at first")
-        numbers = [*(coefficients[name] for name in names), self.adam.optimizer.param_groups[0]["lr"]]
+        given = [*(coefficients[name] for name in names), self.adam.optimizer.param_groups[0]["lr"]]
+        numbers = [float(number) for number in given]
         if numbers != self._numbers:  # once per epoch: to bring them to a GPU is to wait for it
             self._numbers, self._sent = numbers, th.tensor(numbers, dtype=th.float32, device=self.adam.flat.device)
         return self._sent
