@@ -177,8 +177,8 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
             nothing = value_moves = zero(like=loss)
             if value_range is not None:
                 value_moves = masked_mean(as_floats(abs(new.values - minibatch.old_values) > value_range), mask)
-            names = self.extra_metric_names
-            measured = self.extra_metrics(in_tensors(minibatch), in_tensors(new), c) if names else {}
+            own = self.extra_metric_names
+            measured = named_metrics(self.extra_metrics(in_tensors(minibatch), in_tensors(new), c), own) if own else {}
             metrics = MinibatchMetrics(
                 policy_loss=detached(policy_loss),
                 value_loss=detached(value_loss),
@@ -191,7 +191,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
                 kl_divergence=detached(terms.mean_kl),
                 grad_norm=nothing,
                 skipped=nothing,
-                extra={name: as_metric(value, like=loss) for name, value in named_metrics(measured, names).items()},
+                extra={name: as_metric(value, like=loss) for name, value in measured.items()},
             )
         return loss, metrics
 

@@ -218,7 +218,7 @@ class CompiledUpdate(StagedUpdate):
         """Take the steps of one graph, or of one minibatch.
 
         Steps of a graph that failed, or went beyond a rule that ends the update before a step, are taken back, and
-        those that count taken again one by one. So are those of a graph's first call, to be compared.
+        those that count taken again one by one. So are those of a graph's first calls, to be compared.
 
         :param rows: from :meth:`minibatches`
         :param coefficients: of this epoch

@@ -66,10 +66,10 @@ def test_a_graph_that_is_warmed_up_recorded_and_replayed_is_compared_each_time(m
         calls.append(agrees(step, momentum))
         return calls[-1]
 
+    monkeypatch.setattr(CompiledStep, "__init__", as_on_a_gpu)
+    monkeypatch.setattr(CompiledStep, "agrees", counted)
     weights = []
     for acceleration in ("eager", "compile"):
-        monkeypatch.setattr(CompiledStep, "__init__", as_on_a_gpu)
-        monkeypatch.setattr(CompiledStep, "agrees", counted)
         model = build(PPOClip, n_epochs=5, acceleration=acceleration)
         collect_rollout(model)
         model.train()
