@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, EventCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.checkpoints.environment_state import EnvironmentState, put_state, take_state
 from sb3_ppo_variants.distributed.ranks import ranks_of
+from sb3_ppo_variants.update.callback_tree import callbacks_of
 from sb3_ppo_variants.update.update_metrics import UpdateTrace
 
 _NOT_IN_THE_MODEL_FILE = ("_last_lstm_states",)
@@ -128,21 +129,10 @@ def named_callbacks(root: BaseCallback) -> Iterator[tuple[str, BaseCallback]]:
     :param root: of the tree
     """
     count: dict[str, int] = {}
-    for callback in _tree(root):
+    for callback in callbacks_of(root):
         kind = type(callback).__qualname__
         count[kind] = count.get(kind, -1) + 1
         yield f"{kind} {count[kind]}", callback
-
-
-def _tree(callback: BaseCallback) -> Iterator[BaseCallback]:
-    yield callback
-    children: list[BaseCallback | None] = []
-    children += callback.callbacks if isinstance(callback, CallbackList) else []
-    children += [callback.callback] if isinstance(callback, EventCallback) else []
-    children += [callback.callback_on_new_best] if isinstance(callback, EvalCallback) else []
-    for child in children:
-        if child is not None:
-            yield from _tree(child)
 
 
 def _callback_state(callback: BaseCallback) -> Any:

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch as th
 import torch.optim.optimizer as optimizers
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import nn
 
 from sb3_ppo_variants.update.policy_evaluation import KNOWN_PACKAGES, package_of
@@ -31,6 +33,8 @@ _PATCHABLE = (
 )
 
 
+_COLLECTIONS = (OnPolicyAlgorithm.collect_rollouts, MaskablePPO.collect_rollouts)
+_OURS = __name__.partition(".")[0]
 _PLAIN = (bool, int, float, str, tuple)
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining", "start_time", "n_epochs")
 
@@ -149,6 +153,16 @@ def standing_in(*stand_ins: StandIn) -> Iterator[None]:
                 delattr(stand_in.policy, stand_in.method)
 
 
+def replaces_collection(algorithm: object) -> bool:
+    """Tell whether a model collects rollouts in another way than SB3's or contrib's loop, or does more around it.
+
+    :param algorithm: the model
+    """
+    name = "collect_rollouts"
+    loops = [vars(cls)[name] for cls in type(algorithm).__mro__ if name in vars(cls)]
+    return name in vars(algorithm) or any(loop not in _COLLECTIONS and package_of(loop) != _OURS for loop in loops)
+
+
 def module_obstacle(policy: nn.Module) -> str | None:
     """Say what on a policy's modules waits for calls that the fast path does not make; None for nothing.
 
@@ -245,7 +259,8 @@ def same_fingerprint(a: list[Any], b: list[Any]) -> bool:
 
 
 def _patched(module: nn.Module) -> list[str]:
-    return [method for method in _PATCHABLE if is_replaced(module, method)]
+    own = vars(module)
+    return [method for method in _PATCHABLE if method in own and is_replaced(module, method)]
 
 
 def _equal(x: Any, y: Any) -> bool:
@@ -267,6 +282,7 @@ __all__ = [
     "own_attributes",
     "parameter_obstacle",
     "plain_attributes",
+    "replaces_collection",
     "same_fingerprint",
     "standing_in",
 ]

@@ -11,18 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from sb3_ppo_variants.fast_path.interception import LibraryMethods, StandIn, is_replaced, module_obstacle, standing_in
-from sb3_ppo_variants.update.policy_evaluation import foreign_module, package_of
+from sb3_ppo_variants.fast_path.interception import (
+    LibraryMethods,
+    StandIn,
+    is_replaced,
+    module_obstacle,
+    replaces_collection,
+    standing_in,
+)
+from sb3_ppo_variants.update.policy_evaluation import foreign_module
 
 _METHODS = ("obs_to_tensor", "predict_values")
 _OF_SB3 = LibraryMethods(_METHODS, ActorCriticPolicy, MaskableActorCriticPolicy)
-_LOOPS = (OnPolicyAlgorithm.collect_rollouts, MaskablePPO.collect_rollouts)
-_OURS = __name__.partition(".")[0]
 
 
 class _Foreseen(NamedTuple):
@@ -105,9 +108,7 @@ def bootstrap_obstacle(algorithm: Any) -> str | None:
     own = [*_OF_SB3.overridden(policy), *(name for name in _METHODS if is_replaced(policy, name))]
     if own:
         return f"the policy overrides {own[0]}()"
-    loops = [vars(cls)["collect_rollouts"] for cls in type(algorithm).__mro__ if "collect_rollouts" in vars(cls)]
-    own_loop = any(loop not in _LOOPS and package_of(loop) != _OURS for loop in loops)
-    if own_loop or "collect_rollouts" in vars(algorithm):
+    if replaces_collection(algorithm):
         return "the algorithm collects rollouts in its own way"
     foreign = foreign_module(policy)
     return module_obstacle(policy) if foreign is None else f"{foreign} may remember what it was asked"

@@ -1,6 +1,6 @@
 """What a rollout buffer does at every step, with fewer calls; the numbers are SB3's, bit for bit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,14 +14,25 @@ _Array = npt.NDArray[Any]
 _OF_SB3 = {name: getattr(RolloutBuffer, name) for name in ("add", "compute_returns_and_advantage")}
 
 
+def methods_of_sb3(buffer: RolloutBuffer) -> list[str]:
+    """List which of SB3's own methods a buffer has, of those that are done lean.
+
+    :param buffer: any
+    """
+    return [name for name in _OF_SB3 if getattr(type(buffer), name) is _OF_SB3[name] and name not in vars(buffer)]
+
+
 @contextmanager
-def lean_buffer(buffer: RolloutBuffer) -> Iterator[None]:
+def lean_buffer(buffer: RolloutBuffer, when_full: Callable[[], None] | None = None) -> Iterator[None]:
     """Let a buffer work lean while SB3 fills it, where its class leaves SB3's own methods as they are.
 
     :param buffer: to be filled
+    :param when_full: called before the advantages are computed, and where the rollout ends early; not for a buffer that
+        computes them in its own way
     """
-    lean: dict[str, Any] = {"compute_returns_and_advantage": lean_advantages, "add": lean_add}
-    replaced = [name for name in lean if getattr(type(buffer), name) is _OF_SB3[name] and name not in vars(buffer)]
+    advantages = partial(lean_advantages, when_full=when_full)
+    lean: dict[str, Any] = {"compute_returns_and_advantage": advantages, "add": lean_add}
+    replaced = methods_of_sb3(buffer)
     for name in replaced:
         setattr(buffer, name, partial(lean[name], buffer))
     try:
@@ -29,6 +40,8 @@ def lean_buffer(buffer: RolloutBuffer) -> Iterator[None]:
     finally:
         for name in replaced:
             delattr(buffer, name)
+    if when_full is not None:
+        when_full()
 
 
 def lean_add(
@@ -61,13 +74,18 @@ def lean_add(
     buffer.full = buffer.pos == buffer.buffer_size
 
 
-def lean_advantages(buffer: RolloutBuffer, last_values: th.Tensor, dones: _Array) -> None:
+def lean_advantages(
+    buffer: RolloutBuffer, last_values: th.Tensor, dones: _Array, when_full: Callable[[], None] | None = None
+) -> None:
     """Do what ``compute_returns_and_advantage`` does: GAE (arXiv:1506.02438), of which only the recursion needs a loop.
 
     :param buffer: full
     :param last_values: of the observations after the last step, shape (n_envs, 1)
     :param dones: whether the last step ended an episode, shape (n_envs,)
+    :param when_full: called before
     """
+    if when_full is not None:
+        when_full()
     next_values = np.concatenate([buffer.values[1:], last_values.cpu().numpy().reshape(1, -1)])
     goes_on = 1.0 - np.concatenate([buffer.episode_starts[1:], dones[None].astype(np.float32)])
     deltas = buffer.rewards + buffer.gamma * next_values * goes_on - buffer.values

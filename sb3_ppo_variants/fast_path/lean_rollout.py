@@ -19,6 +19,7 @@ from sb3_ppo_variants.fast_path.closed_forms import both_latents, closed_form_of
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.image_preprocessing import preprocessed
 from sb3_ppo_variants.fast_path.interception import Parts, StandIn
+from sb3_ppo_variants.fast_path.late_evaluation import LateEvaluation
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlpOfColumns
 from sb3_ppo_variants.update.arrays import mapped
@@ -89,14 +90,22 @@ class NumpyForward(LeanForward):
         self.critic = NumpyMlpOfColumns([*policy.mlp_extractor.value_net, policy.value_net])
         modules = [module for module in policy.modules() if not isinstance(module, BaseFeaturesExtractor)]
         self._parts = Parts(policy, modules)
+        self.late: LateEvaluation | None = None  # of the rollout being collected
         self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
 
     def sample(self, obs: Any, masks: Any) -> Collected:
         if not self._parts.in_place():
             return super().sample(obs, masks)  # a callback has given a parameter other memory, or replaced a module
         flat = as_vectors(self.policy.observation_space, mapped(th.Tensor.numpy, obs))
+        late = self.late if masks is None else None
+        if late is not None:
+            late.put_off()
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
-            output, values = self.actor.forward(flat), self.critic.forward(flat)
+            output = self.actor.forward(flat)
+            if late is not None and not late.shown:
+                actions = self.form.act(self.policy, output, Context(self.actor.latent))
+                return th.from_numpy(actions), *late.nothing
+            values = self.critic.forward(flat)
         if masks is not None:
             masks = np.asarray(masks, dtype=bool).reshape(output.shape)
         actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.latent, masks))

@@ -12,7 +12,7 @@ import numpy as np
 import torch as th
 
 from sb3_ppo_variants.fast_path.blas_threads import one_blas_thread
-from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
+from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, masks_of
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
@@ -20,11 +20,12 @@ from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.arrays import mapped
-from sb3_ppo_variants.update.distributions import ActionDistribution
+from sb3_ppo_variants.update.distributions import ActionDistribution, Context
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 
 _ROWS_AT_ONCE = 2048
+_MEASURED_AT_ONCE = 256  # as fit the cache nearest to the core, with what the layers make of them
 _MOST_PRODUCTS = 50_000_000  # per torch thread; numpy's lead is a fifth there, on one thread
 _Minibatch = tuple[Any, Parameters | None]
 
@@ -35,8 +36,8 @@ class NumpyUpdate(StagedUpdate):
     :param algorithm: whose rollout buffer is full
     :param form: closed form of the policy
     :param adam: flat optimiser
-    :param trunk: the policy's network in torch, for measurements of the whole rollout
-    :param in_numpy: and in numpy, for the steps
+    :param trunk: the policy's network in torch
+    :param in_numpy: and in numpy
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class NumpyUpdate(StagedUpdate):
         trunk: MlpTrunk,
         in_numpy: NumpyTrunk,
     ):
+        self.in_numpy, self._form = in_numpy, form  # what the first measurement needs
         super().__init__(algorithm, form, adam, trunk)
-        self.in_numpy = in_numpy
         self._rollout: Any = mapped(th.Tensor.numpy, self.rollout.rollout)
         self._old = tuple(p.detach().numpy() for p in self.old) if self.rules.needs_old_distribution else ()
 
@@ -87,6 +88,17 @@ class NumpyUpdate(StagedUpdate):
     def step(self, minibatch: _Minibatch, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:  # type: ignore[override]  # as above
         samples, old = minibatch
         return self.finish(self.written_step(samples, old, coefficients, self.in_numpy))
+
+    def _action_parameters(self, piece: Any) -> tuple[ActionDistribution, Parameters]:
+        rows = mapped(th.Tensor.numpy, piece)
+        vectors, masks = as_vectors(self.policy.observation_space, rows.observations), masks_of(rows)
+        found = []
+        for first in range(0, len(vectors), _MEASURED_AT_ONCE):
+            part = slice(first, first + _MEASURED_AT_ONCE)
+            output = self.in_numpy.actor.forward(vectors[part]).copy()
+            context = Context(self.in_numpy.latent, None if masks is None else masks[part])
+            found.append(self._form.from_output(self.policy, output, context))
+        return self._form, tuple(th.from_numpy(np.concatenate(some)) for some in zip(*found))
 
 
 def numpy_obstacle(algorithm: UpdatedAlgorithm) -> str | None:

@@ -124,6 +124,16 @@ class ActionDistribution:
         """
         raise NotImplementedError
 
+    def act(self, policy: Any, output: FloatArray, context: Context) -> npt.NDArray[Any]:
+        """Do what :meth:`sample` does where nobody asks for log-probabilities.
+
+        :param policy: whose distribution it is, on the CPU
+        :param output: of its ``action_net``, shape (n_envs, n_outputs)
+        :param context: arrays
+        :return: actions of shape (n_envs, n)
+        """
+        return self.sample(policy, output, context)[0]
+
     def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
         """Draw actions as SB3 does, with the same numbers from the device's generator; shape (n_envs, n).
 

@@ -90,12 +90,21 @@ class Categorical(ActionDistribution):
             top = part.max(axis=1)
             p = np.exp(part - top[:, None])
             total = p.sum(axis=1)
-            # torch.multinomial's way to draw once: argmax of p over exponential variables.
-            race = p / total[:, None] / self._draws.exponential(part.shape)
-            chosen = race.argmax(axis=1)
-            actions[:, column] = chosen
+            actions[:, column] = chosen = self._chosen(p, total)
             log_prob += part[rows, chosen] - (top + np.log(total))
         return actions, log_prob
+
+    def act(self, policy: Any, output: FloatArray, context: Context) -> npt.NDArray[Any]:
+        actions = []
+        for part in self._parts(output):
+            p = np.exp(part - part.max(axis=1)[:, None])
+            actions.append(self._chosen(p, p.sum(axis=1)))
+        return np.stack(actions, axis=1)
+
+    def _chosen(self, p: FloatArray, total: FloatArray) -> npt.NDArray[Any]:
+        # torch.multinomial's way to draw once: argmax of p over exponential variables.
+        chosen: npt.NDArray[Any] = (p / total[:, None] / self._draws.exponential(p.shape)).argmax(axis=1)
+        return chosen
 
     def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
         # As above, without the checks of torch.multinomial, for which a GPU would be waited for.
@@ -118,6 +127,8 @@ class MaskedCategorical(Categorical):
 
     def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
         return super().sample(policy, self._masked(output, context.masks), context)
+
+    act = ActionDistribution.act
 
     def _masked(self, output: Array, masks: Array | None) -> Array:
         """Give the logits of choices that are not valid the value that contrib gives them.

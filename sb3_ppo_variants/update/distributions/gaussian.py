@@ -97,11 +97,17 @@ class DiagonalGaussian(Gaussian):
         return arrays.column_sums(by_log_std)
 
     def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
-        if self._log_std is None:  # the same memory for life, like the layers'
-            self._log_std = policy.log_std.detach().numpy()
-        noise, log_std = self._draws.normal(output.shape), self._log_std
+        noise, log_std = self._draws.normal(output.shape), self._log_std_of(policy)
         constant = np.add.reduce(log_std) + np.float32(_HALF_LOG_2PI * len(log_std))
         return output + noise * np.exp(log_std), -0.5 * arrays.row_sums(noise * noise) - constant
+
+    def act(self, policy: Any, output: FloatArray, context: Context) -> npt.NDArray[Any]:
+        return output + self._draws.normal(output.shape) * np.exp(self._log_std_of(policy))
+
+    def _log_std_of(self, policy: Any) -> FloatArray:
+        if self._log_std is None:  # the same memory for life, like the layers'
+            self._log_std = policy.log_std.detach().numpy()
+        return self._log_std
 
     def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
         mean, log_std = parameters
@@ -145,13 +151,17 @@ class StateDependentGaussian(DiagonalGaussian):
         return arrays.exp(2 * log_std) * by_variance
 
     def sample(self, policy: Any, output: FloatArray, context: Context) -> tuple[npt.NDArray[Any], FloatArray]:
+        actions = self.act(policy, output, context)
+        return actions, self.log_prob(self.from_output(policy, output, context), actions)
+
+    def act(self, policy: Any, output: FloatArray, context: Context) -> npt.NDArray[Any]:
         matrices, latent = policy.action_dist.exploration_matrices, context.latent
         if len(latent) == 1 or len(latent) != len(matrices):  # as in SB3's get_noise
             noise = latent @ policy.action_dist.exploration_mat.detach().numpy()
         else:
             noise = (latent[:, None, :] @ matrices.detach().numpy())[:, 0]
-        actions = output + noise
-        return actions, self.log_prob(self.from_output(policy, output, context), actions)
+        actions: FloatArray = output + noise
+        return actions
 
     def draw(self, policy: Any, parameters: Parameters, context: Context) -> th.Tensor:
         actions: th.Tensor = parameters[0] + policy.action_dist.get_noise(context.latent)
