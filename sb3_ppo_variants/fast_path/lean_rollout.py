@@ -94,15 +94,16 @@ class NumpyForward(LeanForward):
         self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
 
     def sample(self, obs: Any, masks: Any) -> Collected:
-        if not self._parts.in_place():
+        late = self.late if masks is None else None
+        alone = late is not None and not late.shown
+        if not alone and not self._parts.in_place():
             return super().sample(obs, masks)  # a callback has given a parameter other memory, or replaced a module
         flat = as_vectors(self.policy.observation_space, mapped(th.Tensor.numpy, obs))
-        late = self.late if masks is None else None
         if late is not None:
             late.put_off()
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
             output = self.actor.forward(flat)
-            if late is not None and not late.shown:
+            if late is not None and alone:
                 actions = self.form.act(self.policy, output, Context(self.actor.latent))
                 return th.from_numpy(actions), *late.nothing
             values = self.critic.forward(flat)
