@@ -232,7 +232,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         with (
             nonfinite.explained(self, "collecting the rollout"),
             masks.explained_masks(env, self.action_space, rollout_buffer, *args, **kwargs),
-            self._current_acceleration().lean_collection(env, callback),
+            self._current_acceleration().lean_collection(env, callback, rollout_buffer),
         ):
             collected = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *args, **kwargs)
         masks.warn_of_empty_masks(rollout_buffer, self.action_space)

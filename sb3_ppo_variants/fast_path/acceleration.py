@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import torch as th
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
@@ -25,7 +26,7 @@ from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.interception import own_attributes, plain_attributes, same_fingerprint, standing_in
-from sb3_ppo_variants.fast_path.late_evaluation import LateEvaluation, late_obstacle, may_read_values
+from sb3_ppo_variants.fast_path.late_evaluation import evaluating_late
 from sb3_ppo_variants.fast_path.lean_bootstrap import LeanBootstrap, bootstrap_obstacle, lean_bootstrap
 from sb3_ppo_variants.fast_path.lean_buffer import lean_buffer
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
@@ -166,23 +167,21 @@ class Acceleration:
         return PolicyLine(self._moving, self.policy, update.first_minibatch)
 
     @contextmanager
-    def lean_collection(self, env: VecEnv, callback: BaseCallback) -> Iterator[None]:
+    def lean_collection(self, env: VecEnv, callback: BaseCallback, buffer: RolloutBuffer) -> Iterator[None]:
         """Let policy, buffer and environments work lean, as far as they can, while the host collects a rollout.
 
         :param env: that it steps
         :param callback: the root of the training's callbacks
+        :param buffer: that it fills
         """
         self.adopt()
-        buffer = self.algorithm.rollout_buffer
         with ExitStack() as stack:
             forward, late = self._checked_forward() if self.uses("sampling") else None, None
-            if isinstance(forward, NumpyForward) and late_obstacle(self.algorithm, forward.form) is None:
-                late = LateEvaluation(forward, buffer, may_read_values(callback))
-                forward.late = late
-                stack.callback(setattr, forward, "late", None)
+            if isinstance(forward, NumpyForward):
+                late = stack.enter_context(evaluating_late(forward, self.algorithm, env, callback, buffer))
             if self.algorithm.acceleration != "off":
                 stack.enter_context(lean_steps(env))
-                stack.enter_context(lean_buffer(buffer, None if late is None else late.fill))
+                stack.enter_context(lean_buffer(buffer, late))
                 if env.num_envs > 1 and bootstrap_obstacle(self.algorithm) is None:
                     self._bootstrap = stack.enter_context(lean_bootstrap(self.policy))
                     stack.callback(setattr, self, "_bootstrap", None)

@@ -40,8 +40,8 @@ def lean_buffer(buffer: RolloutBuffer, when_full: Callable[[], None] | None = No
     finally:
         for name in replaced:
             delattr(buffer, name)
-    if when_full is not None:
-        when_full()
+        if when_full is not None:
+            when_full()
 
 
 def lean_add(

@@ -91,26 +91,33 @@ class NumpyForward(LeanForward):
         modules = [module for module in policy.modules() if not isinstance(module, BaseFeaturesExtractor)]
         self._parts = Parts(policy, modules)
         self.late: LateEvaluation | None = None  # of the rollout being collected
+        kinds = type(self.form).__mro__
+        act, sample = (next(i for i, kind in enumerate(kinds) if name in vars(kind)) for name in ("act", "sample"))
+        self.acts_alone = act <= sample  # or a subclass draws otherwise than what its act() was written for
+        self.agrees_late: bool | None = None  # not known before the first rollout
         self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
 
     def sample(self, obs: Any, masks: Any) -> Collected:
         late = self.late if masks is None else None
-        alone = late is not None and not late.shown
-        if not alone and not self._parts.in_place():
-            return super().sample(obs, masks)  # a callback has given a parameter other memory, or replaced a module
+        if (late is None or late.watched) and not self._parts.in_place():
+            return super().sample(obs, masks)  # somebody has given a parameter other memory, or replaced a module
         flat = as_vectors(self.policy.observation_space, mapped(th.Tensor.numpy, obs))
-        if late is not None:
-            late.put_off()
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
-            output = self.actor.forward(flat)
-            if late is not None and alone:
-                actions = self.form.act(self.policy, output, Context(self.actor.latent))
-                return th.from_numpy(actions), *late.nothing
-            values = self.critic.forward(flat)
+            if late is not None and late.puts_off(len(flat)):
+                return self.act(flat), *late.nothing
+            output, values = self.actor.forward(flat), self.critic.forward(flat)
         if masks is not None:
             masks = np.asarray(masks, dtype=bool).reshape(output.shape)
         actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.latent, masks))
         return th.from_numpy(actions), th.from_numpy(values.copy()), th.from_numpy(log_prob)
+
+    def act(self, flat: Any) -> th.Tensor:
+        """Draw the actions that :meth:`sample` draws, and nothing else.
+
+        :param flat: observations as vectors, shape (n_envs, n_inputs)
+        """
+        output = self.actor.forward(flat)
+        return th.from_numpy(self.form.act(self.policy, output, Context(self.actor.latent)))
 
 
 def sampling_obstacle(policy: Any) -> str | None:

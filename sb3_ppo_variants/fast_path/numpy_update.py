@@ -93,11 +93,12 @@ class NumpyUpdate(StagedUpdate):
         rows = mapped(th.Tensor.numpy, piece)
         vectors, masks = as_vectors(self.policy.observation_space, rows.observations), masks_of(rows)
         found = []
-        for first in range(0, len(vectors), _MEASURED_AT_ONCE):
-            part = slice(first, first + _MEASURED_AT_ONCE)
-            output = self.in_numpy.actor.forward(vectors[part]).copy()
-            context = Context(self.in_numpy.latent, None if masks is None else masks[part])
-            found.append(self._form.from_output(self.policy, output, context))
+        with self.running():
+            for first in range(0, len(vectors), _MEASURED_AT_ONCE):
+                part = slice(first, first + _MEASURED_AT_ONCE)
+                output = self.in_numpy.actor.forward(vectors[part]).copy()
+                context = Context(self.in_numpy.latent, None if masks is None else masks[part])
+                found.append(self._form.from_output(self.policy, output, context))
         return self._form, tuple(th.from_numpy(np.concatenate(some)) for some in zip(*found))
 
 

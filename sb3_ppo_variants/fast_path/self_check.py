@@ -15,12 +15,14 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from sb3_ppo_variants.fast_path.cell_steps import CellSteps
 from sb3_ppo_variants.fast_path.check_conditions import same_draws, untouched
 from sb3_ppo_variants.fast_path.closed_forms import masks_of
+from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.interception import standing_in
-from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
+from sb3_ppo_variants.fast_path.lean_rollout import LeanForward, NumpyForward
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences
+from sb3_ppo_variants.update.arrays import mapped
 from sb3_ppo_variants.update.distributions import Context
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
@@ -53,8 +55,12 @@ def forward_difference(policy: Any, forward: LeanForward, observations: Any) -> 
         masks = _all_valid(policy, observations)
         expected = policy.forward(own_observations(policy, observations), False, *masks)
         again()
-        found = forward(observations, False, *masks)
-    return _first_difference(zip(_OF_FORWARD, found, expected), "policy.forward()")
+        pairs = list(zip(_OF_FORWARD, forward(observations, False, *masks), expected))
+        if isinstance(forward, NumpyForward) and forward.acts_alone and not masks:
+            again()
+            alone = forward.act(as_vectors(policy.observation_space, mapped(th.Tensor.numpy, observations)))
+            pairs.append(("actions without values", alone.reshape(expected[0].shape), expected[0]))
+    return _first_difference(pairs, "policy.forward()")
 
 
 def _all_valid(policy: Any, observations: Any) -> tuple[Any, ...]:

@@ -1,12 +1,15 @@
 """Values and log-probabilities computed at the end of a rollout: SB3's numbers, whoever looks on."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
-from environments import make_vec_env
-from hosts import build, collect_rollout, identical
+from environments import TinyEnv, make_vec_env
+from gymnasium import spaces
+from hosts import build, identical
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import (
     BaseCallback,
@@ -17,12 +20,15 @@ from stable_baselines3.common.callbacks import (
     EveryNTimesteps,
     StopTrainingOnMaxEpisodes,
 )
+from stable_baselines3.common.distributions import CategoricalDistribution
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecNormalize
 
 from sb3_ppo_variants import MaskablePPOClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.callbacks import TrustRegionRecorder
-from sb3_ppo_variants.fast_path import late_evaluation
-from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
-from sb3_ppo_variants.fast_path.late_evaluation import late_obstacle, may_read_values
+from sb3_ppo_variants.fast_path.late_evaluation import has_onlooker, late_obstacle
+from sb3_ppo_variants.fast_path.lean_rollout import NumpyForward
+from sb3_ppo_variants.update.distributions import Categorical
+from sb3_ppo_variants.update.distributions import _known as known_distributions
 
 
 class Onlooker(BaseCallback):
@@ -80,40 +86,204 @@ def test_it_is_the_same_training_whoever_looks_on(action: str) -> None:
     np.testing.assert_allclose(buffer.log_probs.reshape(2, 25).T, last[1], rtol=1e-5, atol=1e-6)
 
 
-def test_beside_callbacks_that_read_nothing_no_step_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+def watch_steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Keep the values in the locals of each step, unseen by :func:`has_onlooker`."""
     seen: list[Any] = []
 
     def _on_step(self: Any) -> bool:
         seen.append(self.locals["values"])
         return True
 
+    _on_step.__module__ = StopTrainingOnMaxEpisodes.__module__
     monkeypatch.setattr(StopTrainingOnMaxEpisodes, "_on_step", _on_step)
-    buffer = collected("eager", StopTrainingOnMaxEpisodes(1_000)).rollout_buffer
-    assert len(seen) == 25 and all(values.isnan().all() for values in seen)
-    assert np.isfinite(buffer.values).all() and np.isfinite(buffer.log_probs).all()
+    return seen
 
 
-def test_a_rollout_that_ends_early_is_evaluated_as_far_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(late_evaluation, "may_read_values", lambda callback: False)
-    monkeypatch.setattr("sb3_ppo_variants.fast_path.acceleration.may_read_values", lambda callback: False)
-    found, stock = (collected(acceleration, Onlooker(until=11)).rollout_buffer for acceleration in ("eager", "off"))
-    assert found.pos == stock.pos == 10  # SB3 adds a step after its callback
-    assert_close_to(found, stock, 10)
+def test_only_the_first_rollout_evaluates_each_step_if_nobody_looks_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = watch_steps(monkeypatch)
+    model = build(PPOClip).learn(150, callback=StopTrainingOnMaxEpisodes(1_000))
+    first, later = seen[:25], seen[25:]
+    assert len(later) == 50 and all(values.isnan().all() for values in later)
+    assert not any(values.isnan().any() for values in first)
+    assert np.isfinite(model.rollout_buffer.values).all() and np.isfinite(model.rollout_buffer.log_probs).all()
 
 
-class MovesParameters(BaseCallback):
-    """Gives a parameter other memory and other numbers, within a rollout."""
+class Ends(StopTrainingOnMaxEpisodes):
+    """Ends training at the 36th step, or is interrupted there, as by ctrl-c."""
+
+    __module__ = StopTrainingOnMaxEpisodes.__module__
+    interrupted = False
 
     def _on_step(self) -> bool:
-        if self.n_calls == 10:
-            weight = self.model.policy.action_net.weight
+        if self.n_calls == 36 and self.interrupted:
+            raise KeyboardInterrupt
+        return self.n_calls != 36
+
+
+Ends._on_step.__module__ = StopTrainingOnMaxEpisodes.__module__
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_rollout_that_ends_early_is_evaluated_as_far_as_it_goes(
+    interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ends, "interrupted", interrupted)
+    buffers = []
+    for acceleration in ("eager", "off"):
+        model = build(PPOClip, acceleration=acceleration, learning_rate=0.0)
+        try:
+            model.learn(100, callback=Ends(1_000))
+        except KeyboardInterrupt:
+            assert interrupted
+        buffers.append(model.rollout_buffer)
+    assert [buffer.pos for buffer in buffers] == [10, 10]  # SB3 adds a step after its callback
+    assert_close_to(*buffers, 10)
+
+
+class Alters(BaseCallback):
+    """Alters something of every step of a rollout."""
+
+    def __init__(self, what: str):
+        super().__init__()
+        self.what = what
+
+    def _on_step(self) -> bool:
+        model: Any = self.model
+        buffer, weights = model.rollout_buffer, model.policy.state_dict()
+        if self.what == "memory" and self.n_calls == 10:
+            weight = model.policy.action_net.weight
             weight.data = weight.data.clone() + 0.5
+        elif self.what == "weights and back":
+            sign = 0.3 if self.n_calls % 2 else -0.3
+            model.policy.load_state_dict({name: value + sign for name, value in weights.items()})
+        elif self.what == "values":
+            self.locals["values"].clamp_(-0.1, 0.1)
+        elif self.what == "buffer" and buffer.pos:
+            buffer.values[buffer.pos - 1] = 7.0
+        elif self.what == "observations":
+            model._last_obs[:] *= 0.5
         return True
 
 
-def test_steps_that_the_policy_itself_evaluates_keep_what_it_says() -> None:
-    found, stock = (collected(acceleration, MovesParameters()).rollout_buffer for acceleration in ("eager", "off"))
+@pytest.mark.parametrize("what", ["memory", "weights and back", "values", "buffer", "observations"])
+def test_what_a_callback_alters_counts_as_in_stock(what: str) -> None:
+    found, stock = (collected(acceleration, Alters(what)).rollout_buffer for acceleration in ("eager", "off"))
     assert_close_to(found, stock, 25)
+
+
+class Around(VecEnvWrapper):
+    """An environment that asks the policy, and alters it: ``model`` is set afterwards."""
+
+    model: Any = None
+
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        observations, rewards, dones, infos = self.venv.step_wait()
+        with th.no_grad():
+            _, values, _ = self.model.policy(th.as_tensor(observations))
+            self.model.policy.value_net.bias += 0.01
+        return observations, rewards + 0.1 * values.numpy().flatten(), dones, infos
+
+
+def test_an_environment_may_ask_and_alter_the_policy() -> None:
+    buffers = []
+    for acceleration in ("eager", "off"):
+        env = Around(make_vec_env())
+        model = env.model = build(PPOClip, env=env, acceleration=acceleration)
+        model.learn(100)
+        buffers.append(model.rollout_buffer)
+    for name in ("values", "rewards", "advantages"):
+        np.testing.assert_allclose(*(getattr(buffer, name) for buffer in buffers), rtol=1e-3, atol=1e-4)
+
+
+class AsksTwice(TinyEnv):
+    """Asks the policy in its step: an environment within a VecEnv is not looked for."""
+
+    model: Any = None
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = super().step(action)
+        if AsksTwice.model is not None:
+            with th.no_grad():
+                values = AsksTwice.model.policy(th.as_tensor(observation)[None])[1]
+            assert np.isfinite(float(values))
+        return observation, reward, *rest
+
+
+def test_somebody_else_who_asks_gets_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(PPOClip, env=DummyVecEnv([AsksTwice]))
+    monkeypatch.setattr(AsksTwice, "model", model)
+    model.learn(75)
+    assert np.isfinite(model.rollout_buffer.values).all()
+
+
+def test_observations_that_the_buffer_rounds_are_evaluated_as_they_were() -> None:
+    space = spaces.Box(-100, 100, (4,), np.int64)
+
+    class Whole(TinyEnv):
+        observation_space = space
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = space
+
+        def _observation(self) -> Any:
+            return np.rint(30 * self.state).astype(np.int64)
+
+    def rolled(acceleration: str) -> RolloutBuffer:
+        buffer: RolloutBuffer = collected(acceleration, env=VecNormalize(DummyVecEnv([Whole]))).rollout_buffer
+        return buffer
+
+    assert_close_to(rolled("eager"), rolled("off"), 25)
+
+
+def test_a_buffer_that_rounds_is_found_in_the_first_rollout() -> None:
+    model = build(PPOClip)
+    _, root = model._setup_learn(10_000)
+    reset = model.rollout_buffer.reset
+
+    def in_half() -> None:
+        reset()
+        model.rollout_buffer.observations = Halves(model.rollout_buffer.observations)
+
+    class Halves(np.ndarray):
+        def __new__(cls, array: Any) -> Any:
+            return array.view(cls)
+
+        def __setitem__(self, key: Any, value: Any) -> None:
+            super().__setitem__(key, np.asarray(value, dtype=np.float16))
+
+    model.rollout_buffer.reset = in_half
+    with pytest.warns(UserWarning, match="at the end of the first one they differed"):
+        model.collect_rollouts(model.env, root, model.rollout_buffer, model.n_steps)
+    assert model._acceleration._forward.agrees_late is False
+
+
+def test_a_buffer_given_to_collect_rollouts_is_filled() -> None:
+    model = build(PPOClip).learn(50)
+    _, root = model._setup_learn(10_000)
+    settings = {"gamma": model.gamma, "gae_lambda": model.gae_lambda, "n_envs": 2}
+    other = RolloutBuffer(25, model.observation_space, model.action_space, "cpu", **settings)
+    model.collect_rollouts(model.env, root, other, 25)
+    assert np.isfinite(other.values).all() and np.isfinite(other.advantages).all()
+
+
+class Copies(StopTrainingOnMaxEpisodes):
+    """Pickles the buffer at the end of each rollout."""
+
+    __module__ = StopTrainingOnMaxEpisodes.__module__
+
+    def _on_rollout_end(self) -> None:
+        self.pickled = pickle.dumps(self.model.rollout_buffer)  # type: ignore[attr-defined]
+        copy.deepcopy(self.model.rollout_buffer)  # type: ignore[attr-defined]
+
+
+def test_a_copy_of_the_buffer_holds_no_policy() -> None:
+    callback = Copies(1_000)
+    build(PPOClip, policy_kwargs={"net_arch": [128]}).learn(100, callback=callback)
+    assert len(callback.pickled) < 10_000
 
 
 class OwnAdd(RolloutBuffer):
@@ -135,29 +305,48 @@ class OwnCollection(PPOClip):
 
 @pytest.mark.parametrize("own", [OwnAdd, OwnReturns])
 def test_somebody_s_own_buffer_gets_each_step_s(own: type[RolloutBuffer]) -> None:
-    model = build(PPOClip, rollout_buffer_class=own)
-    assert late_obstacle(model, closed_form_of(model.policy)) is not None
-    collect_rollout(model)
+    model = build(PPOClip, rollout_buffer_class=own).learn(150)
     assert np.isfinite(model.rollout_buffer.values).all()
 
 
-def test_what_else_speaks_against_it() -> None:
-    plain, own, masked = build(PPOClip), build(OwnCollection), build(MaskablePPOClip)
-    assert late_obstacle(plain, closed_form_of(plain.policy)) is None
-    assert "in its own way" in str(late_obstacle(own, closed_form_of(own.policy)))
-    assert "buffer" in str(late_obstacle(masked, closed_form_of(masked.policy)))
+class Cooler(Categorical):
+    """Samples otherwise than its base class, whose ``act`` it inherits."""
+
+    def sample(self, policy: Any, output: Any, context: Any) -> Any:
+        return super().sample(policy, 2 * output, context)
 
 
-def test_which_callbacks_may_read_values(tmp_path: Any) -> None:
-    env = make_vec_env()
+def obstacle(cls: type[Any], **arguments: Any) -> str | None:
+    model = build(cls, **arguments)
+    model._setup_learn(10_000)
+    return late_obstacle(NumpyForward(model.policy), model, model.rollout_buffer)
+
+
+def test_what_speaks_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert obstacle(PPOClip) is None
+    assert "in its own way" in str(obstacle(OwnCollection))
+    assert "the rollout buffer" in str(obstacle(MaskablePPOClip))
+    assert "the rollout buffer" in str(obstacle(PPOClip, observation="vectors"))
+    monkeypatch.setitem(known_distributions, CategoricalDistribution, Cooler())
+    assert "a sample() of its own" in str(obstacle(PPOClip))
+
+
+class OwnHook(PPOClip):
+    def _update_info_buffer(self, *args: Any) -> None:
+        super()._update_info_buffer(*args)
+
+
+def test_who_is_an_onlooker(tmp_path: Any) -> None:
+    env, model = make_vec_env(), build(PPOClip)
     known = [
         ConvertCallback(None),
         CallbackList([CheckpointCallback(10, str(tmp_path)), TrustRegionRecorder(tmp_path / "a.csv")]),
         EvalCallback(env, callback_after_eval=StopTrainingOnMaxEpisodes(3)),
     ]
-    assert not any(map(may_read_values, known))
-    patched = StopTrainingOnMaxEpisodes(3)
+    assert not any(has_onlooker(model, VecNormalize(env), callback) for callback in known)
+    patched, patched_later = StopTrainingOnMaxEpisodes(3), StopTrainingOnMaxEpisodes(3)
     patched._on_step = lambda: True  # type: ignore[method-assign]
+    patched_later._on_rollout_end = lambda: None  # type: ignore[method-assign]
     foreign = [
         Onlooker(),
         ConvertCallback(lambda local, _: True),
@@ -165,5 +354,8 @@ def test_which_callbacks_may_read_values(tmp_path: Any) -> None:
         EvalCallback(env, callback_after_eval=Onlooker()),
         EveryNTimesteps(10, Onlooker()),
         patched,
+        patched_later,
     ]
-    assert all(map(may_read_values, foreign))
+    assert all(has_onlooker(model, env, callback) for callback in foreign)
+    assert has_onlooker(model, VecNormalize(Around(env)), ConvertCallback(None))
+    assert has_onlooker(build(OwnHook), env, ConvertCallback(None))
