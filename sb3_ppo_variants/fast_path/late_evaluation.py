@@ -1,10 +1,10 @@
 """Values and log-probabilities of a rollout, computed together once it is full: no action depends on them.
 
 SB3's ``collect_rollouts`` asks for both at every step, where for a few environments they take as long as the actions.
-Callbacks, environments and subclasses that are not SB3's, contrib's, rl-zoo3's or ours may want them there. Beside
-such an onlooker they are computed at every step, too. The buffer then gets the later ones where both agree to
-rounding, so that training does not depend on who looks on, and keeps those of the steps where somebody altered
-something. A model's first rollout is compared in the same way, and decides whether later ones do without.
+Callbacks, environments, policies and subclasses that are not SB3's, contrib's, rl-zoo3's or ours may want them there.
+Beside such an onlooker they are computed at every step, too. The buffer gets the later ones all the same, so that
+training does not depend on who looks on, unless somebody has altered something. A model's first rollout computes them
+at every step as well, and decides by the comparison whether later ones do without.
 """
 
 import warnings
@@ -29,24 +29,24 @@ from sb3_ppo_variants.update.distributions import Context
 from sb3_ppo_variants.update.policy_evaluation import KNOWN_PACKAGES, package_of
 
 _ROWS_AT_ONCE = 256
-_TOLERANCE = 1e-4  # of the largest number, as of the other checks
+_TOLERANCE = 1e-3  # of the largest number, or of 1: much above rounding
+_OF_OUTPUT = 1e-5  # a log-probability is a difference of numbers as large as the action net's output
 _KNOWN = {*KNOWN_PACKAGES, "rl_zoo3", "abc", "builtins"}
 _CALLED_IN_A_ROLLOUT = (
     *("update_locals", "on_step", "_on_step"),
     *("on_rollout_start", "_on_rollout_start", "on_rollout_end", "_on_rollout_end"),
 )
+_Array = npt.NDArray[Any]
 
 
-class _Evaluated(NamedTuple):
-    values: npt.NDArray[np.float32]
-    log_probs: npt.NDArray[np.float32]
+class _Step(NamedTuple):
+    """What a step was evaluated from, and what came out."""
 
-    def agrees_with(self, others: "_Evaluated") -> bool:
-        pairs = zip(self, others)
-        return all(bool(np.abs(a - b).max() <= _TOLERANCE * max(1e-3, np.abs(b).max())) for a, b in pairs)
-
-    def is_finite(self) -> bool:
-        return all(bool(np.isfinite(part).all()) for part in self)
+    inputs: _Array
+    actions: _Array
+    values: _Array
+    log_probs: _Array
+    version: int
 
 
 class LateEvaluation:
@@ -60,57 +60,100 @@ class LateEvaluation:
     def __init__(self, forward: Any, buffer: RolloutBuffer, watched: bool):
         self.forward, self.buffer = forward, buffer
         self.watched = watched
+        self.shown = watched or forward.agrees_late is None
         self.nothing = th.full((buffer.n_envs, 1), th.nan), th.full((buffer.n_envs,), th.nan)
-        self._shown = watched or forward.agrees_late is None
-        self._steps: set[int] = set()
+        self._steps: dict[int, _Step | None] = {}
+        self._parameters = list(forward.policy.parameters())
+        self._before = [p.detach().clone() for p in self._parameters] if self.shown else []
 
     def __reduce__(self) -> Any:
         return type(None), ()
 
-    def puts_off(self, n_rows: int) -> bool:
-        """Note that a step is to be evaluated, and say whether it need not be now.
+    def takes(self, n_rows: int) -> bool:
+        """Tell whether it is the host that asks: once for each step. That step then is evaluated later.
 
         :param n_rows: how many observations there are
         """
         if n_rows != self.buffer.n_envs or self.buffer.pos in self._steps:
-            return False  # somebody else than the host asks
-        self._steps.add(self.buffer.pos)
-        return not self._shown
+            return False
+        self._steps[self.buffer.pos] = None
+        return True
+
+    def record(self, inputs: _Array, actions: _Array, values: _Array, log_probs: _Array) -> None:
+        """Keep what a step was evaluated from, and what came out, to see later whether somebody has altered it."""
+        copies = [array.copy() for array in (inputs, actions, values, log_probs)]
+        self._steps[self.buffer.pos] = _Step._make([*copies, self._version()])
 
     def __call__(self) -> None:
-        """Evaluate the steps in the buffer that were put off."""
+        """Evaluate the steps in the buffer that were left to the end."""
         buffer, at_once = self.buffer, max(1, _ROWS_AT_ONCE // self.buffer.n_envs)
         steps = sorted(step for step in self._steps if step < buffer.pos)
-        self._steps = set()
-        if not steps:
-            return
-        with one_blas_thread(), np.errstate(all="ignore"):
-            parts = [self._evaluate(steps[first : first + at_once]) for first in range(0, len(steps), at_once)]
-            late = _Evaluated(*map(np.concatenate, zip(*parts)))
-            if not self._shown or self._agrees(late, _Evaluated(buffer.values[steps], buffer.log_probs[steps])):
-                buffer.values[steps], buffer.log_probs[steps] = late
+        if steps and not (self.shown and self._is_altered(steps)):
+            with one_blas_thread(), np.errstate(all="ignore"):
+                parts = [self._evaluate(steps[first : first + at_once]) for first in range(0, len(steps), at_once)]
+                values, log_probs, outputs = map(np.concatenate, zip(*parts))
+                if self.forward.agrees_late is None:
+                    self._decide(steps, values, log_probs, outputs)
+            if self.forward.agrees_late:
+                buffer.values[steps], buffer.log_probs[steps] = values, log_probs
+        self._steps = {}
 
-    def _agrees(self, late: _Evaluated, at_the_steps: _Evaluated) -> bool:
-        """Compare, and let the model's first rollout decide for the later ones."""
-        agree = late.agrees_with(at_the_steps)
-        if not self.watched and (agree or at_the_steps.is_finite()):
-            self.forward.agrees_late = agree
-            if not agree:
-                warnings.warn(
-                    "values and log-probabilities are computed at every step of a rollout: at the end of the first one "
-                    "they differed",
-                    stacklevel=2,
-                )
-        return agree
-
-    def _evaluate(self, steps: list[int]) -> _Evaluated:
+    def _evaluate(self, steps: list[int]) -> tuple[_Array, _Array, _Array]:
+        """Return values and log-probabilities, shape (n_steps, n_envs), and the largest output of the action net."""
         buffer, forward = self.buffer, self.forward
-        observations, actions = (np.concatenate(part[steps]) for part in (buffer.observations, buffer.actions))
-        inputs = as_vectors(forward.policy.observation_space, observations)
+        actions = np.concatenate(buffer.actions[steps])
+        inputs = self._inputs(steps)
         values, output = forward.critic.forward(inputs), forward.actor.forward(inputs)
         parameters = forward.form.from_output(forward.policy, output, Context(forward.actor.latent))
         log_probs = forward.form.log_prob(parameters, actions)
-        return _Evaluated(values.reshape(-1, buffer.n_envs).copy(), log_probs.reshape(-1, buffer.n_envs))
+        shape = (-1, buffer.n_envs)
+        return values.reshape(shape).copy(), log_probs.reshape(shape), np.abs(output).max(keepdims=True)[0]
+
+    def _inputs(self, steps: list[int]) -> _Array:
+        observations = np.concatenate(self.buffer.observations[steps])
+        inputs: _Array = as_vectors(self.forward.policy.observation_space, observations)
+        return inputs
+
+    def _decide(self, steps: list[int], values: _Array, log_probs: _Array, outputs: _Array) -> None:
+        """Compare with what the steps' own evaluations say: in the model's first rollout, for all later ones."""
+        largest = np.nanmax(outputs, initial=0.0)
+        differ = _differ(values, self.buffer.values[steps], 0.0)
+        differ |= _differ(log_probs, self.buffer.log_probs[steps], _OF_OUTPUT * largest)
+        self.forward.agrees_late = not differ
+        if differ:
+            warnings.warn(
+                "values and log-probabilities are computed at every step of a rollout: at the end of the first one "
+                "they differed",
+                stacklevel=2,
+            )
+
+    def _is_altered(self, steps: list[int]) -> bool:
+        """Tell whether parameters, or what the buffer holds of the steps, are not what they were there, bit for bit."""
+        buffer, version = self.buffer, self._version()
+        made = [step for step in map(self._steps.get, steps) if step is not None and step.version == version]
+        if len(made) < len(steps) or not all(map(th.equal, self._before, self.forward.policy.parameters())):
+            return True
+        found = self._inputs(steps), *(part[steps] for part in (buffer.actions, buffer.values, buffer.log_probs))
+        *arrays, _ = zip(*made)
+        return not all(_same(np.concatenate(array), other) for array, other in zip(arrays, found))
+
+    def _version(self) -> int:
+        """Return a number that torch's operations in place on a parameter change."""
+        return sum(p._version for p in self._parameters)
+
+
+def _same(made: _Array, found: _Array) -> bool:
+    made = made.reshape(found.shape)
+    return bool(((made == found) | ((made != made) & (found != found))).all())
+
+
+def _differ(late: _Array, at_the_steps: _Array, floor: float) -> bool:
+    finite = np.isfinite(late) & np.isfinite(at_the_steps)
+    late, at_the_steps = late[finite], at_the_steps[finite]
+    if not late.size:
+        return False
+    scale = max(1.0, float(np.abs(at_the_steps).max()))
+    return not float(np.abs(late - at_the_steps).max()) <= _TOLERANCE * scale + floor
 
 
 @contextmanager
@@ -161,13 +204,15 @@ def has_onlooker(algorithm: Any, env: VecEnv, callback: BaseCallback) -> bool:
     :param env: that is stepped
     :param callback: the root of the training's callbacks
     """
+    hook = "_update_info_buffer"
+    kinds = [type(algorithm.policy), *(kind for kind in type(algorithm).__mro__ if hook in vars(kind))]
+    patched = hook in vars(algorithm) or _is_patched(env)
     while isinstance(env, VecEnvWrapper):
-        if package_of(type(env)) not in _KNOWN:
-            return True
+        kinds.append(type(env))
         env = env.venv
-    own = [kind for kind in type(algorithm).__mro__ if "_update_info_buffer" in vars(kind)]
-    known = all(package_of(kind) in _KNOWN for kind in (type(env), *own))
-    return not known or any(map(_is_onlooker, callbacks_of(callback)))
+        patched = patched or _is_patched(env)
+    known = all(package_of(kind) in _KNOWN for kind in (*kinds, type(env)))
+    return patched or not known or any(map(_is_onlooker, callbacks_of(callback)))
 
 
 def _is_onlooker(callback: BaseCallback) -> bool:
@@ -176,7 +221,12 @@ def _is_onlooker(callback: BaseCallback) -> bool:
         return own["callback"] is not None
     methods = [getattr(kind, name) for name in _CALLED_IN_A_ROLLOUT]
     known = all(package_of(one) in _KNOWN for one in (*kind.__mro__, *methods))
-    return not known or any(callable(getattr(kind, name, None)) for name in own)
+    return not known or _is_patched(callback)
+
+
+def _is_patched(one: object) -> bool:
+    """Tell whether an object has a method of its own in place of its class's."""
+    return any(callable(getattr(type(one), name, None)) for name in vars(one))
 
 
 __all__ = ["LateEvaluation", "evaluating_late", "has_onlooker", "late_obstacle"]

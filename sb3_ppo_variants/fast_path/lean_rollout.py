@@ -102,13 +102,16 @@ class NumpyForward(LeanForward):
         if (late is None or late.watched) and not self._parts.in_place():
             return super().sample(obs, masks)  # somebody has given a parameter other memory, or replaced a module
         flat = as_vectors(self.policy.observation_space, mapped(th.Tensor.numpy, obs))
+        asked = late is not None and late.takes(len(flat))
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
-            if late is not None and late.puts_off(len(flat)):
+            if late is not None and asked and not late.shown:
                 return self.act(flat), *late.nothing
             output, values = self.actor.forward(flat), self.critic.forward(flat)
         if masks is not None:
             masks = np.asarray(masks, dtype=bool).reshape(output.shape)
         actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.latent, masks))
+        if late is not None and asked:
+            late.record(flat, actions, values, log_prob)
         return th.from_numpy(actions), th.from_numpy(values.copy()), th.from_numpy(log_prob)
 
     def act(self, flat: Any) -> th.Tensor:

@@ -35,6 +35,7 @@ _ROUGHLY = 1e-2  # the same for gradients, which a GPU adds up in another order 
 _LARGEST = 1e30
 _OF_FORWARD = ("actions", "values", "log-probabilities")
 _SMALLEST = 1e-3  # numbers below it are compared with it: differences of tiny ones are rounding
+_OF_LOGITS = ("log-probabilities", "log_prob", "entropy", "the distribution")  # differences of numbers of 1 to 20
 
 
 def forward_difference(policy: Any, forward: LeanForward, observations: Any) -> str | None:
@@ -271,7 +272,8 @@ def _first_difference(pairs: Any, ordinary: str, tolerance: float = _TOLERANCE) 
         found, expected = found.detach().double(), expected.detach().double()
         usual = [x.abs() < _LARGEST for x in (found, expected)]  # not so NaN, infinity, and what stands for them
         unlike, both = usual[0] != usual[1], usual[0] & usual[1]
-        scale = max(float(expected[both].abs().max()) if both.any() else 0.0, _SMALLEST)
+        smallest = 100 * _SMALLEST if name in _OF_LOGITS else _SMALLEST
+        scale = max(float(expected[both].abs().max()) if both.any() else 0.0, smallest)
         worst = float((found - expected)[both].abs().max()) if both.any() else 0.0
         if unlike.any() or worst > tolerance * scale:
             return f"{name} differed from {ordinary} by {worst:.1e} in a check on the first data"

@@ -21,11 +21,13 @@ from stable_baselines3.common.callbacks import (
     StopTrainingOnMaxEpisodes,
 )
 from stable_baselines3.common.distributions import CategoricalDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecNormalize
+from torch import nn
 
 from sb3_ppo_variants import MaskablePPOClip, PPOClip, PPOPenalty
 from sb3_ppo_variants.callbacks import TrustRegionRecorder
-from sb3_ppo_variants.fast_path.late_evaluation import has_onlooker, late_obstacle
+from sb3_ppo_variants.fast_path.late_evaluation import LateEvaluation, has_onlooker, late_obstacle
 from sb3_ppo_variants.fast_path.lean_rollout import NumpyForward
 from sb3_ppo_variants.update.distributions import Categorical
 from sb3_ppo_variants.update.distributions import _known as known_distributions
@@ -239,26 +241,110 @@ def test_observations_that_the_buffer_rounds_are_evaluated_as_they_were() -> Non
     assert_close_to(rolled("eager"), rolled("off"), 25)
 
 
-def test_a_buffer_that_rounds_is_found_in_the_first_rollout() -> None:
-    model = build(PPOClip)
-    _, root = model._setup_learn(10_000)
-    reset = model.rollout_buffer.reset
+class Halves(np.ndarray):
+    """Keeps what half precision has room for."""
 
-    def in_half() -> None:
-        reset()
-        model.rollout_buffer.observations = Halves(model.rollout_buffer.observations)
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, np.asarray(value, dtype=np.float16))
 
-    class Halves(np.ndarray):
-        def __new__(cls, array: Any) -> Any:
-            return array.view(cls)
 
-        def __setitem__(self, key: Any, value: Any) -> None:
-            super().__setitem__(key, np.asarray(value, dtype=np.float16))
+def test_a_buffer_that_rounds_gets_each_step_s() -> None:
+    models = [build(PPOClip, acceleration=acceleration) for acceleration in ("off", "eager")]
+    for model in models:
+        _, root = model._setup_learn(10_000)
+        model.set_random_seed(1)
+        reset = model.rollout_buffer.reset
 
-    model.rollout_buffer.reset = in_half
-    with pytest.warns(UserWarning, match="at the end of the first one they differed"):
+        def in_half(buffer: Any = model.rollout_buffer, reset: Any = reset) -> None:
+            reset()
+            buffer.observations = buffer.observations.view(Halves)
+
+        model.rollout_buffer.reset = in_half
         model.collect_rollouts(model.env, root, model.rollout_buffer, model.n_steps)
-    assert model._acceleration._forward.agrees_late is False
+    off, eager = (model.rollout_buffer for model in models)
+    assert_close_to(eager, off, 25)
+
+
+def two_trainings(action: str, bias: float, scale: float, **arguments: Any) -> tuple[Any, Any]:
+    """Train alone and beside an onlooker, from the same seed: actions nearly certain, observations large."""
+    trained = []
+    for callback in (None, Onlooker()):
+        env = make_vec_env(action, reward_scale=1.0)
+        model = build(PPOClip, action=action, env=env, **arguments)
+        with th.no_grad():
+            model.policy.action_net.bias[0] += bias
+            model.policy.mlp_extractor.policy_net[0].weight.mul_(scale)
+            model.policy.mlp_extractor.value_net[0].weight.mul_(scale)
+        trained.append(model.learn(200, callback=callback))
+    return trained[0], trained[1]
+
+
+@pytest.mark.filterwarnings("error:values and log-probabilities")
+@pytest.mark.parametrize(("bias", "scale"), [(8.0, 1.0), (15.0, 1.0), (0.0, 1e4), (0.0, 1e6)])
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
+@pytest.mark.parametrize("action", ["discrete", "box"])
+def test_rounding_is_no_difference(action: str, activation: type[nn.Module], bias: float, scale: float) -> None:
+    arguments = {"policy_kwargs": {"activation_fn": activation}, "on_nonfinite": "skip"}
+    assert identical(*two_trainings(action, bias, scale, **arguments))
+
+
+def test_nan_is_no_difference() -> None:
+    class Gap(TinyEnv):
+        calls = 0
+
+        def _observation(self) -> Any:
+            Gap.calls += 1
+            return super()._observation() * (np.nan if Gap.calls == 75 else 1)  # in the second rollout
+
+    trained = []
+    for callback in (None, Onlooker()):
+        Gap.calls = 0
+        model = build(PPOClip, env=DummyVecEnv([Gap]), n_steps=64, on_nonfinite="skip")
+        trained.append(model.learn(192, callback=callback))
+    assert identical(*trained)
+
+
+def test_one_large_value_hides_no_alteration() -> None:
+    class Nudges(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.n_calls % 3 == 0:
+                self.locals["values"].add_(0.01)
+            return True
+
+    class Jump(TinyEnv):
+        def _observation(self) -> Any:
+            return super()._observation() * (1e4 if self.steps == 2 else 1)
+
+    space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
+    arguments = {"policy_kwargs": {"activation_fn": nn.ReLU}}
+
+    def rolled(acceleration: str) -> Any:
+        def make() -> Any:
+            env = Jump()
+            env.observation_space = space
+            return env
+
+        return collected(acceleration, Nudges(), env=DummyVecEnv([make]), **arguments).rollout_buffer
+
+    found, stock = rolled("eager"), rolled("off")
+    np.testing.assert_allclose(found.values, stock.values, rtol=1e-4, atol=1e-5)
+
+
+def test_ctrl_c_within_the_evaluation_leaves_no_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(PPOClip).learn(50)
+    evaluate, calls = LateEvaluation._evaluate, []
+
+    def interrupted(self: Any, steps: Any) -> Any:
+        calls.append(steps)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return evaluate(self, steps)
+
+    monkeypatch.setattr(LateEvaluation, "_evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(50)
+    assert len(calls) == 2
+    assert np.isfinite(model.rollout_buffer.values).all()
 
 
 def test_a_buffer_given_to_collect_rollouts_is_filled() -> None:
@@ -359,3 +445,12 @@ def test_who_is_an_onlooker(tmp_path: Any) -> None:
     assert all(has_onlooker(model, env, callback) for callback in foreign)
     assert has_onlooker(model, VecNormalize(Around(env)), ConvertCallback(None))
     assert has_onlooker(build(OwnHook), env, ConvertCallback(None))
+    for attribute in ("step_wait", "reset"):
+        patched_env = make_vec_env()
+        setattr(patched_env, attribute, getattr(patched_env, attribute))
+        assert has_onlooker(model, VecNormalize(patched_env), ConvertCallback(None))
+    patched_model = build(PPOClip)
+    patched_model._update_info_buffer = patched_model._update_info_buffer
+    assert has_onlooker(patched_model, env, ConvertCallback(None))
+    own_policy = type("OwnPolicy", (ActorCriticPolicy,), {"__module__": __name__})
+    assert has_onlooker(PPOClip(own_policy, env), env, ConvertCallback(None))
