@@ -288,6 +288,13 @@ def test_rounding_is_no_difference(action: str, activation: type[nn.Module], bia
     assert identical(*two_trainings(action, bias, scale, **arguments))
 
 
+@pytest.mark.filterwarnings("error:.*falls back to the ordinary code")
+@pytest.mark.parametrize("bias", [5.0, 8.0, 10.0, 12.0, 15.0])
+@pytest.mark.parametrize("action", ["discrete", "multi_discrete"])
+def test_nearly_certain_actions_are_no_difference_in_any_check(action: str, bias: float) -> None:
+    two_trainings(action, bias, 1.0)
+
+
 def test_nan_is_no_difference() -> None:
     class Gap(TinyEnv):
         calls = 0
