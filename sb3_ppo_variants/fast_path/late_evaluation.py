@@ -46,7 +46,6 @@ class _Step(NamedTuple):
     actions: _Array
     values: _Array
     log_probs: _Array
-    version: int
 
 
 class LateEvaluation:
@@ -63,8 +62,8 @@ class LateEvaluation:
         self.shown = watched or forward.agrees_late is None
         self.nothing = th.full((buffer.n_envs, 1), th.nan), th.full((buffer.n_envs,), th.nan)
         self._steps: dict[int, _Step | None] = {}
-        self._parameters = list(forward.policy.parameters())
-        self._before = [p.detach().clone() for p in self._parameters] if self.shown else []
+        self._before = [p.detach().clone() for p in forward.policy.parameters()] if self.shown else []
+        self._version_before = self._version()
 
     def __reduce__(self) -> Any:
         return type(None), ()
@@ -81,8 +80,7 @@ class LateEvaluation:
 
     def record(self, inputs: _Array, actions: _Array, values: _Array, log_probs: _Array) -> None:
         """Keep what a step was evaluated from, and what came out, to see later whether somebody has altered it."""
-        copies = [array.copy() for array in (inputs, actions, values, log_probs)]
-        self._steps[self.buffer.pos] = _Step._make([*copies, self._version()])
+        self._steps[self.buffer.pos] = _Step(inputs.copy(), actions.copy(), values.copy(), log_probs.copy())
 
     def __call__(self) -> None:
         """Evaluate the steps in the buffer that were left to the end."""
@@ -129,17 +127,16 @@ class LateEvaluation:
 
     def _is_altered(self, steps: list[int]) -> bool:
         """Tell whether parameters, or what the buffer holds of the steps, are not what they were there, bit for bit."""
-        buffer, version = self.buffer, self._version()
-        made = [step for step in map(self._steps.get, steps) if step is not None and step.version == version]
-        if len(made) < len(steps) or not all(map(th.equal, self._before, self.forward.policy.parameters())):
+        buffer, made = self.buffer, [step for step in map(self._steps.get, steps) if step is not None]
+        unaltered = all(map(th.equal, self._before, self.forward.policy.parameters()))
+        if not unaltered or self._version() != self._version_before or len(made) < len(steps):
             return True
         found = self._inputs(steps), *(part[steps] for part in (buffer.actions, buffer.values, buffer.log_probs))
-        *arrays, _ = zip(*made)
-        return not all(_same(np.concatenate(array), other) for array, other in zip(arrays, found))
+        return not all(_same(np.concatenate(arrays), other) for arrays, other in zip(zip(*made), found))
 
     def _version(self) -> int:
-        """Return a number that torch's operations in place on a parameter change."""
-        return sum(p._version for p in self._parameters)
+        """Return a number that each of torch's operations in place on a parameter raises."""
+        return sum(p._version for p in self.forward.policy.parameters())
 
 
 def _same(made: _Array, found: _Array) -> bool:
