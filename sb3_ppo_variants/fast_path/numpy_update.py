@@ -48,7 +48,7 @@ class NumpyUpdate(StagedUpdate):
         trunk: MlpTrunk,
         in_numpy: NumpyTrunk,
     ):
-        self.in_numpy, self._form = in_numpy, form  # what the first measurement needs
+        self.in_numpy = in_numpy  # the first measurement needs it
         super().__init__(algorithm, form, adam, trunk)
         self._rollout: Any = mapped(th.Tensor.numpy, self.rollout.rollout)
         self._old = tuple(p.detach().numpy() for p in self.old) if self.rules.needs_old_distribution else ()
@@ -90,6 +90,7 @@ class NumpyUpdate(StagedUpdate):
         return self.finish(self.written_step(samples, old, coefficients, self.in_numpy))
 
     def _action_parameters(self, piece: Any) -> tuple[ActionDistribution, Parameters]:
+        assert self.form is not None
         rows = mapped(th.Tensor.numpy, piece)
         vectors, masks = as_vectors(self.policy.observation_space, rows.observations), masks_of(rows)
         found = []
@@ -98,8 +99,8 @@ class NumpyUpdate(StagedUpdate):
                 part = slice(first, first + _MEASURED_AT_ONCE)
                 output = self.in_numpy.actor.forward(vectors[part]).copy()
                 context = Context(self.in_numpy.latent, None if masks is None else masks[part])
-                found.append(self._form.from_output(self.policy, output, context))
-        return self._form, tuple(th.from_numpy(np.concatenate(some)) for some in zip(*found))
+                found.append(self.form.from_output(self.policy, output, context))
+        return self.form, tuple(th.from_numpy(np.concatenate(some)) for some in zip(*found))
 
 
 def numpy_obstacle(algorithm: UpdatedAlgorithm) -> str | None:

@@ -34,18 +34,17 @@ from sb3_ppo_variants.update.distributions import _known as known_distributions
 
 
 class Onlooker(BaseCallback):
-    """Keeps what a step's locals say; ends training at a step, if one is given."""
+    """Keeps what a step's locals say."""
 
-    def __init__(self, until: int | None = None):
+    def __init__(self) -> None:
         super().__init__()
         self.values: list[Any] = []
         self.log_probs: list[Any] = []
-        self.until = until
 
     def _on_step(self) -> bool:
         self.values.append(self.locals["values"].numpy().flatten())
         self.log_probs.append(self.locals["log_probs"].numpy())
-        return len(self.values) != self.until
+        return True
 
 
 def collected(acceleration: str, callback: Any = None, **arguments: Any) -> Any:
