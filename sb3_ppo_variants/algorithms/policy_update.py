@@ -213,8 +213,8 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
     def acceleration_report(self) -> dict[str, str]:
         """Tell which pieces of the fast path are active, and for the others why not.
 
-        :return: for minibatches, evaluation, optimizer, backward, arithmetic, graph, sampling and rollout; where there
-            are images also for these, of LSTM policies for sequences and steps
+        :return: for minibatches, evaluation, products, optimizer, backward, arithmetic, graph, sampling and rollout;
+            where there are images also for these, of LSTM policies for sequences and steps
         """
         return dict(self._current_acceleration().report)
 

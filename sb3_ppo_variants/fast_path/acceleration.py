@@ -218,9 +218,9 @@ class Acceleration:
             return update(algorithm, stepper)
         form = closed_form_of(self.policy) if self.uses("evaluation") else None
         if form is None or adam is None:
-            return StagedUpdate(algorithm, form, stepper, channels_last=self.uses("images"))
+            return StagedUpdate(algorithm, form, stepper, None, self.uses("images"), self.uses("products"))
         if self.uses("backward") and self._trunk is None:
-            self._trunk = MlpTrunk(self.policy, adam)
+            self._trunk = MlpTrunk(self.policy, adam, self.uses("products"))
         trunk = self._trunk if self.uses("backward") else None
         if self.uses("graph"):
             if self._compiled is None:
@@ -230,9 +230,9 @@ class Acceleration:
             return CompiledUpdate(algorithm, form, adam, trunk, self._compiled, self.uses("images"))
         if self.uses("arithmetic") and trunk is not None:
             if self._in_numpy is None:
-                self._in_numpy = NumpyTrunk(self.policy, adam)
+                self._in_numpy = NumpyTrunk(self.policy, adam, self.uses("products"))
             return NumpyUpdate(algorithm, form, adam, trunk, self._in_numpy)
-        return StagedUpdate(algorithm, form, adam, trunk, self.uses("images"))
+        return StagedUpdate(algorithm, form, adam, trunk, self.uses("images"), self.uses("products"))
 
     def _finds_difference(self, update: Update) -> bool:
         """Check what the update uses for the first time; True if a piece was refused."""

@@ -19,6 +19,7 @@ from torch import nn
 from sb3_ppo_variants.fast_path.activations import ACTIVATIONS, Activation
 from sb3_ppo_variants.fast_path.flat_observations import is_flat
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+from sb3_ppo_variants.fast_path.onednn_products import pays, product
 
 _ALIGNMENT, _SMALL = 64, 32_768  # bytes
 
@@ -35,9 +36,11 @@ class MlpTrunk:
 
     :param policy: one for which :func:`plain_mlp_obstacle` finds nothing
     :param adam: whose flat gradient :meth:`backward` fills
+    :param onednn: whether oneDNN computes large products
     """
 
-    def __init__(self, policy: ActorCriticPolicy, adam: FlatAdam):
+    def __init__(self, policy: ActorCriticPolicy, adam: FlatAdam, onednn: bool = False):
+        self.onednn = onednn
         gradients = dict(zip(map(id, adam.parameters), adam.views(adam.gradient)))
         self.actor = _stack([*policy.mlp_extractor.policy_net, policy.action_net], gradients)
         self.critic = _stack([*policy.mlp_extractor.value_net, policy.value_net], gradients)
@@ -53,7 +56,7 @@ class MlpTrunk:
         """
         inputs = _vectors(self.space, observations)
         with th.no_grad():
-            self._activations = [_forward(inputs, self.actor), _forward(inputs, self.critic)]
+            self._activations = [_forward(inputs, net, self.onednn) for net in (self.actor, self.critic)]
         return self._activations[0][-1], self._activations[1][-1].flatten()
 
     @property
@@ -68,7 +71,7 @@ class MlpTrunk:
         :return: output of the action net, shape (n_batch, n_outputs), and what it was given, without gradient
         """
         with th.no_grad():
-            activations = _forward(_vectors(self.space, observations), self.actor)
+            activations = _forward(_vectors(self.space, observations), self.actor, self.onednn)
         return activations[-1], activations[-2]
 
     def backward(self, output: th.Tensor, values: th.Tensor, log_std: th.Tensor | None) -> None:
@@ -79,8 +82,8 @@ class MlpTrunk:
         :param log_std: gradient with respect to the policy's ``log_std``, if it has one
         """
         with th.no_grad():
-            _backward(output, self.actor, self._activations[0])
-            _backward(values.unsqueeze(1), self.critic, self._activations[1])
+            _backward(output, self.actor, self._activations[0], self.onednn)
+            _backward(values.unsqueeze(1), self.critic, self._activations[1], self.onednn)
             if self.log_std_gradient is not None and log_std is not None:
                 self.log_std_gradient.copy_(log_std)
 
@@ -150,27 +153,35 @@ def _stack(modules: list[nn.Module], gradients: dict[int, th.Tensor]) -> list[_L
     ]
 
 
-def _forward(inputs: th.Tensor, layers: list[_Layer]) -> list[th.Tensor]:
+def _forward(inputs: th.Tensor, layers: list[_Layer], onednn: bool) -> list[th.Tensor]:
     activations = [inputs]
     for linear, activation, _, _ in layers:
-        out = _memory(len(inputs), len(linear.weight), like=inputs)
-        inputs = th.addmm(linear.bias, inputs, linear.weight.t(), out=out)
+        if onednn and pays(len(inputs), linear.weight):
+            inputs = product(inputs, linear.weight, linear.bias)
+        else:
+            out = _memory(len(inputs), len(linear.weight), like=inputs)
+            inputs = th.addmm(linear.bias, inputs, linear.weight.t(), out=out)
         if activation is not None:
             inputs = activation.forward(inputs)
         activations.append(inputs)
     return activations
 
 
-def _backward(gradient: th.Tensor, layers: list[_Layer], activations: list[th.Tensor]) -> None:
+def _backward(gradient: th.Tensor, layers: list[_Layer], activations: list[th.Tensor], onednn: bool) -> None:
     for index in range(len(layers) - 1, -1, -1):
         linear, activation, weight_gradient, bias_gradient = layers[index]
         if activation is not None:
             gradient = activation.backward(gradient, activations[index + 1])
-        th.mm(gradient.t(), activations[index], out=weight_gradient)
         th.sum(gradient, dim=0, out=bias_gradient)
-        if index > 0:
-            out = _memory(len(gradient), linear.weight.shape[1], like=gradient)
-            gradient = th.mm(gradient, linear.weight, out=out)
+        weight, wide = linear.weight, onednn and pays(len(gradient), linear.weight)
+        if wide:
+            weight_gradient.copy_(product(gradient.t(), activations[index].t()))
+        else:
+            th.mm(gradient.t(), activations[index], out=weight_gradient)
+        if index > 0 and wide:
+            gradient = product(gradient, weight.t())
+        elif index > 0:
+            gradient = th.mm(gradient, weight, out=_memory(len(gradient), weight.shape[1], like=gradient))
 
 
 def _memory(n_rows: int, n_columns: int, like: th.Tensor) -> th.Tensor:

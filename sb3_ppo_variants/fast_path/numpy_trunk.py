@@ -16,6 +16,7 @@ from torch import nn
 from sb3_ppo_variants.fast_path.activations import Activation
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.mlp_trunk import linear_layers
+from sb3_ppo_variants.fast_path.onednn_products import pays, product
 
 Array = npt.NDArray[np.float32]
 
@@ -49,9 +50,11 @@ class NumpyMlp:
 
     :param modules: of a network for which ``plain_mlp_obstacle`` finds nothing, from input to output
     :param gradients: where the gradient of a parameter goes, by its id
+    :param onednn: whether oneDNN computes large products
     """
 
-    def __init__(self, modules: Iterable[nn.Module], gradients: Mapping[int, th.Tensor]):
+    def __init__(self, modules: Iterable[nn.Module], gradients: Mapping[int, th.Tensor], onednn: bool = False):
+        self.onednn = onednn
         self.layers = [_layer(linear, activation, gradients) for linear, activation in linear_layers(modules)]
         self.activations: list[Array] = []
         self._made: dict[int, _Memory] = {}
@@ -65,7 +68,7 @@ class NumpyMlp:
         self.activations = arrays = self._memory(len(inputs)).activations
         arrays[0][...] = inputs
         for layer, before, after in zip(self.layers, arrays, arrays[1:]):
-            np.dot(before, layer.transposed, out=after)
+            self._times(before, layer.transposed, after)
             after += layer.bias
             if layer.activation is not None:
                 layer.activation.in_numpy(after, out=after)
@@ -82,10 +85,17 @@ class NumpyMlp:
             layer, gradient = self.layers[index], gradients[index]
             if layer.activation is not None:
                 layer.activation.backward_in_numpy(gradient, arrays[index + 1])
-            np.dot(gradient.T, arrays[index], out=layer.weight_gradient)
+            self._times(gradient.T, arrays[index], layer.weight_gradient)
             np.dot(ones, gradient, out=layer.bias_gradient)  # np.sum takes twice as long
             if index > 0:
-                np.dot(gradient, layer.weight, out=gradients[index - 1])
+                self._times(gradient, layer.weight, gradients[index - 1])
+
+    def _times(self, a: Array, b: Array, out: Array) -> None:
+        if self.onednn and pays(len(a), b):
+            with th.no_grad():
+                out[...] = product(th.from_numpy(a), th.from_numpy(b.T)).numpy()
+        else:
+            np.dot(a, b, out=out)
 
     def _memory(self, n_rows: int) -> _Memory:
         if n_rows not in self._made:
@@ -140,12 +150,13 @@ class NumpyTrunk:
 
     :param policy: one for which ``plain_mlp_obstacle`` finds nothing
     :param adam: whose flat gradient :meth:`backward` fills
+    :param onednn: whether oneDNN computes large products
     """
 
-    def __init__(self, policy: ActorCriticPolicy, adam: FlatAdam):
+    def __init__(self, policy: ActorCriticPolicy, adam: FlatAdam, onednn: bool = False):
         gradients = dict(zip(map(id, adam.parameters), adam.views(adam.gradient)))
-        self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net], gradients)
-        self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net], gradients)
+        self.actor = NumpyMlp([*policy.mlp_extractor.policy_net, policy.action_net], gradients, onednn)
+        self.critic = NumpyMlp([*policy.mlp_extractor.value_net, policy.value_net], gradients, onednn)
         log_std = gradients.get(id(getattr(policy, "log_std", None)))
         self.log_std_gradient = None if log_std is None else log_std.numpy()
 

@@ -26,7 +26,8 @@ from sb3_ppo_variants.update.losses import Number
 
 _ROWS_AT_ONCE = 2048
 _MEASURED_AT_ONCE = 256  # as fit the cache nearest to the core, with what the layers make of them
-_MOST_PRODUCTS = 50_000_000  # per torch thread; numpy's lead is a fifth there, on one thread
+_MOST_PRODUCTS = 200_000_000  # on one torch thread: up to there numpy leads, in the end by the passes between products
+_MOST_BESIDE_THREADS = 50_000_000  # shared by the threads, if there are more: torch's products use them all
 _Minibatch = tuple[Any, Parameters | None]
 
 
@@ -73,6 +74,10 @@ class NumpyUpdate(StagedUpdate):
         """Yield the minibatches of one epoch, in the order stock PPO would draw, with the old distributions there."""
         rows, size = self.rows_of_epoch().numpy(), self.batch_size
         rollout = self._rollout._replace(advantages=self.rollout.rollout.advantages.numpy())
+        if size >= len(rows):  # as select() does
+            vectors = as_vectors(self.policy.observation_space, rollout.observations)
+            yield rollout._replace(observations=vectors), self._old or None
+            return
         together = max(1, _ROWS_AT_ONCE // size) * size
         for start in range(0, len(rows), together):
             some = rows[start : start + together]
@@ -114,7 +119,9 @@ def numpy_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
         return "the policy is not on the CPU"
     if not closed_form_of(policy).takes_arrays:
         return f"the closed form of {type(policy.action_dist).__name__} takes tensors only"
-    weights, most = sum(p.numel() for p in policy.parameters()), _MOST_PRODUCTS // th.get_num_threads()
+    threads = th.get_num_threads()
+    most = _MOST_PRODUCTS if threads == 1 else _MOST_BESIDE_THREADS // threads
+    weights = sum(p.numel() for p in policy.parameters())
     if weights * int(algorithm.batch_size) > most:
         return f"a minibatch has more than {most} products of weight and sample"
     return algorithm.array_obstacle()

@@ -13,6 +13,7 @@ from sb3_ppo_variants.fast_path.interception import fingerprint, parameter_obsta
 from sb3_ppo_variants.fast_path.lean_rollout import numpy_forward_obstacle, sampling_obstacle
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_update import numpy_obstacle
+from sb3_ppo_variants.fast_path.onednn_products import onednn_obstacle
 from sb3_ppo_variants.fast_path.recorded_forward import recording_obstacle
 from sb3_ppo_variants.fast_path.whole_sequences import whole_sequences_obstacle
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
@@ -79,6 +80,8 @@ def _graph_obstacle(algorithm: UpdatedAlgorithm) -> str | None:
         return "layers share parameters"
     if algorithm.batch_size > buffer.buffer_size * algorithm.n_envs:
         return "the rollout is smaller than one minibatch"
+    if onednn_obstacle(policy, int(algorithm.batch_size)) is None:
+        return "a graph has torch's products, and with layers that wide oneDNN's gain more on this processor"
     return parameter_obstacle(policy)
 
 
@@ -105,6 +108,13 @@ PIECES = (
         lambda algorithm: evaluation_obstacle(algorithm.policy),
     ),
     Piece("images", "channels last in memory", "as in the buffer", ("minibatches",), images_obstacle),
+    Piece(
+        "products",
+        "oneDNN's, of wide layers",
+        "torch's and numpy's",
+        ("evaluation",),
+        lambda algorithm: onednn_obstacle(algorithm.policy, int(algorithm.batch_size)),
+    ),
     Piece("optimizer", "Adam on one flat tensor", "policy.optimizer", (), _optimizer_obstacle),
     Piece("backward", "written out", "autograd", ("evaluation", "optimizer"), _backward_obstacle),
     Piece("arithmetic", "numpy", "torch", ("backward",), numpy_obstacle),

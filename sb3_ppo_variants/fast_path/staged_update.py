@@ -19,6 +19,7 @@ from sb3_ppo_variants.fast_path.closed_forms import (
 from sb3_ppo_variants.fast_path.kept_memory import kept_memory
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
+from sb3_ppo_variants.fast_path.onednn_products import wide_layers_in_onednn
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.distributions import ActionDistribution, Context, Point
 from sb3_ppo_variants.update.kl_divergence import Parameters
@@ -37,6 +38,7 @@ class StagedUpdate(UpdateSteps):
     :param stepper: takes the steps
     :param trunk: the policy's network without autograd, where it is a plain MLP; needs ``form`` and FlatAdam
     :param channels_last: whether images lie so in memory
+    :param onednn: whether oneDNN computes large products; needs ``form``
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class StagedUpdate(UpdateSteps):
         stepper: Stepper,
         trunk: MlpTrunk | None = None,
         channels_last: bool = False,
+        onednn: bool = False,
     ):
         super().__init__(algorithm, stepper)
+        self.onednn = onednn
         self.form = form
         self.trunk = trunk
         self.batch_size = int(algorithm.batch_size)
@@ -95,8 +99,10 @@ class StagedUpdate(UpdateSteps):
         return kl.double().mean().item()
 
     def old_parameters(self, rows: th.Tensor) -> Parameters | None:
-        """Return the old policy's distributions at some rows, if the rules need them."""
-        return tuple(p.index_select(0, rows) for p in self.old) if self.rules.needs_old_distribution else None
+        """Return the old policy's distributions at some rows, if the rules need them; at all of them in their order."""
+        if not self.rules.needs_old_distribution:
+            return None
+        return self.old if len(rows) == self.rollout.size else tuple(p.index_select(0, rows) for p in self.old)
 
     def first_minibatch(self) -> Any:
         """Return a minibatch for a check, drawing nothing."""
@@ -111,7 +117,8 @@ class StagedUpdate(UpdateSteps):
         policy = self.policy if policy is None else policy
         if self.form is None:
             return evaluate_minibatch(policy, minibatch)
-        return evaluate_closed_form(policy, self.form, minibatch)
+        with wide_layers_in_onednn(policy) if self.onednn else nullcontext():
+            return evaluate_closed_form(policy, self.form, minibatch)
 
     def written_step(
         self, minibatch: Any, old: Parameters | None, c: dict[str, Number], trunk: MlpTrunk | NumpyTrunk
@@ -139,10 +146,11 @@ class StagedUpdate(UpdateSteps):
     def _measure(self) -> tuple[ActionDistribution, Parameters]:
         """Compute the action distributions of the measured rows under the current policy, without gradient."""
         pieces: list[Parameters] = []
-        asked = measuring(self.policy) if self.trunk is None else nullcontext()  # a plain MLP has no modes
-        with th.no_grad(), asked:
-            for staged in self.rollout.pieces(self.measured_rows):
-                piece = staged._replace(observations=own_observations(self.policy, staged.observations))
+        plain = self.trunk is not None  # a plain MLP has no modes, and writes to nothing
+        with th.no_grad(), nullcontext() if plain else measuring(self.policy):
+            for piece in self.rollout.pieces(self.measured_rows):
+                if not plain:
+                    piece = piece._replace(observations=own_observations(self.policy, piece.observations))
                 form, parameters = self._action_parameters(piece)
                 pieces.append(parameters)
         return form, pieces[0] if len(pieces) == 1 else tuple(map(th.cat, zip(*pieces)))
@@ -154,4 +162,5 @@ class StagedUpdate(UpdateSteps):
         if self.trunk is not None:
             output, latent = self.trunk.action_output(piece.observations)
             return self.form, self.form.from_output(self.policy, output, Context(latent, masks_of(piece)))
-        return self.form, action_parameters(self.policy, self.form, piece)
+        with wide_layers_in_onednn(self.policy) if self.onednn else nullcontext():
+            return self.form, action_parameters(self.policy, self.form, piece)

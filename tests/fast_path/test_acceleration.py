@@ -85,6 +85,29 @@ def test_eager_equals_the_reference_after_one_update(cls: type[Any], kwargs: dic
     assert fast.last_update.kl_divergence == pytest.approx(reference.last_update.kl_divergence, rel=1e-3, abs=1e-7)
 
 
+@pytest.mark.parametrize("batch_size", [64, 100])
+@pytest.mark.parametrize(
+    ("acceleration", "kwargs"),
+    [
+        ("eager", {}),
+        ("eager", {"policy_kwargs": {"activation_fn": th.nn.ELU}}),
+        pytest.param("compile", {}, marks=pytest.mark.slow),
+    ],
+    ids=["numpy", "autograd", "compile"],
+)
+def test_a_minibatch_of_the_whole_rollout_equals_the_reference_and_draws_as_it_does(
+    acceleration: str, kwargs: dict[str, Any], batch_size: int
+) -> None:
+    draws, models = [], []
+    for how in ("off", acceleration):
+        models.append(updated(PPOPenalty, how, 2, batch_size=batch_size, max_kl=None, **kwargs))
+        draws.append(np.random.random())
+    assert relative_difference(*models) < 1e-5
+    reference, fast = (model.last_update.minibatches for model in models)
+    np.testing.assert_allclose(fast, reference, rtol=2e-3, atol=2e-5)
+    assert draws[0] == draws[1]
+
+
 @pytest.mark.parametrize("observation", ["image", "dict"])
 def test_eager_equals_the_reference_for_images_and_dicts(observation: str) -> None:
     reference = updated(PPOPenalty, "off", observation=observation, max_kl=None, n_epochs=1)
@@ -356,7 +379,7 @@ def test_loaded_model_keeps_every_piece(tmp_path: Any) -> None:
         ("rollout", "plain vectors", {"observation": "image"}),
         ("rollout", "weights", {"policy_kwargs": {"net_arch": [400, 400]}}),
         ("evaluation", "no closed form", {"use_sde": True, "policy_kwargs": {"use_expln": True}}),
-        ("arithmetic", "products", {"policy_kwargs": {"net_arch": [1100, 1100]}, "batch_size": 64}),
+        ("arithmetic", "products", {"policy_kwargs": {"net_arch": [1300, 1300]}, "batch_size": 64}),
     ],
 )
 def test_unsupported_pieces_fall_back_with_a_reason(piece: str, reason: str, kwargs: dict[str, Any]) -> None:
