@@ -3,8 +3,8 @@
 Both are measured on the machine and with the shapes of the setting. The simulator: the environments of
 ``make_vec_env``, stepped with random actions, reset, and asked for action masks if they have any, without a VecEnv. The
 products: of every linear, convolutional and recurrent layer, one forward per step of the rollout, forward and two
-backward per sample and epoch, in torch or in numpy, whichever is faster; nothing for biases, activations, the loss or
-the optimiser.
+backward per sample and epoch, in torch, numpy or oneDNN, whichever is fastest; nothing for biases, activations, the
+loss or the optimiser.
 """
 
 import time
@@ -15,6 +15,8 @@ import numpy as np
 import torch as th
 from speed_settings import Setting, make_model
 from torch import nn
+
+from sb3_ppo_variants.fast_path.onednn_products import product
 
 
 def limit(setting: Setting, device: str, seed: int) -> dict[str, float]:
@@ -91,7 +93,8 @@ def _matrix_products(weight: th.Tensor, rows: int) -> list[float]:
         return in_torch
     arrays = [(a.numpy(), b.numpy()) for a, b in pairs]
     in_numpy = [_seconds(lambda: np.dot(a, b)) for a, b in arrays]  # noqa: B023  # as above
-    return [min(both) for both in zip(in_torch, in_numpy)]
+    in_onednn = [_seconds(lambda: product(a, b.t())) for a, b in pairs]  # noqa: B023  # as above
+    return [min(three) for three in zip(in_torch, in_numpy, in_onednn)]
 
 
 def _seconds(function: Callable[[], Any]) -> float:
