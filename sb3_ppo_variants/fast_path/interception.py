@@ -214,14 +214,12 @@ def fingerprint(policy: Any) -> list[Any]:
     found.append(type(getattr(policy, "action_dist", None)))
     for group in optimizer.param_groups:
         found += [len(group["params"]), *((k, v) for k, v in group.items() if k not in ("params", "lr", "initial_lr"))]
-    modules = [policy]
-    for module in modules:  # policy.modules() and parameters() take several times as long, and each update asks thrice
+    for module in policy.modules():
         own = vars(module)
-        found += [module, type(module), _patched(module), [len(own[name]) for name in _MODULE_HOOKS]]
-        for parameter in own["_parameters"].values():
-            if parameter is not None:
-                found += [parameter, parameter.requires_grad, parameter.dtype, _counts(parameter, _PARAMETER_HOOKS)]
-        modules += [child for child in own["_modules"].values() if child is not None and child not in modules]
+        hooks = [len(own[name]) for name in _MODULE_HOOKS]
+        found += [module, type(module), _patched(module), hooks]
+    for parameter in policy.parameters():
+        found += [parameter, parameter.requires_grad, parameter.dtype, _counts(parameter, _PARAMETER_HOOKS)]
     found.append(_counts(nn.modules.module, _GLOBAL_HOOKS))
     found.append(_counts(optimizers, _GLOBAL_OPTIMIZER_HOOKS))
     return found

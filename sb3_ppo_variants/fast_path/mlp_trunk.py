@@ -156,10 +156,10 @@ def _stack(modules: list[nn.Module], gradients: dict[int, th.Tensor]) -> list[_L
 def _forward(inputs: th.Tensor, layers: list[_Layer], onednn: bool) -> list[th.Tensor]:
     activations = [inputs]
     for linear, activation, _, _ in layers:
+        out = _memory(len(inputs), len(linear.weight), like=inputs)
         if onednn and pays(len(inputs), linear.weight):
-            inputs = product(inputs, linear.weight, linear.bias)
+            inputs = out.copy_(product(inputs, linear.weight, linear.bias))
         else:
-            out = _memory(len(inputs), len(linear.weight), like=inputs)
             inputs = th.addmm(linear.bias, inputs, linear.weight.t(), out=out)
         if activation is not None:
             inputs = activation.forward(inputs)
@@ -178,10 +178,9 @@ def _backward(gradient: th.Tensor, layers: list[_Layer], activations: list[th.Te
             weight_gradient.copy_(product(gradient.t(), activations[index].t()))
         else:
             th.mm(gradient.t(), activations[index], out=weight_gradient)
-        if index > 0 and wide:
-            gradient = product(gradient, weight.t())
-        elif index > 0:
-            gradient = th.mm(gradient, weight, out=_memory(len(gradient), weight.shape[1], like=gradient))
+        if index > 0:
+            out = _memory(len(gradient), weight.shape[1], like=gradient)
+            gradient = out.copy_(product(gradient, weight.t())) if wide else th.mm(gradient, weight, out=out)
 
 
 def _memory(n_rows: int, n_columns: int, like: th.Tensor) -> th.Tensor:

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from sb3_ppo_variants.extractors import BFloat16Mixin
 from sb3_ppo_variants.fast_path.interception import StandIn, standing_in
+from sb3_ppo_variants.update.policy_evaluation import foreign_module
 
 _FEWEST_PRODUCTS = 4_000_000  # of weight and sample; below it what oneDNN's call costs is not made up for
 
 
-def onednn_obstacle(policy: nn.Module, n_rows: int) -> str | None:
+def onednn_obstacle(policy: BasePolicy, n_rows: int) -> str | None:
     """Say why no product of a policy is left to oneDNN.
 
     :param policy: any policy
@@ -35,6 +37,11 @@ def onednn_obstacle(policy: nn.Module, n_rows: int) -> str | None:
         return "torch has no oneDNN"
     if not _others_are_slow():
         return "they are as fast on this processor"
+    foreign = foreign_module(policy)
+    if foreign is not None:  # it may ask its layers in ways that nn.Linear allows and this does not
+        return f"{foreign} is not of a known package"
+    if any(getattr(module, "_compiled_call_impl", None) is not None for module in policy.modules()):
+        return "a module is compiled"
     short = [part for module in policy.modules() if isinstance(module, BFloat16Mixin) for part in module.modules()]
     layers = {module for module in policy.modules() if type(module) is nn.Linear}.difference(short)
     return None if any(pays(n_rows, layer.weight) for layer in layers) else "no linear layer is wide enough"
@@ -57,7 +64,8 @@ def product(inputs: th.Tensor, weight: th.Tensor, bias: th.Tensor | None = None)
     :param bias: shape (n_outputs,)
     :return: shape (n_rows, n_outputs)
     """
-    result: th.Tensor = _operation()(inputs, weight, bias, "none", [], "")
+    dense = None if bias is None else bias.contiguous()  # oneDNN takes no other, and reads it as if it were
+    result: th.Tensor = _operation()(inputs, weight, dense, "none", [], "")
     return result
 
 
@@ -97,6 +105,7 @@ class _WideLayer(StandIn):
             and inputs.dim() == 2
             and inputs.dtype == layer.weight.dtype == th.float32
             and not th.is_autocast_enabled("cpu")
+            and (layer.bias is None or len(layer.bias) == len(layer.weight))
         )
         if plain and pays(len(inputs), layer.weight):
             return _Linear.apply(inputs, layer.weight, layer.bias)  # type: ignore[no-untyped-call]

@@ -99,10 +99,8 @@ class StagedUpdate(UpdateSteps):
         return kl.double().mean().item()
 
     def old_parameters(self, rows: th.Tensor) -> Parameters | None:
-        """Return the old policy's distributions at some rows, if the rules need them; at all of them in their order."""
-        if not self.rules.needs_old_distribution:
-            return None
-        return self.old if len(rows) == self.rollout.size else tuple(p.index_select(0, rows) for p in self.old)
+        """Return the old policy's distributions at some rows, if the rules need them."""
+        return tuple(p.index_select(0, rows) for p in self.old) if self.rules.needs_old_distribution else None
 
     def first_minibatch(self) -> Any:
         """Return a minibatch for a check, drawing nothing."""

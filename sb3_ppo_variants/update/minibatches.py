@@ -155,11 +155,8 @@ class StagedRollout:
     def select(self, rows: th.Tensor) -> Any:
         """Return a minibatch of the host's own NamedTuple.
 
-        :param rows: shape (n_batch,); if these are all rows they come in the staged order, as sums over a minibatch are
-            the same in any order, to rounding
+        :param rows: shape (n_batch,)
         """
-        if len(rows) == self.size:
-            return self.rollout
         return mapped(lambda tensor: _take(tensor, rows), self.rollout)
 
     def pieces(self, n_rows: int) -> Iterator[Any]:

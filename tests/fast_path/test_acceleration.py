@@ -85,22 +85,42 @@ def test_eager_equals_the_reference_after_one_update(cls: type[Any], kwargs: dic
     assert fast.last_update.kl_divergence == pytest.approx(reference.last_update.kl_divergence, rel=1e-3, abs=1e-7)
 
 
-@pytest.mark.parametrize("batch_size", [64, 100])
+class WritesToItsMinibatch(PPOClip):
+    extra_metric_names = ("largest",)
+
+    def extra_metrics(self, minibatch: Any, *_: Any) -> dict[str, Any]:
+        minibatch.old_log_prob[...] = 0 * minibatch.old_log_prob  # after the ratios have been taken
+        return {"largest": minibatch.old_log_prob.max()}
+
+
+class Thinned(BaseFeaturesExtractor):
+    def __init__(self, observation_space: spaces.Box):
+        super().__init__(observation_space, 4)
+        self.thin = th.nn.Dropout(0.5)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.thin(observations.flatten(1))[:, :4]
+
+
+@pytest.mark.parametrize("batch_size", [16, 32, 64, 100])
 @pytest.mark.parametrize(
-    ("acceleration", "kwargs"),
+    ("cls", "acceleration", "kwargs"),
     [
-        ("eager", {}),
-        ("eager", {"policy_kwargs": {"activation_fn": th.nn.ELU}}),
-        pytest.param("compile", {}, marks=pytest.mark.slow),
+        (PPOPenalty, "eager", {}),
+        (WritesToItsMinibatch, "eager", {}),
+        (PPOPenalty, "eager", {"policy_kwargs": {"activation_fn": th.nn.ELU}}),
+        (PPOClip, "eager", {"policy_kwargs": {"features_extractor_class": Thinned}}),
+        pytest.param(PPOClip, "compile", {}, marks=pytest.mark.slow),
+        pytest.param(PPOPenalty, "compile", {}, marks=pytest.mark.slow),
     ],
-    ids=["numpy", "autograd", "compile"],
+    ids=["numpy", "writing", "autograd", "dropout", "compile", "compiled_penalty"],
 )
-def test_a_minibatch_of_the_whole_rollout_equals_the_reference_and_draws_as_it_does(
-    acceleration: str, kwargs: dict[str, Any], batch_size: int
+def test_few_minibatches_of_an_epoch_equal_the_reference_and_draw_as_it_does(
+    cls: type[Any], acceleration: str, kwargs: dict[str, Any], batch_size: int
 ) -> None:
     draws, models = [], []
     for how in ("off", acceleration):
-        models.append(updated(PPOPenalty, how, 2, batch_size=batch_size, max_kl=None, **kwargs))
+        models.append(updated(cls, how, 2, batch_size=batch_size, n_epochs=4, max_kl=None, **kwargs))
         draws.append(np.random.random())
     assert relative_difference(*models) < 1e-5
     reference, fast = (model.last_update.minibatches for model in models)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch as th
 from hosts import collect_rollout, flat
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from test_acceleration import make_model, relative_difference, updated
 from torch import nn
 
@@ -52,6 +53,12 @@ def test_a_product_is_that_of_torch_to_rounding(transposed: bool, bias: th.Tenso
         inputs, weight = (matrix.t().contiguous().t() for matrix in (inputs, weight))
     expected = nn.functional.linear(inputs.double(), weight.double(), None if bias is None else bias.double())
     th.testing.assert_close(product(inputs, weight, bias).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_bias_may_lie_in_any_order_in_memory() -> None:
+    inputs, weight, bias = th.randn(9, 5), th.randn(6, 5), th.randn(12)[::2]
+    th.testing.assert_close(product(inputs, weight, bias), nn.functional.linear(inputs, weight, bias))
+    th.testing.assert_close(product(inputs, weight, bias[:1].expand(6)), inputs @ weight.t() + bias[:1])
 
 
 def test_gradients_of_a_wide_layer_are_those_of_autograd_and_can_be_differentiated_again() -> None:
@@ -147,7 +154,7 @@ def test_training_repeats_itself_to_the_last_bit() -> None:
 
 @pytest.mark.usefixtures("slow_products")
 def test_a_rollout_and_off_stay_with_torch(calls: list[Any]) -> None:
-    collect_rollout(make_model(PPOClip, policy_kwargs=WIDE))
+    collect_rollout(make_model(PPOClip, policy_kwargs={"net_arch": [1500, 1500]}))
     off = make_model(PPOClip, acceleration="off", policy_kwargs=WIDE).learn(64)
     assert calls == []
     assert "off" in off.acceleration_report()["products"]
@@ -179,6 +186,25 @@ def test_who_switches_onednn_off_has_torchs_products(calls: list[Any]) -> None:
     with th.backends.mkldnn.flags(enabled=False):
         model = make_model(PPOClip, policy_kwargs=WIDE).learn(64)
         assert "no oneDNN" in model.acceleration_report()["products"]
+    assert calls == []
+
+
+class OwnLayers(BaseFeaturesExtractor):
+    def __init__(self, observation_space: Any):
+        super().__init__(observation_space, 420)
+        self.first, self.second = nn.Linear(4, 420), nn.Linear(420, 420)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.second(input=self.first(observations.flatten(1)[:, :4]))
+
+
+@pytest.mark.usefixtures("slow_products")
+def test_networks_of_ones_own_and_compiled_modules_have_torchs_products(calls: list[Any]) -> None:
+    own = make_model(PPOClip, policy_kwargs={"features_extractor_class": OwnLayers}).learn(64)
+    assert "OwnLayers" in own.acceleration_report()["products"]
+    compiled = make_model(PPOClip, policy_kwargs=WIDE)
+    compiled.policy.mlp_extractor.policy_net[0].compile(backend="eager")
+    assert "compiled" in compiled.learn(64).acceleration_report()["products"]
     assert calls == []
 
 
