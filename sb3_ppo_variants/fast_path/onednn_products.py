@@ -104,7 +104,7 @@ class _WideLayer(StandIn):
             isinstance(inputs, th.Tensor)
             and inputs.dim() == 2
             and inputs.dtype == layer.weight.dtype == th.float32
-            and not th.is_autocast_enabled("cpu")
+            and not (th.is_autocast_enabled("cpu") or th.compiler.is_compiling())
             and (layer.bias is None or len(layer.bias) == len(layer.weight))
         )
         if plain and pays(len(inputs), layer.weight):
