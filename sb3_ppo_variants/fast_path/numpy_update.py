@@ -74,11 +74,6 @@ class NumpyUpdate(StagedUpdate):
         """Yield the minibatches of one epoch, in the order stock PPO would draw, with the old distributions there."""
         rows, size = self.rows_of_epoch().numpy(), self.batch_size
         rollout = self._rollout._replace(advantages=self.rollout.rollout.advantages.numpy())
-        if size >= len(rows):  # sums over all rows are the same in any order, to rounding; copies, as a loss may write
-            copied = mapped(np.copy, rollout)
-            vectors = as_vectors(self.policy.observation_space, copied.observations)
-            yield copied._replace(observations=vectors), tuple([p.copy() for p in self._old]) or None
-            return
         together = max(1, _ROWS_AT_ONCE // size) * size
         for start in range(0, len(rows), together):
             some = rows[start : start + together]
