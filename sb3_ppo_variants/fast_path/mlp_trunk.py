@@ -172,15 +172,15 @@ def _backward(gradient: th.Tensor, layers: list[_Layer], activations: list[th.Te
         linear, activation, weight_gradient, bias_gradient = layers[index]
         if activation is not None:
             gradient = activation.backward(gradient, activations[index + 1])
+        _times(gradient.t(), activations[index], weight_gradient, onednn)
         th.sum(gradient, dim=0, out=bias_gradient)
-        weight, wide = linear.weight, onednn and pays(len(gradient), linear.weight)
-        if wide:
-            weight_gradient.copy_(product(gradient.t(), activations[index].t()))
-        else:
-            th.mm(gradient.t(), activations[index], out=weight_gradient)
         if index > 0:
-            out = _memory(len(gradient), weight.shape[1], like=gradient)
-            gradient = out.copy_(product(gradient, weight.t())) if wide else th.mm(gradient, weight, out=out)
+            out = _memory(len(gradient), linear.weight.shape[1], like=gradient)
+            gradient = _times(gradient, linear.weight, out, onednn)
+
+
+def _times(a: th.Tensor, b: th.Tensor, out: th.Tensor, onednn: bool) -> th.Tensor:
+    return out.copy_(product(a, b.t())) if onednn and pays(len(a), b) else th.mm(a, b, out=out)
 
 
 def _memory(n_rows: int, n_columns: int, like: th.Tensor) -> th.Tensor:
