@@ -8,7 +8,7 @@ does for all steps (proposed for contrib in its pull request 118).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch as th
@@ -19,11 +19,13 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from sb3_ppo_variants.fast_path.interception import LibraryMethods, is_replaced, module_obstacle
+from sb3_ppo_variants.fast_path.remembered_distributions import RememberedDistributions
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.distributions import ActionDistribution, action_distribution
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.old_policy import holds_functions
+from sb3_ppo_variants.update.policy_evaluation import actions_for
 from sb3_ppo_variants.update.reference_update import ReferenceUpdate, Stepper
 
 _BUFFERS = (RecurrentRolloutBuffer, RecurrentDictRolloutBuffer)
@@ -37,7 +39,7 @@ _OF_CONTRIB = LibraryMethods(
 class SequenceUpdate(ReferenceUpdate):
     """One policy update on a recurrent buffer's own minibatches, in whole sequences.
 
-    Where only the action distribution is asked for, the critic and its LSTM do not run.
+    Where only the action distribution is asked for, the critic and its LSTM do not run. The old policy is asked once.
     """
 
     def __init__(self, algorithm: UpdatedAlgorithm, stepper: Stepper):
@@ -46,6 +48,12 @@ class SequenceUpdate(ReferenceUpdate):
         replaced = policy.share_features_extractor and policy.pi_features_extractor is not policy.features_extractor
         known = not replaced and not _OF_CONTRIB.overridden(policy)
         self._actor_alone = known and module_obstacle(policy) is None
+        once = self._actor_alone and (self.rules.needs_old_distribution or self.rules.projection_limit is not None)
+        size = int(self.algorithm.batch_size)
+        self._old = RememberedDistributions(self.algorithm.rollout_buffer, size, self._asked_old) if once else None
+
+    def running(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._old is None else self._old.following()
 
     def measured(self, policy: Any, minibatch: Any) -> tuple[ActionDistribution, Parameters]:
         if not self._actor_alone:
@@ -60,8 +68,19 @@ class SequenceUpdate(ReferenceUpdate):
             return super().step(minibatch, coefficients)
 
     def kl_divergence(self) -> float:
-        with whole_sequences({self.policy, self.old_policy.policy}):
+        with self.running(), whole_sequences({self.policy, self.old_policy.policy}):
             return super().kl_divergence()
+
+    def _old_parameters(self, minibatch: Any) -> Parameters:
+        known = None if self._old is None else self._old.of(minibatch)
+        return super()._old_parameters(minibatch) if known is None else known
+
+    def _asked_old(self, minibatch: Any) -> tuple[Parameters, th.Tensor]:
+        """Ask the old policy for its distributions, and for the log-probabilities of the actions taken."""
+        with th.no_grad(), self.old_policy.asked() as policy:
+            _, parameters = self.measured(policy, minibatch)
+            log_prob = policy.action_dist.log_prob(actions_for(policy, minibatch))
+            return tuple(p.clone() for p in parameters), log_prob
 
 
 def whole_sequences_obstacle(policy: BasePolicy, buffer: RolloutBuffer) -> str | None:

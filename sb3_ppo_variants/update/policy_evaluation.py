@@ -48,11 +48,7 @@ def evaluate_minibatch(policy: ActorCriticPolicy, minibatch: Any) -> Evaluation:
     :return: the evaluation, with gradient unless disabled outside
     :raises TypeError: if ``evaluate_actions`` did not leave its distribution in ``policy.action_dist``
     """
-    actions = minibatch.actions
-    if isinstance(policy.action_space, spaces.Discrete):
-        actions = actions.long().flatten()
-    elif isinstance(policy.action_space, spaces.MultiBinary):
-        actions = actions.float()  # contrib's recurrent buffer keeps them as int8, which torch's Bernoulli cannot take
+    actions = actions_for(policy, minibatch)
     fields = minibatch._fields  # passed on as the hosts do: by position, but for the masks
     states = [getattr(minibatch, name) for name in ("lstm_states", "episode_starts") if name in fields]
     masks = {"action_masks": minibatch.action_masks} if "action_masks" in fields else {}
@@ -67,6 +63,20 @@ def evaluate_minibatch(policy: ActorCriticPolicy, minibatch: Any) -> Evaluation:
     form = action_distribution(distribution)
     entropy = -log_prob if entropy is None else entropy
     return Evaluation(values.flatten(), log_prob, entropy, form, form.parameters(distribution))
+
+
+def actions_for(policy: BasePolicy, minibatch: Any) -> th.Tensor:
+    """Return a minibatch's actions as the policy's distribution takes them.
+
+    :param policy: of any of the three hosts
+    :param minibatch: the host's NamedTuple
+    """
+    actions: th.Tensor = minibatch.actions
+    if isinstance(policy.action_space, spaces.Discrete):
+        return actions.long().flatten()
+    if isinstance(policy.action_space, spaces.MultiBinary):
+        return actions.float()  # contrib's recurrent buffer keeps them as int8, which torch's Bernoulli cannot take
+    return actions
 
 
 def valid_steps(minibatch: Any) -> th.Tensor | None:
