@@ -25,7 +25,7 @@ class EnvPoolVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
 
     EnvPool is seeded when it is made: a reset with a seed makes it anew. What has ended is reset when told to, by
     ``reset_mask``. In Atari's games, which EnvPool ends with each life and whose rewards it clips if told to, the
-    episodes in the infos are whole games, in points.
+    episodes in the infos are whole games, in points. Observations may be dictionaries, as dm_control's are.
 
     :param task: EnvPool's name of it, see :func:`envpool_task`
     :param num_envs: how many
@@ -50,7 +50,7 @@ class EnvPoolVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._pool: Any = None
-        self._observations: npt.NDArray[Any] = np.empty(0)
+        self._observations: Any = None
         self._points, self._steps = np.zeros(num_envs), np.zeros(num_envs, dtype=np.int64)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -58,8 +58,7 @@ class EnvPoolVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
         if mask is not None:
             ended = np.flatnonzero(mask).astype(np.int32)
             observations, infos = self._pool.reset(ended)
-            self._observations = self._observations.copy()
-            self._observations[infos["env_id"]] = observations
+            self._observations = _with_rows(self._observations, infos["env_id"], observations)
             return self._observations, {}
         if self._pool is None or seed is not None:
             self.close()
@@ -88,6 +87,15 @@ class EnvPoolVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
         infos["episode"] = {"r": self._points.copy(), "l": self._steps.copy()}
         infos["_episode"] = over
         self._points[over], self._steps[over] = 0.0, 0
+
+
+def _with_rows(values: Any, rows: npt.NDArray[np.int_], new: Any) -> Any:
+    """Copy an array, or a dictionary of arrays, with other values in some rows."""
+    if isinstance(values, dict):
+        return {key: _with_rows(value, rows, new[key]) for key, value in values.items()}
+    values = values.copy()
+    values[rows] = new
+    return values
 
 
 __all__ = ["EnvPoolVectorEnv", "envpool_task"]

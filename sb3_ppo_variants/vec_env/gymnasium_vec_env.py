@@ -1,6 +1,5 @@
 """Vector environments of gymnasium, and simulators with its interface, as SB3's VecEnv."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from sb3_ppo_variants.arguments.checks import require
+from sb3_ppo_variants.vec_env.episodes import Episodes
 from sb3_ppo_variants.vec_env.vector_infos import Info, LazyInfos, as_array, has_rows, info_of, on_host, row_of, rows_of
+
+_LAST = ("final_obs", "final_observation")  # observations of an episode, of gymnasium's present and of its earlier name
 
 
 class GymnasiumVecEnv(VecEnv):
@@ -26,11 +28,12 @@ class GymnasiumVecEnv(VecEnv):
     are counted here as ``Monitor`` does, unless they are counted in there. An info is made when somebody reads it.
 
     SB3 wants the first observation of the next episode with the last step of an episode. With same-step autoreset it
-    is there. gymnasium's SyncVectorEnv and AsyncVectorEnv, and environments without autoreset, are told to reset what
-    has ended, by ``reset(options={"reset_mask": ...})``, of which a single environment sees ``options={}``. Any other
-    environment with next-step autoreset, and these two inside a wrapper, which would not see the mask, spends a step on
-    each reset, in which it takes no action: that step becomes an episode of its own, without reward, at the observation
-    where the last one ended.
+    is there; a simulator that does not say how it resets is taken for one such once its infos hold a last observation.
+    gymnasium's SyncVectorEnv and AsyncVectorEnv, and environments without autoreset, are told to reset what has ended,
+    by ``reset(options={"reset_mask": ...})``, of which a single environment sees ``options={}``. Any other environment
+    with next-step autoreset, and these two inside a wrapper, which would not see the mask, spends a step on each reset,
+    in which it takes no action: that step becomes an episode of its own, without reward, at the observation where the
+    last one ended.
 
     :param env: to be wrapped
     :param results_writer: is given each episode's return, length and time, as by ``Monitor``; ``ResultsWriter(folder)``
@@ -49,7 +52,7 @@ class GymnasiumVecEnv(VecEnv):
         self.env = env
         mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         known = self._known = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
-        self._same_step = mode is AutoresetMode.SAME_STEP
+        self._same_step, self._says = mode is AutoresetMode.SAME_STEP, "autoreset_mode" in env.metadata
         self._resets_by_mask = mode is AutoresetMode.DISABLED or (known and not self._same_step and _sees_masks(env))
         require(
             mode is not AutoresetMode.DISABLED or not known or env is env.unwrapped,
@@ -62,11 +65,10 @@ class GymnasiumVecEnv(VecEnv):
         self._there: set[str] = set()  # attributes of the processes' environments
         self._actions: Any = None
         self._device: th.device | None = None
-        self._begun = time.time()
-        self._results_writer = results_writer
-        self._all = np.ones(env.num_envs, dtype=np.bool_)
-        self._begin_episodes(env.num_envs)
+        self._episodes = Episodes(env, results_writer)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self.metadata = env.metadata
+        self._begin_episodes()
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
         """Set the options of the next reset.
@@ -85,7 +87,7 @@ class GymnasiumVecEnv(VecEnv):
         observations, infos = self.env.reset(seed=self._seeds[0], options=options)
         self._reset_seeds()
         self._reset_options()
-        self._begin_episodes(self.num_envs)
+        self._begin_episodes()
         first = next(iter(observations.values())) if isinstance(observations, Mapping) else observations
         self._device = first.device if isinstance(first, th.Tensor) else None
         self.reset_infos = [info_of(infos, i, self.num_envs) for i in range(self.num_envs)]
@@ -100,17 +102,16 @@ class GymnasiumVecEnv(VecEnv):
         terminated, truncated = as_array(terminations, np.bool_), as_array(truncations, np.bool_)
         rewards[idle] = 0.0
         ended: npt.NDArray[np.bool_] = (terminated | truncated) & ~idle
-        self._returns += rewards
-        self._lengths += ~idle
+        self._episodes.add(rewards, ~idle)
         special = self._idle_infos
         self._idle_infos = {}
         kept_infos = rows_of(infos, self.num_envs)
         begun, first_infos = idle, kept_infos
         if ended.any():
+            self._same_step |= not self._says and any(name in infos for name in _LAST)
             last = self._last_infos(ended, observations, infos)
             for i, info in last.items():
                 info["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
-            self._returns[ended], self._lengths[ended] = 0.0, 0
             if self._resets_by_mask:
                 observations, told = self.env.reset(options={"reset_mask": ended.copy()})
                 first_infos = rows_of(told, self.num_envs)
@@ -134,13 +135,14 @@ class GymnasiumVecEnv(VecEnv):
 
         return as_array(observations), rewards, dones, LazyInfos(self.num_envs, made)
 
-    def _begin_episodes(self, n_envs: int) -> None:
-        self._returns, self._lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=np.int64)
-        self._idle, self._idle_infos = np.zeros(n_envs, dtype=np.bool_), {}
+    def _begin_episodes(self) -> None:
+        self._episodes.begin()
+        self._idle, self._idle_infos = np.zeros(self.num_envs, dtype=np.bool_), {}
 
     def _final_observations(self, observations: Any, infos: Mapping[str, Any]) -> Any:
         """Find where episodes ended; None if the simulator does not tell."""
-        return infos.get("final_obs", infos.get("final_observation")) if self._same_step else observations
+        told = (infos[name] for name in _LAST if name in infos)
+        return next(told, None) if self._same_step else observations
 
     def _last_infos(self, ended: npt.NDArray[np.bool_], observations: Any, infos: Mapping[str, Any]) -> dict[int, Info]:
         """Tell of the last steps of episodes in SB3's words; tensors come to the host once, for all environments."""
@@ -152,15 +154,9 @@ class GymnasiumVecEnv(VecEnv):
             info = last[index] = info_of(rows, index, self.num_envs)
             if final is not None:  # or a simulator does not tell: then nothing is bootstrapped from it
                 info["terminal_observation"] = row_of(final, index)
-            seconds = round(time.time() - self._begun, 6)
-            counted = source.get("episode")
-            if not isinstance(counted, Mapping) or not {"r", "l"} <= counted.keys():
-                reward = round(float(self._returns[index]), 6)
-                info["episode"] = {"r": reward, "l": int(self._lengths[index]), "t": seconds}
-            elif source.get("_episode", self._all)[index]:  # counted in there, as by Monitor around each environment
-                info["episode"] = info_of(counted, index, self.num_envs)
-            if self._results_writer is not None and "episode" in info:
-                self._results_writer.write_row({"r": info["episode"]["r"], "l": info["episode"]["l"], "t": seconds})
+            episode = self._episodes.end(index, source, infos)
+            if episode is not None:
+                info["episode"] = episode
         return last
 
     # ------------------------------------------------------------------------------ attributes and methods of the parts
@@ -228,8 +224,7 @@ class GymnasiumVecEnv(VecEnv):
 
     def close(self) -> None:
         self.env.close()
-        if self._results_writer is not None:
-            self._results_writer.close()
+        self._episodes.close()
 
     def _owner(self, name: str) -> Any:
         """Find the layer of a simulator that has an attribute."""

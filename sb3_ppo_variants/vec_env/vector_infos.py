@@ -1,5 +1,7 @@
 """Reading what a gymnasium vector environment gives: arrays of any library, and infos that hold all environments."""
 
+import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, SupportsIndex, overload
 
@@ -101,6 +103,8 @@ def _copy(values: Any) -> Any:
     """Copy an array that can be written into; JAX's cannot."""
     if hasattr(values, "detach"):
         return values.detach().clone()
+    if isinstance(values, np.ndarray) and values.dtype == object:  # an environment may go on filling its own
+        return copy.deepcopy(values)
     return values.copy() if isinstance(values, (np.ndarray, list)) else values
 
 
@@ -114,7 +118,12 @@ class LazyInfos(list[Info]):
     def __init__(self, n_envs: int, make: Callable[[int], Info]):
         super().__init__([{}] * n_envs)
         self._make = make
-        self._made = [False] * n_envs
+        self._made, self._whole = [False] * n_envs, False
+
+    def _make_all(self) -> None:
+        for place in range(len(self)):
+            self[place]
+        self._whole = True
 
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> Info: ...
@@ -124,13 +133,16 @@ class LazyInfos(list[Info]):
         if isinstance(index, slice):
             return list(self)[index]
         place = range(len(self))[index]
-        if not self._made[place]:
+        if not (self._whole or self._made[place]):
             self[place] = self._make(place)
         return super().__getitem__(place)
 
     def __setitem__(self, index: Any, info: Any) -> None:
+        if isinstance(index, slice):
+            self._make_all()
         super().__setitem__(index, info)
-        self._made[index] = True
+        if not self._whole:
+            self._made[index] = True
 
     def __iter__(self) -> Iterator[Info]:
         return (self[place] for place in range(len(self)))
@@ -165,6 +177,25 @@ class LazyInfos(list[Info]):
 
     def copy(self) -> list[Info]:
         return list(self)
+
+
+def _of_a_list(name: str) -> Callable[..., Any]:
+    """Make a method that does what a list's does, once all infos are there."""
+    method = getattr(list, name)
+
+    @functools.wraps(method)
+    def done(self: LazyInfos, *args: Any, **kwargs: Any) -> Any:
+        self._make_all()
+        return method(self, *args, **kwargs)
+
+    return done
+
+
+for _name in (
+    *("append", "extend", "insert", "pop", "remove", "clear", "reverse", "sort", "count"),
+    *("__delitem__", "__iadd__", "__mul__", "__rmul__", "__imul__"),
+):
+    setattr(LazyInfos, _name, _of_a_list(_name))
 
 
 __all__ = ["LazyInfos", "as_array", "has_rows", "info_of", "on_host", "row_of", "rows_of"]

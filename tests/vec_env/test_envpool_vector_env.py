@@ -87,6 +87,22 @@ def test_episodes_are_whole_games_in_points(games: list[GameOfTwoLives]) -> None
     assert [game.seed for game in games] == [3, 4]  # made anew for a seed only
 
 
+def test_what_ended_is_reset_where_observations_are_dictionaries() -> None:
+    pytest.importorskip("envpool")
+    env = GymnasiumVecEnv(EnvPoolVectorEnv("CheetahRun-v1", 2, max_episode_steps=3))
+    assert isinstance(env.observation_space, spaces.Dict)
+    env.seed(1)
+    before = env.reset()
+    for step in range(1, 8):
+        observations, _, dones, infos = env.step(np.ones((2, 6), dtype=np.float32))
+        assert dones.tolist() == [step % 3 == 0] * 2
+        if dones[0]:
+            assert infos[0]["episode"]["l"] == 3
+            ended = infos[0]["terminal_observation"]
+            assert all(not np.array_equal(ended[key], observations[key][0]) for key in observations)
+    assert before.keys() == observations.keys() == ended.keys()
+
+
 def test_unknown_tasks_are_refused(games: list[GameOfTwoLives]) -> None:
     with pytest.raises(ValueError, match="EnvPool has no task 'Pong-v4'"):
         EnvPoolVectorEnv("Pong-v4", 2)

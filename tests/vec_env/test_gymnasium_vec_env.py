@@ -13,7 +13,7 @@ from environments import make_env
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
-from gymnasium.wrappers.vector import NormalizeObservation, NormalizeReward, RecordEpisodeStatistics
+from gymnasium.wrappers.vector import NormalizeObservation, NormalizeReward, RecordEpisodeStatistics, TransformReward
 from hosts import VARIANTS, build
 from numpy.testing import assert_array_equal
 from stable_baselines3 import PPO
@@ -356,10 +356,10 @@ def test_a_question_for_what_is_not_there_leaves_the_processes_alive() -> None:
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_gymnasium_s_wrapper_counts_episodes_as_in_gymnasium_s_own_loop(mode: AutoresetMode) -> None:
     def counted() -> RecordEpisodeStatistics:
-        cartpoles = [lambda: gym.make("CartPole-v1")] * N_ENVS
-        return RecordEpisodeStatistics(SyncVectorEnv(cartpoles, autoreset_mode=mode))
+        tens = [lambda: gym.wrappers.TransformReward(gym.make("CartPole-v1"), lambda _: 10.0)] * N_ENVS
+        return RecordEpisodeStatistics(SyncVectorEnv(tens, autoreset_mode=mode))
 
-    ours, theirs = GymnasiumVecEnv(counted()), counted()
+    ours, theirs = GymnasiumVecEnv(TransformReward(counted(), lambda reward: reward / 10)), counted()
     ours.seed(4)
     ours.reset()
     theirs.reset(seed=4)
@@ -368,12 +368,97 @@ def test_gymnasium_s_wrapper_counts_episodes_as_in_gymnasium_s_own_loop(mode: Au
     for step in range(200):
         actions = np.full(N_ENVS, step % 2)
         infos = ours.step(actions)[3]
-        found += [(step, i, info["episode"]["l"]) for i, info in enumerate(infos) if "episode" in info]
+        episodes = [(i, info["episode"]) for i, info in enumerate(infos) if "episode" in info]
+        found += [(step, i, episode["l"], episode["r"]) for i, episode in episodes]
         *_, infos = theirs.step(actions)
         if "episode" in infos:
-            expected += [(step, i, infos["episode"]["l"][i]) for i in np.flatnonzero(infos["_episode"])]
+            told = infos["episode"]
+            expected += [(step, i, told["l"][i], 10 * told["l"][i]) for i in np.flatnonzero(infos["_episode"])]
     assert found == expected
     assert len(found) > 9
+
+
+class Lives(gym.Wrapper[Any, Any, Any, Any]):
+    """Ends the environment after every two steps, as a wrapper that ends a game with each life does."""
+
+    steps, over = 0, True
+
+    def reset(self, **arguments: Any) -> Any:
+        if self.over:
+            self.over = False
+            return self.env.reset(**arguments)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        observation, _, terminated, truncated, info = self.env.step(action)
+        self.steps, self.over = self.steps + 1, terminated or truncated
+        return observation, 1.0, self.over or self.steps % 2 == 0, False, info
+
+
+class Game(gym.Env[Any, Any]):
+    """Brings 5 points in each of its six steps."""
+
+    observation_space, action_space = spaces.Box(-9, 9, (1,)), spaces.Discrete(2)
+
+    def reset(self, **arguments: Any) -> Any:
+        super().reset(**arguments)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return np.full(1, self.steps, np.float32), 5.0, self.steps == 6, False, {}
+
+
+@pytest.mark.parametrize("counter", [Monitor, gym.wrappers.RecordEpisodeStatistics])
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_episodes_are_those_of_the_monitor_inside(kind: Any, mode: AutoresetMode, counter: Any) -> None:
+    env = GymnasiumVecEnv(kind([lambda: Lives(counter(Game()))] * 2, autoreset_mode=mode))
+    env.reset()
+    found = []
+    for _ in range(14):
+        _, _, dones, infos = env.step(np.zeros(2, np.int64))
+        found += [(float(info["episode"]["r"]), int(info["episode"]["l"])) for info in infos if "episode" in info]
+        assert all("terminal_observation" in info for info, done in zip(infos, dones) if done)
+    env.close()
+    assert found == [(30.0, 6)] * 4
+
+
+def test_what_has_a_monitor_counts_for_itself_and_the_rest_is_counted() -> None:
+    env = GymnasiumVecEnv(SyncVectorEnv([lambda: Lives(Monitor(Game())), lambda: Lives(Game())]))
+    env.reset()
+    found: list[list[Any]] = [[], []]
+    for _ in range(6):
+        for place, info in enumerate(env.step(np.zeros(2, np.int64))[3]):
+            found[place] += [info["episode"]["r"]] if "episode" in info else []
+    assert found == [[30.0], [2.0, 2.0, 2.0]]
+
+
+@pytest.mark.parametrize("name", ["final_obs", "final_observation"])
+def test_a_simulator_that_only_shows_that_it_resets_in_the_same_step(name: str) -> None:
+    class Silent(CountingSimulator):
+        metadata: dict[str, Any] = {}  # noqa: RUF012  # as gymnasium has it
+
+        def step(self, actions: Any) -> Any:
+            *rest, infos = super().step(actions)
+            return *rest, {name if key == "final_obs" else key: value for key, value in infos.items()}
+
+    env, expected = GymnasiumVecEnv(Silent()), GymnasiumVecEnv(CountingSimulator())
+    env.reset()
+    expected.reset()
+    for _ in range(9):
+        ours, theirs = env.step(np.zeros(2, np.int64)), expected.step(np.zeros(2, np.int64))
+        for one, other in zip(ours[:3], theirs[:3]):
+            assert_array_equal(one, other)
+        assert [info.get("terminal_observation") for info in ours[3]] == [
+            info.get("terminal_observation") for info in theirs[3]
+        ]
+
+
+def test_metadata_are_the_environment_s() -> None:
+    env = GymnasiumVecEnv(SyncVectorEnv([lambda: gym.make("CartPole-v1")]))
+    assert env.metadata["render_fps"] == 50
 
 
 def test_normalized_observations_are_learned_on() -> None:
@@ -496,6 +581,50 @@ def test_infos_that_nobody_has_read_are_compared_joined_pickled_and_shown_as_lis
     for copied in (pickle.loads(pickle.dumps(infos())), copy.copy(infos()), copy.deepcopy(infos())):
         assert type(copied) is list
         assert copied == plain
+
+
+CHANGES: dict[str, Any] = {
+    "append": lambda infos: infos.append({"index": 9}),
+    "extend": lambda infos: infos.extend([{"index": 9}] * 2),
+    "insert": lambda infos: infos.insert(1, {"index": 9}),
+    "pop": lambda infos: infos.pop(),
+    "remove": lambda infos: infos.remove({"index": 1}),
+    "clear": lambda infos: infos.clear(),
+    "reverse": lambda infos: infos.reverse(),
+    "sort": lambda infos: infos.sort(key=lambda info: -info["index"]),
+    "delete": lambda infos: infos.__delitem__(0),
+    "replace all": lambda infos: infos.__setitem__(slice(None), [{"own": 1}] * 4),
+    "replace one": lambda infos: infos.__setitem__(-1, {"own": 1}),
+    "add": lambda infos: infos.__iadd__([{"index": 9}]),
+    "multiply": lambda infos: infos * 2 + 2 * infos,
+    "multiply in place": lambda infos: infos.__imul__(2),
+    "count": lambda infos: infos.count({"index": 2}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_infos_are_changed_as_lists_are(change: Any) -> None:
+    infos, plain = LazyInfos(3, lambda index: {"index": index}), [{"index": index} for index in range(3)]
+    found, expected = change(infos), change(plain)
+    assert list(infos) == plain
+    assert [infos[place] for place in range(len(plain))] == plain
+    assert found == expected
+
+
+def test_what_an_environment_goes_on_filling_is_copied() -> None:
+    class Walks(Game):
+        def reset(self, **arguments: Any) -> Any:
+            self.path: list[int] = []
+            return super().reset(**arguments)
+
+        def step(self, action: Any) -> Any:
+            self.path.append(len(self.path))
+            return *super().step(action)[:4], {"path": self.path}
+
+    env = GymnasiumVecEnv(SyncVectorEnv([Walks]))
+    env.reset()
+    kept = [env.step(np.zeros(1, np.int64))[3] for _ in range(3)]
+    assert [infos[0]["path"] for infos in kept] == [[0], [0, 1], [0, 1, 2]]
 
 
 def test_infos_stay_those_of_their_step() -> None:
