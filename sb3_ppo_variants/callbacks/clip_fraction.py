@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -79,7 +78,7 @@ class ClipFractionCallback(UpdateCallback):
         self.logger.record("trust_region/clip_fraction_mean", mean)
         self.logger.record("trust_region/clip_fraction_side", side)
         if side != 0 and self.in_a_row == self.patience:
-            warnings.warn(self._advice(side, mean), stacklevel=2)
+            self.warn(self._advice(side, mean))
 
     def _advice(self, side: int, mean: float) -> str:
         seen = f"{mean:.0%} of the samples were clipped in the last {self.patience} updates, at step "
@@ -207,10 +206,9 @@ def warn_without_clip(callback: UpdateCallback) -> None:
     :param callback: that looks at the clip fraction
     """
     if not _has_clip(callback.model):
-        warnings.warn(
+        callback.warn(
             f"this {type(callback.model).__name__} has no clip (clip_range=None): its clip fraction is always 0 and "
-            f"{type(callback).__name__} has nothing to go by; StopTrainingOnKL looks at the KL instead",
-            stacklevel=2,
+            f"{type(callback).__name__} has nothing to go by; StopTrainingOnKL looks at the KL instead"
         )
 
 

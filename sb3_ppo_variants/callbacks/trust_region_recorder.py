@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -80,10 +79,9 @@ class TrustRegionRecorder(UpdateCallback):
 
     def _on_update(self, logged: Mapping[str, Any]) -> None:
         if not any(f"train/{name}" in logged for name in TRUST_REGION) and self.n_recorded == 0:
-            warnings.warn(
+            self.warn(
                 f"{type(self.model).__name__} logs no KL divergence and no clip fraction: these columns of {self.path} "
-                "stay empty",
-                stacklevel=2,
+                "stay empty"
             )
         self.n_recorded += 1
         assert self._file is not None  # training has started

@@ -11,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_ppo_variants.arguments.checks import require
+from sb3_ppo_variants.distributed.ranks import ranks_of
 
 
 class UpdateCallback(BaseCallback):
@@ -51,8 +52,16 @@ class UpdateCallback(BaseCallback):
             self._told_of_missing_keys = True
             names = " or ".join(keys)
             message = f"{type(self.model).__name__} logs no {names}: {type(self).__name__} has nothing to go by"
-            warnings.warn(message, stacklevel=2)
+            self.warn(message)
         return None
+
+    def warn(self, message: str) -> None:
+        """Warn, where several processes train one model in the first of them.
+
+        :param message: of the warning
+        """
+        if ranks_of(self.model).first:
+            warnings.warn(message, stacklevel=3)
 
     def _init_callback(self) -> None:
         name, model = type(self).__name__, type(self.model).__name__

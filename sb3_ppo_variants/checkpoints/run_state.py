@@ -20,8 +20,8 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.checkpoints.environment_state import EnvironmentState, put_state, take_state
+from sb3_ppo_variants.distributed.callback_tree import callbacks_of
 from sb3_ppo_variants.distributed.ranks import ranks_of
-from sb3_ppo_variants.update.callback_tree import callbacks_of
 from sb3_ppo_variants.update.update_metrics import UpdateTrace
 
 _NOT_IN_THE_MODEL_FILE = ("_last_lstm_states",)

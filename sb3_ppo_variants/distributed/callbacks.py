@@ -1,7 +1,7 @@
 """Callbacks of a run in several processes: which of them act where, and one end of a rollout for all."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from stable_baselines3.common.callbacks import (
@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.type_aliases import MaybeCallback
 
+from sb3_ppo_variants.distributed.callback_tree import callbacks_of
 from sb3_ppo_variants.distributed.moments import Moments, merged_moments, running_statistics
 from sb3_ppo_variants.distributed.ranks import Ranks
 
@@ -25,21 +26,15 @@ _EPISODES = ("ep_info_buffer", "ep_success_buffer")
 def callbacks_of_other_ranks(callback: MaybeCallback) -> CallbackList:
     """Leave out what must act once per run: what evaluates, saves or shows progress.
 
-    A callback of one's own is left out too if it has an attribute ``first_rank_only`` that is true.
+    A callback of one's own is left out too if it has an attribute ``first_rank_only`` that is true. What stays prints
+    nothing: the lists and callbacks are changed themselves, as each process has its own.
 
     :param callback: as given to ``learn``
     :return: the callbacks of every rank but the first
     """
     given = callback if isinstance(callback, list) else [] if callback is None else [callback]
-    kept: list[BaseCallback] = []
-    for one in given:
-        if isinstance(one, CallbackList):
-            kept.append(callbacks_of_other_ranks(one.callbacks))
-        elif not isinstance(one, BaseCallback):
-            kept.append(ConvertCallback(one))
-        elif not _acts_once(one):
-            kept.append(one)
-    return CallbackList(kept)
+    kept = [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in given]
+    return CallbackList([one for one in kept if _without_what_acts_once(one)])
 
 
 def callbacks_of_every_rank(callback: MaybeCallback) -> list[str]:
@@ -55,11 +50,15 @@ def callbacks_of_every_rank(callback: MaybeCallback) -> list[str]:
     return [type(given).__name__] if getattr(given, "every_rank", False) else []
 
 
-def _acts_once(callback: BaseCallback) -> bool:
+def _without_what_acts_once(callback: BaseCallback) -> bool:
+    """Leave out what acts once of what a callback calls; False if nothing is left of it."""
     if isinstance(callback, _ON_FIRST_RANK) or getattr(callback, "first_rank_only", False):
-        return True
+        return False
+    callback.verbose = 0
+    if isinstance(callback, CallbackList):
+        callback.callbacks = [one for one in callback.callbacks if _without_what_acts_once(one)]
     child = callback.callback if isinstance(callback, EventCallback) else None
-    return child is not None and _acts_once(child)  # as in EveryNTimesteps(n, CheckpointCallback(...))
+    return child is None or _without_what_acts_once(child)  # as in EveryNTimesteps(n, CheckpointCallback(...))
 
 
 class _Contribution(NamedTuple):
@@ -68,6 +67,30 @@ class _Contribution(NamedTuple):
     stops: bool
     episodes: list[list[Any]]
     statistics: list[Moments]
+
+
+class _Episodes(deque[Any]):
+    """The last episodes of a model, which also keeps all that are added to it.
+
+    :param episodes: so far
+    :param window: how many are the last
+    """
+
+    def __init__(self, episodes: Iterable[Any], window: int | None):
+        super().__init__(episodes, window)
+        self.before, self.added = list(self), list[Any]()
+
+    def append(self, episode: Any) -> None:
+        self.extend([episode])
+
+    def extend(self, episodes: Iterable[Any]) -> None:
+        new = list(episodes)
+        self.added += new
+        super().extend(new)
+
+    def __reduce__(self) -> Any:
+        """Save and copy as SB3's own."""
+        return deque(self, self.maxlen).__reduce__()
 
 
 class SharedRollouts(CallbackList):
@@ -87,7 +110,7 @@ class SharedRollouts(CallbackList):
         self._ranks = ranks
         self._common = common
         self._stops = False
-        self._before = [0] * len(_EPISODES)
+        self._bars = [one for one in callbacks_of(self) if isinstance(one, ProgressBarCallback)]
 
     def _on_training_start(self) -> None:
         with self._ranks.failing_together():
@@ -100,13 +123,15 @@ class SharedRollouts(CallbackList):
     def _on_rollout_start(self) -> None:
         super()._on_rollout_start()
         model: Any = self.model
-        for name in _EPISODES:  # without a limit, so that what this rollout adds is what comes after the present end
-            setattr(model, name, deque(getattr(model, name)))
-        self._before = [len(getattr(model, name)) for name in _EPISODES]
+        for name in _EPISODES:
+            setattr(model, name, _Episodes(getattr(model, name), model._stats_window_size))
 
     def on_step(self) -> bool:
-        self.model.num_timesteps += (self._ranks.size - 1) * self.model.n_envs
+        of_others = (self._ranks.size - 1) * self.model.n_envs
+        self.model.num_timesteps += of_others
         self._stops = self._stops or not super().on_step()
+        for bar in self._bars:
+            bar.pbar.update(of_others)
         return True  # the others would wait for a rollout that is broken off
 
     def _on_rollout_end(self) -> None:
@@ -120,11 +145,11 @@ class SharedRollouts(CallbackList):
         """
         model: Any = self.model
         statistics = running_statistics(model.env)
-        held = [list(getattr(model, name)) for name in _EPISODES]
-        added = [episodes[count:] for episodes, count in zip(held, self._before)]
+        held: list[_Episodes] = [getattr(model, name) for name in _EPISODES]
+        added = [episodes.added for episodes in held]
         of_ranks = self._ranks.gather(_Contribution(self._stops, added, [Moments.of(one) for one in statistics]))
         for place, name in enumerate(_EPISODES):
-            episodes = held[place][: self._before[place]]
+            episodes = held[place].before
             for one in of_ranks:
                 episodes += one.episodes[place]
             setattr(model, name, deque(episodes, maxlen=model._stats_window_size))

@@ -20,7 +20,7 @@ from sb3_ppo_variants.arguments.checks import require
 from sb3_ppo_variants.arguments.signatures import HostMethods
 from sb3_ppo_variants.distributed.callbacks import SharedRollouts, callbacks_of_every_rank, callbacks_of_other_ranks
 from sb3_ppo_variants.distributed.moments import Moments, running_statistics
-from sb3_ppo_variants.distributed.ranks import Ranks, current_ranks
+from sb3_ppo_variants.distributed.ranks import Ranks, current_ranks, ends_all_ranks
 
 _OF_A_RANK = {"policy", "env", "policy_kwargs", "seed", "device", "verbose", "tensorboard_log", "stats_window_size"}
 """Constructor arguments that may differ from rank to rank, or whose effect is rank 0's in any case."""
@@ -96,16 +96,22 @@ class DataParallelMixin(HostMethods):
             return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         self._check_agreement(total_timesteps, callback)
         self._warn_of_same_draws()
-        common = self._take_over_from_first()
-        if not ranks.first:
-            self.verbose, self.tensorboard_log = 0, None
-            callback, progress_bar = callbacks_of_other_ranks(callback), False
-        given = (total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         with ranks.failing_together():
+            common = self._take_over_from_first()
+            if not ranks.first:
+                self.verbose, self.tensorboard_log = 0, None
+                callback, progress_bar = callbacks_of_other_ranks(callback), False
+            given = (total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
             total, root = super()._setup_learn(*given)
         if not ranks.first:
             self.logger.output_formats.clear()  # also of a logger that the script has set
-        return total, SharedRollouts(root.callbacks if isinstance(root, CallbackList) else [root], self, ranks, common)
+        parts = root.callbacks if type(root) is CallbackList else [root]
+        return total, SharedRollouts(parts, self, ranks, common)
+
+    @ends_all_ranks
+    def dump_logs(self, *args: Any, **kwargs: Any) -> None:
+        """Write what was logged, as the host does; an error of it ends the other ranks, too."""
+        super().dump_logs(*args, **kwargs)
 
     def _check_agreement(self, total_timesteps: int, callback: MaybeCallback) -> None:
         """Refuse what would make the ranks wait for each other, or train different models."""

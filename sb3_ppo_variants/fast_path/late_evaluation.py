@@ -20,11 +20,11 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
+from sb3_ppo_variants.distributed.callback_tree import callbacks_of
 from sb3_ppo_variants.fast_path.blas_threads import one_blas_thread
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.interception import replaces_collection
 from sb3_ppo_variants.fast_path.lean_buffer import methods_of_sb3
-from sb3_ppo_variants.update.callback_tree import callbacks_of
 from sb3_ppo_variants.update.distributions import Context
 from sb3_ppo_variants.update.policy_evaluation import KNOWN_PACKAGES, package_of
 

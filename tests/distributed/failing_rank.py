@@ -1,4 +1,7 @@
-"""Rank 1 fails in a rollout: ``raises``, after which it lives on for a while, is ``killed``, or gets a ``nan``."""
+"""Rank 1 fails in a rollout: ``raises``, after which it lives on for a while, is ``killed``, or gets a ``nan``.
+
+Or before it, with an ``other_network``.
+"""
 
 import os
 import signal
@@ -27,6 +30,14 @@ class Failing(BaseCallback):
 
 if __name__ == "__main__":
     th.set_num_threads(1)
+    if sys.argv[1] == "other_network":
+        second = int(os.environ["RANK"]) == 1
+        model, begun = build(PPOPenalty, policy_kwargs={"net_arch": [9 if second else 8]}), time.monotonic()
+        try:
+            model.learn(100)
+        finally:
+            time.sleep(8 if second else 0)
+            print(f"ended after {time.monotonic() - begun}")
     model = build(PPOPenalty)
     try:
         model.learn(10_000, callback=Failing())

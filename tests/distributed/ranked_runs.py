@@ -1,7 +1,9 @@
 """Runs on one process of two: torchrun --nproc-per-node 2 ranked_runs.py FOLDER; results go to FOLDER/rank_R.pt."""
 
+import pickle
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,13 @@ from environments import make_env, make_vec_env
 from hosts import VARIANTS, ModeSensitiveExtractor, build, host_of
 from same_draws import Share, same_draws
 from sb3_contrib import MaskablePPO
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    CheckpointCallback,
+    EvalCallback,
+    ProgressBarCallback,
+)
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
@@ -126,6 +134,34 @@ def episodes(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
     model = build(PPOClip, env=env, n_epochs=1).learn(200, callback=Count())
     return {"own": own, "buffer": [info["r"] for info in model.ep_info_buffer], "limit": model.ep_info_buffer.maxlen}
+
+
+def windows(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Look at the window of the last three episodes within rollouts, where checkpoints and evaluations save models."""
+    env = DummyVecEnv([lambda: Monitor(make_env("discrete")())] * 2)
+    seen: list[Any] = []
+
+    class Look(BaseCallback):
+        def _on_step(self) -> bool:
+            saved = pickle.loads(pickle.dumps(self.model.ep_info_buffer))
+            seen.append((len(self.model.ep_info_buffer or ()), type(saved) is deque, saved.maxlen))
+            return True
+
+    build(PPOClip, env=env, n_epochs=1, stats_window_size=3).learn(300, callback=Look())
+    return {"longest": max(one[0] for one in seen), "saved": {one[1:] for one in seen}}
+
+
+def progress(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    class Reads(ProgressBarCallback):
+        shown = 0
+
+        def _on_training_end(self) -> None:
+            self.shown = self.pbar.n
+            super()._on_training_end()
+
+    bar = Reads()
+    model = build(PPOClip, n_epochs=1).learn(200, callback=[CallbackList([bar])])
+    return {"shown": bar.shown, "timesteps": model.num_timesteps}
 
 
 def compiling(ranks: Ranks, folder: Path) -> dict[str, Any]:
@@ -271,6 +307,8 @@ SCENARIOS: dict[str, Callable[[Ranks, Path], dict[str, Any]]] = {
         stop,
         files,
         episodes,
+        windows,
+        progress,
         compiling,
         hooked,
         disagreement,

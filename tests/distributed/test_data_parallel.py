@@ -133,6 +133,17 @@ def test_episodes_of_all_ranks_are_in_the_window(ranks: Any) -> None:
     assert first["limit"] == 100
 
 
+def test_the_window_is_one_within_a_rollout_too(ranks: Any) -> None:
+    for result in (rank["windows"] for rank in ranks[0]):
+        assert result == {"longest": 3, "saved": {(True, 3)}}
+
+
+def test_the_progress_bar_counts_the_steps_of_all_ranks(ranks: Any) -> None:
+    first, second = (rank["progress"] for rank in ranks[0])
+    assert first["shown"] == first["timesteps"] == 200
+    assert second["shown"] == 0
+
+
 def test_what_would_be_compiled_is_trained_eagerly(ranks: Any) -> None:
     for result in (rank["compiling"] for rank in ranks[0]):
         assert result["updates"] == 1
@@ -183,6 +194,20 @@ def test_what_acts_once_is_left_out_on_other_ranks() -> None:
     assert first is every
     assert isinstance(second, CallbackList)
     assert second.callbacks == [inner]
+
+
+def test_lists_inside_and_of_one_s_own_are_kept_without_what_acts_once() -> None:
+    class OwnList(CallbackList):
+        pass
+
+    inner, own = Plain(verbose=1), OwnList([Plain(), Writes()])
+    every = EveryNTimesteps(10, CallbackList([CheckpointCallback(1, "x"), inner]))
+    assert callbacks_of_other_ranks([every, own]).callbacks == [every, own]
+    assert isinstance(every.callback, CallbackList)
+    assert every.callback.callbacks == [inner]
+    assert len(own.callbacks) == 1
+    assert inner.verbose == 0
+    assert callbacks_of_other_ranks(own).callbacks == [own]
 
 
 def test_processes_that_differ_in_what_must_be_equal_are_refused(ranks: Any) -> None:
@@ -243,6 +268,13 @@ def test_a_rank_that_raises_ends_the_others_and_is_named() -> None:
     assert "rank 1 of 2 failed: ZeroDivisionError: the simulator of rank 1 broke" in second.errors
     assert "again: the processes of this run do not train together any more" in second.output
     assert time.monotonic() - begun < 120  # torch.distributed itself would wait for half an hour
+
+
+def test_a_rank_that_cannot_take_the_model_over_ends_the_others_at_once() -> None:
+    first, second = launched("failing_rank.py", "other_network")
+    assert "RankFailedError: rank 1 of 2 failed: RuntimeError" in first.errors
+    assert "size mismatch" in second.errors
+    assert float(first.output.removeprefix("ended after ")) < 6 < float(second.output.removeprefix("ended after "))
 
 
 def test_a_rank_that_finds_nan_before_its_update_ends_the_others_and_is_named() -> None:
