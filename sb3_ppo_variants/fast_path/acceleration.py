@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch as th
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -149,13 +150,14 @@ class Acceleration:
 
     def new_update(self) -> Update:
         """Begin an update on the fastest path that applies."""
-        self.adopt()
-        if self.uses("images"):
-            self._agrees("images", partial(self_check.layout_difference, self.policy))
-        while True:
-            update = self._make_update()
-            if not self._finds_difference(update):
-                return update
+        with np.errstate(all="ignore"):  # in checks, too
+            self.adopt()
+            if self.uses("images"):
+                self._agrees("images", partial(self_check.layout_difference, self.policy))
+            while True:
+                update = self._make_update()
+                if not self._finds_difference(update):
+                    return update
 
     def policy_line(self, update: Update) -> PolicyLine:
         """Remember where the policy is, to take it back towards there after the update.
@@ -273,7 +275,7 @@ class Acceleration:
         last_obs = self.algorithm._last_obs
         if name not in self._checked and last_obs is not None:
             self._checked.add(name)
-            with measuring(self.policy):
+            with measuring(self.policy), np.errstate(all="ignore"):
                 observations = obs_as_tensor(last_obs, self.policy.device)  # the algorithm's own memory
                 self._refuse(name, failure_or(lambda: difference(own_observations(self.policy, observations))))
         return self.uses(name)

@@ -4,6 +4,7 @@ At batch size 1 nearly all of SB3's forward pass is call overhead. SB3's own ``c
 the policy's forward is replaced while it does, and what the buffer does (``lean_buffer.py``).
 """
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -54,21 +55,26 @@ class LeanForward(StandIn):
         :param deterministic: handled by the ordinary forward, as is what gradients are wanted of
         :param action_masks: of a maskable policy, shape (n_envs, number of choices); None for none
         """
-        if deterministic or th.is_grad_enabled() or not self.serves():  # a callback may differentiate; SB3 does not
+        drawn: Collected | None = None
+        if not (deterministic or th.is_grad_enabled()) and self.serves():  # a callback may differentiate; SB3 does not
+            drawn = self.sample(obs, action_masks)
+        if drawn is None:
             masks = () if action_masks is None else (action_masks,)
             ordinary: Collected = self.ordinary()(obs, deterministic, *masks)
             return ordinary
-        actions, values, log_prob = self.sample(obs, action_masks)
+        actions, values, log_prob = drawn
         if actions.shape[1:] != self.action_shape:
             actions = actions.reshape((-1, *self.action_shape))
         return actions, values, log_prob
 
-    def sample(self, obs: Any, masks: Any) -> Collected:
-        """Sample; actions have shape (n_envs, n)."""
+    def sample(self, obs: Any, masks: Any) -> Collected | None:
+        """Sample; actions have shape (n_envs, n). None where NaN or infinity is left to torch's distributions."""
         policy = self.policy
         latent, critic_latent = both_latents(policy, preprocessed(policy, obs))
         values = policy.value_net(critic_latent)
         output = policy.action_net(latent)
+        if output.device.type == "cpu" and not math.isfinite(output.sum().item()):  # a GPU would be waited for
+            return None
         if masks is not None:
             masks = th.as_tensor(masks, dtype=th.bool, device=output.device).reshape(output.shape)
         context = Context(latent, masks)
@@ -97,16 +103,23 @@ class NumpyForward(LeanForward):
         self.agrees_late: bool | None = None  # not known before the first rollout
         self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
 
-    def sample(self, obs: Any, masks: Any) -> Collected:
+    def sample(self, obs: Any, masks: Any) -> Collected | None:
         late = self.late if masks is None else None
         if (late is None or late.watched) and not self._parts.in_place():
             return super().sample(obs, masks)  # somebody has given a parameter other memory, or replaced a module
+        with np.errstate(all="ignore"):  # as in torch, whatever numpy is told to raise
+            return self._sample(obs, masks, late)
+
+    def _sample(self, obs: Any, masks: Any, late: LateEvaluation | None) -> Collected | None:
         flat = as_vectors(self.policy.observation_space, mapped(th.Tensor.numpy, obs))
         asked = late is not None and late.takes(len(flat))
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
+            output = self.actor.forward(flat)
+            if not math.isfinite(output.sum()):
+                return None
             if late is not None and asked and not late.shown:
-                return self.act(flat), *late.nothing
-            output, values = self.actor.forward(flat), self.critic.forward(flat)
+                return self.act(output), *late.nothing
+            values = self.critic.forward(flat)
         if masks is not None:
             masks = np.asarray(masks, dtype=bool).reshape(output.shape)
         actions, log_prob = self.form.sample(self.policy, output, Context(self.actor.latent, masks))
@@ -114,12 +127,11 @@ class NumpyForward(LeanForward):
             late.record(flat, actions, values, log_prob)
         return th.from_numpy(actions), th.from_numpy(values.copy()), th.from_numpy(log_prob)
 
-    def act(self, flat: Any) -> th.Tensor:
+    def act(self, output: Any) -> th.Tensor:
         """Draw the actions that :meth:`sample` draws, and nothing else.
 
-        :param flat: observations as vectors, shape (n_envs, n_inputs)
+        :param output: of the action net, shape (n_envs, n_outputs)
         """
-        output = self.actor.forward(flat)
         return th.from_numpy(self.form.act(self.policy, output, Context(self.actor.latent)))
 
 

@@ -30,6 +30,7 @@ class RecordedForward(LeanForward):
         super().__init__(policy, still_fits)
         self._parts = Parts(policy, policy.modules())
         self._graph: Any = None
+        self._results: Any = None
         self._layout: list[Any] = []
         self._recorded_with: dict[str, Any] = {}
         self.failure: str | None = None  # why it has given recording up
@@ -39,7 +40,7 @@ class RecordedForward(LeanForward):
         if self._recorded_with != plain_attributes(self.policy):  # such as a slope that a callback anneals
             self._graph = None
 
-    def sample(self, obs: Any, masks: Any) -> Collected:
+    def sample(self, obs: Any, masks: Any) -> Collected | None:
         if masks is not None:
             masks = th.as_tensor(masks, dtype=th.bool, device=self.policy.device)
         if self.failure or self.policy.training or not self._parts.in_place():

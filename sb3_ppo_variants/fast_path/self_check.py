@@ -59,7 +59,8 @@ def forward_difference(policy: Any, forward: LeanForward, observations: Any) -> 
         pairs = list(zip(_OF_FORWARD, forward(observations, False, *masks), expected))
         if isinstance(forward, NumpyForward) and forward.acts_alone and not masks:
             again()
-            alone = forward.act(as_vectors(policy.observation_space, mapped(th.Tensor.numpy, observations)))
+            flat = as_vectors(policy.observation_space, mapped(th.Tensor.numpy, observations))
+            alone = forward.act(forward.actor.forward(flat))
             pairs.append(("actions without values", alone.reshape(expected[0].shape), expected[0]))
     return _first_difference(pairs, "policy.forward()")
 

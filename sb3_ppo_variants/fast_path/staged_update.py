@@ -5,9 +5,10 @@ so that results agree to rounding. What an algorithm or policy does not support 
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch as th
 
 from sb3_ppo_variants.fast_path.closed_forms import (
@@ -61,9 +62,11 @@ class StagedUpdate(UpdateSteps):
         self.distribution, old = self._measure()
         self.old = tuple(p.clone() for p in old)  # a Gaussian's log_std is a view of the live parameter
 
-    def running(self) -> AbstractContextManager[None]:
-        """Run the epochs with the memory that minibatches take from one another."""
-        return kept_memory() if self.policy.device.type == "cpu" else nullcontext()
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the epochs with the memory that minibatches take from one another, and numpy as quiet as torch."""
+        with kept_memory() if self.policy.device.type == "cpu" else nullcontext(), np.errstate(all="ignore"):
+            yield
 
     def minibatches(self) -> Iterator[th.Tensor]:
         """Yield the rows of each minibatch of one epoch, in the order stock PPO would draw."""

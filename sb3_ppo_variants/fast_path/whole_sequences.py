@@ -8,9 +8,10 @@ does for all steps (proposed for contrib in its pull request 118).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch as th
 from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
@@ -52,8 +53,10 @@ class SequenceUpdate(ReferenceUpdate):
         size = int(self.algorithm.batch_size)
         self._old = RememberedDistributions(self.algorithm.rollout_buffer, size, self._asked_old) if once else None
 
-    def running(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._old is None else self._old.following()
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with nullcontext() if self._old is None else self._old.following(), np.errstate(all="ignore"):
+            yield
 
     def measured(self, policy: Any, minibatch: Any) -> tuple[ActionDistribution, Parameters]:
         if not self._actor_alone:

@@ -24,6 +24,7 @@ _UPDATE_CAUSES = (
     "your own"
 )
 _MOST_SKIPPED = 0.5
+_OF_SEVERAL_STEPS = ("advantages", "returns")
 # What torch, numpy and Python raise at NaN. A class of its own, of a callback's say, tells more than this module knows.
 _RAISED_AT_NAN = (
     *(ValueError, RuntimeError, AssertionError, IndexError),
@@ -69,21 +70,22 @@ def check_rollout(model: UpdatedAlgorithm) -> None:
     """
     buffer = model.rollout_buffer
     observations = getattr(buffer, "observations", None)  # a buffer of somebody's own may keep them elsewhere
-    quantities: dict[str, Any] = {"rewards": buffer.rewards}
+    quantities: dict[str, Any]
     if isinstance(observations, dict):
-        quantities |= {f"observations[{key!r}]": value for key, value in observations.items()}
+        quantities = {f"observations[{key!r}]": value for key, value in observations.items()}
     else:
-        quantities["observations"] = observations
-    names = ("actions", "values", "log_probs", "advantages", "returns")  # each may follow from what stands before it
+        quantities = {"observations": observations}
+    names = ("actions", "rewards", "values", "log_probs", *_OF_SEVERAL_STEPS)
     quantities |= {name: getattr(buffer, name, None) for name in names}
     found = {name: bad for name, array in quantities.items() if (bad := _first_bad(array)) is not None}
     if not found:
         return
     if all(name.startswith("observations") for name in found) and foreign_module(model.policy) is not None:
         return  # a module of the user's own has made numbers of them, as of the values of sensors that are missing
-    name, bad = next(iter(found.items()))
-    array = quantities[name]
-    value, (step, env) = float(array[bad]), _step_and_env(model, array, bad)
+    places = {name: _step_and_env(model, quantities[name], bad) for name, bad in found.items()}
+    # The first step of all; of one step what stands first: each may follow from what stands before it
+    name = min(found, key=lambda name: (name in _OF_SEVERAL_STEPS, places[name][0]))
+    value, (step, env) = float(quantities[name][found[name]]), places[name]
     timestep = model.num_timesteps - (buffer.buffer_size - 1 - step) * model.n_envs * model.ranks.size
     raise NonFiniteUpdateError(
         f"{value} in the {name} of environment {env} at timestep {timestep} (step {step} of the rollout); "
