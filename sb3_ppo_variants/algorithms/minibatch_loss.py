@@ -64,6 +64,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
     value_clipping: ValueClipping
     value_clip_scale: Literal["absolute", "return_std"]
     value_loss: ValueLoss
+    _schedule_values: dict[str, Any] | None = None  # of the present update
 
     # ------------------------------------------------------------------------------------------ terms, to be overridden
 
@@ -214,8 +215,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         :param coefficients: of this epoch
         :param terms: from :meth:`terms_of`
         """
-        c, n = coefficients, len(new.values)
-        kl_slope: Number | None = None
+        c, n, kl_slope = coefficients, len(new.values), None
         if getattr(self.surrogate, "__func__", None) is LossMixin.surrogate:
             unclipped = terms.advantages * terms.ratio
             slope = unclipped * (terms.objective == unclipped)
@@ -290,8 +290,8 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         :param finite: whether infinity is no value
         :raises ValueError: for NaN, a smaller value, or infinity where it is none
         """
-        number = schedule_value(name, value, self._current_progress_remaining)
         progress = self._current_progress_remaining
+        number = schedule_value(name, value, progress, self._schedule_values)
         # The last rollout may go beyond total_timesteps: then progress is negative and so is a schedule that ends at 0
         none = math.isnan(number) or (finite and math.isinf(number))
         if none or (number < lowest and progress >= 0):

@@ -28,6 +28,8 @@ from sb3_ppo_variants.update.rules import UpdateRules
 from sb3_ppo_variants.update.update_metrics import TraceRecorder, UpdateTrace
 from sb3_ppo_variants.vec_env.acceptance import VectorEnvMixin
 
+_MADE_ANEW = ("_acceleration", "_trace", "_ranks", "_schedule_values")  # in a loaded model, as functions have no pickle
+
 
 class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
     """PPO's policy update with exchangeable terms; place it before a host: ``class New(Mixin, PPO)``.
@@ -118,6 +120,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         :raises NonFiniteUpdateError: for NaN or infinity; the model then is as after the last good step
         """
         self.policy.set_training_mode(True)
+        self._schedule_values = {}
         self._update_learning_rate(self.policy.optimizer)
         self.record_state()
         if self.on_nonfinite == "raise":
@@ -251,26 +254,24 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         return self._acceleration
 
     def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
-        self.scheduled("learning_rate", self.lr_schedule, finite=True)  # refuses what is none
         super()._update_learning_rate(optimizers)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            self.scheduled("learning_rate", optimizer.param_groups[0]["lr"], finite=True)  # refuses what is none
 
     def _minibatches_per_epoch(self) -> int:
         return -(-self.rollout_buffer.buffer_size * self.n_envs // int(self.batch_size))
 
     def _log_update(self, update: UpdateTrace, coefficients: dict[str, Number]) -> None:
         record = self.logger.record
-        record("train/entropy_loss", update.mean("entropy_loss"))
         record("train/policy_gradient_loss", update.mean("policy_loss"))
-        record("train/value_loss", update.mean("value_loss"))
-        record("train/approx_kl", update.mean("approx_kl"))
-        record("train/loss", update.mean("loss"))
+        for name in ("entropy_loss", "value_loss", "approx_kl", "loss", "grad_norm"):
+            record(f"train/{name}", update.mean(name))
         record("train/explained_variance", explained_variance_over_ranks(self.ranks, self.rollout_buffer))
         if hasattr(self.policy, "log_std"):
             record("train/std", th.exp(self.policy.log_std).mean().item())
         record("train/n_updates", self._n_updates, exclude="tensorboard")
         record("train/kl_divergence", update.kl_divergence)
         record("train/ratio_max", float(update.column("ratio_max").max()))
-        record("train/grad_norm", update.mean("grad_norm"))
         record("train/epochs_done", update.epochs_done)
         if self.on_nonfinite == "skip":
             record("train/skipped_minibatches", int((~update.taken).sum()))
@@ -293,8 +294,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         return super()._setup_learn(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is made anew for the model as it is then: compiled functions have no pickle."""
-        return {**vars(self), "_acceleration": None, "_trace": None, "_ranks": None}
+        return {**vars(self), **dict.fromkeys(_MADE_ANEW)}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "last_update", "_acceleration", "_trace", "_ranks"]
+        return [*super()._excluded_save_params(), "last_update", *_MADE_ANEW]

@@ -1,12 +1,13 @@
 """Arguments that may be a schedule: a function of the progress that remains, from 1 to 0."""
 
 import inspect
-from typing import Any
+from typing import Any, TypeAlias
 
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_ppo_variants.arguments.checks import require
 
+_Known: TypeAlias = dict[str, tuple[Any, float, Any]]
 _MAY_BE_SCHEDULES = (
     *("learning_rate", "clip_range", "clip_range_upper", "clip_range_vf"),
     *("ent_coef", "vf_coef", "target_kl"),
@@ -41,23 +42,32 @@ def _takes_one_number(function: Any) -> bool:
     return True
 
 
-def schedule_value(name: str, value: Any, progress: float) -> float:
+def schedule_value(name: str, value: Any, progress: float, known: _Known | None = None) -> float:
     """Evaluate an argument that may be a schedule.
 
     :param name: of the argument
     :param value: the argument
     :param progress: share of the training that is left
+    :param known: of one update: a schedule that has been asked in it is not asked again, as it may count or draw
     :return: its value, whatever that is as a number
     :raises TypeError: if the schedule returns no number; ValueError for text
     """
     schedule = _given(value)
-    number = schedule(progress) if callable(schedule) else schedule
+    number = _asked_once(name, schedule, progress, known) if callable(schedule) else schedule
     try:
         return float(number)
     except (TypeError, ValueError) as error:
         rule = f"`{name}` must be a number, or a schedule that returns one"
         way_out = "return a float from it" if callable(schedule) else "pass a float"
         raise type(error)(f"{rule}, got {number!r} at progress_remaining = {progress:.3f}; {way_out}") from error
+
+
+def _asked_once(name: str, schedule: Any, progress: float, known: _Known | None) -> Any:
+    if known is None:
+        return schedule(progress)
+    if name not in known or known[name][0] is not schedule or known[name][1] != progress:
+        known[name] = schedule, progress, schedule(progress)
+    return known[name][2]
 
 
 __all__ = ["check_schedules", "schedule_value"]

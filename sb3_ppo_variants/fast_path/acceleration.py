@@ -25,8 +25,9 @@ from sb3_ppo_variants.fast_path.cell_steps import CellSteps
 from sb3_ppo_variants.fast_path.check_conditions import failure_or
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
+from sb3_ppo_variants.fast_path.fingerprint import own_attributes, plain_attributes, same_fingerprint
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
-from sb3_ppo_variants.fast_path.interception import own_attributes, plain_attributes, same_fingerprint, standing_in
+from sb3_ppo_variants.fast_path.interception import standing_in
 from sb3_ppo_variants.fast_path.late_evaluation import evaluating_late
 from sb3_ppo_variants.fast_path.lean_bootstrap import LeanBootstrap, bootstrap_obstacle, lean_bootstrap
 from sb3_ppo_variants.fast_path.lean_buffer import lean_buffer

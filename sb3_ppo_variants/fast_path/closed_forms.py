@@ -8,7 +8,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 
 from sb3_ppo_variants.fast_path.image_preprocessing import preprocessed
-from sb3_ppo_variants.fast_path.interception import LibraryMethods, module_obstacle
+from sb3_ppo_variants.fast_path.interception import LibraryMethods, is_patched_object, module_obstacle
 from sb3_ppo_variants.update.arrays import Array
 from sb3_ppo_variants.update.distributions import ActionDistribution, Context, closed_form
 from sb3_ppo_variants.update.kl_divergence import Parameters
@@ -48,6 +48,8 @@ def evaluation_obstacle(policy: Any) -> str | None:
     distribution = policy.action_dist
     if isinstance(distribution, DiagGaussianDistribution) and policy.log_std.shape != (distribution.action_dim,):
         return f"log_std has the shape {tuple(policy.log_std.shape)}"
+    if is_patched_object(distribution):
+        return f"a method of the {type(distribution).__name__} is replaced"
     if closed_form(distribution) is None:
         return f"{type(distribution).__name__}, with the options it has, has no closed form"
     return module_obstacle(policy)

@@ -39,6 +39,8 @@ def as_vectors(space: spaces.Space[Any], observations: Any) -> npt.NDArray[Any]:
     chosen = observations.reshape(n_batch, -1).astype(np.int64)
     if (chosen >= sizes).any():
         raise RuntimeError("Class values must be smaller than num_classes.")  # torch's words
+    if (chosen < 0).any():
+        raise RuntimeError("Class values must be non-negative.")  # as above
     columns = chosen + (np.cumsum(sizes) - sizes)
     vectors = np.zeros((n_batch, int(sizes.sum())), dtype=np.float32)
     vectors[np.arange(n_batch)[:, None], columns] = 1

@@ -9,19 +9,22 @@ on that, and a resumed run must not depend on where memory was free.
 """
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_ppo_variants.fast_path.interception import optimizer_obstacle
 from sb3_ppo_variants.update.arrays import Array
 from sb3_ppo_variants.update.nonfinite import StepGuard
 from sb3_ppo_variants.update.policy_evaluation import foreign_module
 from sb3_ppo_variants.update.reference_update import OwnOptimizer
 
+_PARTS = {
+    *("features_extractor", "pi_features_extractor", "vf_features_extractor", "mlp_extractor", "action_net"),
+    *("value_net", "log_std", "lstm_actor", "lstm_critic", "critic"),
+}
+"""Of SB3's and contrib's policies; each has a gradient in every minibatch."""
 _ALIGNMENT = 16  # float32 numbers, 64 bytes
 
 
@@ -33,7 +36,7 @@ class FlatAdam:
     The parameters' ``grad`` are views of the flat gradient: after a step they hold what the step was taken with.
 
     A parameter without a gradient, as a layer that is left out at random has none, is left alone by torch's Adam. With
-    modules of somebody's own all gradients are looked for, and where one is missing the policy's own optimiser goes on.
+    modules that somebody has made or added all are looked for, and where one is missing the policy's optimiser goes on.
 
     :param policy: whose optimiser :func:`flat_adam_obstacle` accepts; its parameters' storage is replaced
     """
@@ -41,7 +44,8 @@ class FlatAdam:
     def __init__(self, policy: BasePolicy):
         self.own: OwnOptimizer | None = None  # has taken over
         self._policy = policy
-        self._has_all_gradients = foreign_module(policy) is None
+        added = {name.partition(".")[0] for name, _ in policy.named_parameters()} - _PARTS
+        self._has_all_gradients = foreign_module(policy) is None and not added
         self.parameters = list(policy.parameters())
         self.optimizer = policy.optimizer
         group = self.optimizer.param_groups[0]
@@ -65,11 +69,10 @@ class FlatAdam:
         self._gradients = self.views(self.gradient)
         in_numpy: list[Any] = [None if t.is_cuda else t.numpy() for t in (self.gradient, self.step_count)]
         self._gradient_array, self._count = in_numpy
-        self._places: list[tuple[int, int]] = []  # of each parameter and its first moment in memory
+        self._places: list[list[Any]] = []
         tensors = (self.flat, self.exp_avg, self.exp_avg_sq)
         pieces = zip(self.parameters, state, *(self._pieces_of_memory(tensor) for tensor in tensors))
         for parameter, moments, data, exp_avg, exp_avg_sq in pieces:
-            self._places.append((data.data_ptr(), exp_avg.data_ptr()))
             data.copy_(parameter.detach())
             parameter.data = data
             if "exp_avg" in moments:
@@ -80,6 +83,7 @@ class FlatAdam:
                 "exp_avg": exp_avg,
                 "exp_avg_sq": exp_avg_sq,
             }
+            self._places.append(_places_of(parameter, self.optimizer.state[parameter]))
 
     def views(self, flat: th.Tensor) -> list[th.Tensor]:
         """Cut a flat tensor into pieces of the parameters' shapes, sharing its memory.
@@ -122,11 +126,9 @@ class FlatAdam:
 
     def intact(self) -> bool:
         """Tell whether parameters and moments are still ours: loading or moving a model replaces them."""
-        for parameter, (data, exp_avg) in zip(self.parameters, self._places):
+        for parameter, places in zip(self.parameters, self._places):
             state = self.optimizer.state.get(parameter, {})
-            if parameter.data_ptr() != data or "exp_avg" not in state:
-                return False
-            if state["exp_avg"].data_ptr() != exp_avg or int(state["step"]) != self.steps:
+            if _places_of(parameter, state) != places or int(state["step"]) != self.steps:
                 return False
         return True
 
@@ -254,43 +256,7 @@ def clipping_factor(norm: th.Tensor, max_grad_norm: float) -> th.Tensor:
     return th.clamp(max_grad_norm / (norm + 1e-6), max=1.0).nan_to_num(nan=0.0)
 
 
-def flat_adam_obstacle(policy: BasePolicy) -> str | None:
-    """Say why a policy's optimiser cannot be replaced by :class:`FlatAdam`.
-
-    :param policy: any policy
-    :return: the reason, or None if it can
-    """
-    optimizer = policy.optimizer
-    if type(optimizer) is not th.optim.Adam:
-        return f"the optimiser is {type(optimizer).__name__}, not Adam"
-    intercepted = optimizer_obstacle(optimizer)
-    if intercepted is not None:
-        return intercepted
-    if len(optimizer.param_groups) != 1:
-        return "the optimiser has several parameter groups"
-    group = optimizer.param_groups[0]
-    unusual = [
-        key
-        for key in ("weight_decay", "amsgrad", "maximize", "differentiable", "capturable", "fused")
-        if group.get(key)
-    ]
-    if unusual:
-        return f"the optimiser uses {', '.join(unusual)}"
-    parameters = list(policy.parameters())
-    if {id(p) for p in parameters} != {id(p) for p in group["params"]}:
-        return "the optimiser does not hold exactly the policy's parameters"
-    on_cpu = parameters[0].device.type == "cpu"
-    if (on_cpu and any(p.is_shared() for p in parameters)) or _overlap(parameters):  # on a GPU all are "shared"
-        return "somebody else shares the parameters' memory"
-    steps = {int(optimizer.state.get(p, {}).get("step", 0)) for p in parameters}
-    if len(steps) > 1:
-        return "some parameters have taken more steps than others"
-    if any(p.dtype != th.float32 or p.device != parameters[0].device or not p.requires_grad for p in parameters):
-        return "parameters differ in type or device, or are frozen"
-    return None
-
-
-def _overlap(parameters: list[th.nn.Parameter]) -> bool:
-    """Tell whether two parameters have memory in common, as those that were tied by their ``data`` have."""
-    places = sorted((p.data_ptr(), p.data_ptr() + p.nbytes) for p in parameters)
-    return any(end > start for (_, end), (start, _) in pairwise(places))
+def _places_of(parameter: th.Tensor, state: dict[str, Any]) -> list[Any]:
+    """Tell where a parameter and its moments are in memory, and how they lie there."""
+    tensors = [parameter, *(state[name] for name in ("exp_avg", "exp_avg_sq") if name in state)]
+    return [(tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in tensors]

@@ -19,14 +19,14 @@ from torch import nn
 
 from sb3_ppo_variants.update.policy_evaluation import KNOWN_PACKAGES, package_of
 
-_MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
-_OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
-_GLOBAL_HOOKS = (
+MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+GLOBAL_HOOKS = (
     *("_global_forward_hooks", "_global_forward_pre_hooks"),
     *("_global_backward_hooks", "_global_backward_pre_hooks"),
 )
-_GLOBAL_OPTIMIZER_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
+GLOBAL_OPTIMIZER_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 _PATCHABLE = (
     *("forward", "evaluate_actions", "extract_features", "predict_values", "_get_action_dist_from_latent"),
     *("forward_actor", "forward_critic", "_process_sequence"),
@@ -35,8 +35,6 @@ _PATCHABLE = (
 
 _COLLECTIONS = (OnPolicyAlgorithm.collect_rollouts, MaskablePPO.collect_rollouts)
 _OURS = __name__.partition(".")[0]
-_PLAIN = (bool, int, float, str, tuple)
-_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining", "start_time", "n_epochs")
 
 
 class LibraryMethods:
@@ -163,18 +161,28 @@ def replaces_collection(algorithm: object) -> bool:
     return name in vars(algorithm) or any(loop not in _COLLECTIONS and package_of(loop) != _OURS for loop in loops)
 
 
+def watches_infos(algorithm: object) -> bool:
+    """Tell whether somebody's own ``_update_info_buffer`` is called at every step of a rollout.
+
+    :param algorithm: the model
+    """
+    name = "_update_info_buffer"
+    kinds = (kind for kind in type(algorithm).__mro__ if name in vars(kind))
+    return name in vars(algorithm) or any(package_of(kind) not in KNOWN_PACKAGES for kind in kinds)
+
+
 def module_obstacle(policy: nn.Module) -> str | None:
     """Say what on a policy's modules waits for calls that the fast path does not make; None for nothing.
 
     :param policy: any policy
     """
-    if any(getattr(nn.modules.module, name) for name in _GLOBAL_HOOKS):
+    if any(getattr(nn.modules.module, name) for name in GLOBAL_HOOKS):
         return "there is a hook on all modules"
     for name, module in policy.named_modules():
         where = name or "the policy"
-        if any(getattr(module, hooks) for hooks in _MODULE_HOOKS):
+        if any(getattr(module, hooks) for hooks in MODULE_HOOKS):
             return f"there is a hook on {where}"
-        patched = _patched(module)
+        patched = patched_methods(module)
         if patched:
             return f"{patched[0]}() of {where} is replaced"
     return None
@@ -186,7 +194,7 @@ def parameter_obstacle(policy: nn.Module) -> str | None:
     :param policy: any policy
     """
     for name, parameter in policy.named_parameters():
-        if any(getattr(parameter, hooks, None) for hooks in _PARAMETER_HOOKS):
+        if any(getattr(parameter, hooks, None) for hooks in PARAMETER_HOOKS):
             return f"there is a hook on {name}"
     return None
 
@@ -196,78 +204,31 @@ def optimizer_obstacle(optimizer: th.optim.Optimizer) -> str | None:
 
     :param optimizer: of a policy
     """
-    everywhere = any(getattr(optimizers, hooks) for hooks in _GLOBAL_OPTIMIZER_HOOKS)
-    if everywhere or any(getattr(optimizer, hooks, None) for hooks in _OPTIMIZER_HOOKS):
+    everywhere = any(getattr(optimizers, hooks) for hooks in GLOBAL_OPTIMIZER_HOOKS)
+    if everywhere or any(getattr(optimizer, hooks, None) for hooks in OPTIMIZER_HOOKS):
         return "there is a hook on the optimiser"
     return "step() of the optimiser is wrapped, as schedulers do" if "step" in vars(optimizer) else None
 
 
-def fingerprint(policy: Any) -> list[Any]:
-    """List everything whose change makes the pieces be chosen and checked anew.
-
-    Objects stand for themselves: as long as the list is kept, no new object can have the place of one in it.
-
-    :param policy: any policy
-    """
-    optimizer = policy.optimizer
-    found: list[Any] = [optimizer, type(optimizer), "step" in vars(optimizer), _counts(optimizer, _OPTIMIZER_HOOKS)]
-    found.append(type(getattr(policy, "action_dist", None)))
-    for group in optimizer.param_groups:
-        found += [len(group["params"]), *((k, v) for k, v in group.items() if k not in ("params", "lr", "initial_lr"))]
-    for module in policy.modules():
-        own = vars(module)
-        hooks = [len(own[name]) for name in _MODULE_HOOKS]
-        found += [module, type(module), _patched(module), hooks]
-    for parameter in policy.parameters():
-        found += [parameter, parameter.requires_grad, parameter.dtype, _counts(parameter, _PARAMETER_HOOKS)]
-    found.append(_counts(nn.modules.module, _GLOBAL_HOOKS))
-    found.append(_counts(optimizers, _GLOBAL_OPTIMIZER_HOOKS))
-    return found
-
-
-def plain_attributes(policy: nn.Module) -> dict[str, Any]:
-    """Collect the numbers, words and tuples that modules keep, such as the rate of a dropout.
-
-    :param policy: any policy
-    :return: by the names of module and attribute
-    """
-    found: dict[str, Any] = {}
-    for name, module in policy.named_modules():
-        own = vars(module).items()
-        found |= {f"{name}.{key}".lstrip("."): v for key, v in own if isinstance(v, _PLAIN) and key != "training"}
-    return found
-
-
-def own_attributes(algorithm: object) -> dict[str, str]:
-    """Write out the plain attributes of a model whose class somebody else has written: a graph keeps their values.
-
-    :param algorithm: the model
-    :return: by name; nothing of a class of this package or of SB3, whose numbers enter a graph as coefficients
-    """
-    if all(package_of(kind) in (*KNOWN_PACKAGES, "abc", "builtins") for kind in type(algorithm).__mro__):
-        return {}
-    return {k: repr(v) for k, v in vars(algorithm).items() if isinstance(v, (*_PLAIN, list)) and k not in _COUNTERS}
-
-
-def same_fingerprint(a: list[Any], b: list[Any]) -> bool:
-    """Compare two fingerprints: parameters and modules by identity, everything else by value.
-
-    :param a: of a policy
-    :param b: of a policy
-    """
-    return len(a) == len(b) and all(x is y or _equal(x, y) for x, y in zip(a, b))
-
-
-def _patched(module: nn.Module) -> list[str]:
+def patched_methods(module: nn.Module) -> list[str]:
     own = vars(module)
     return [method for method in _PATCHABLE if method in own and is_replaced(module, method)]
 
 
-def _equal(x: Any, y: Any) -> bool:
-    return not isinstance(x, (th.Tensor, nn.Module)) and type(x) is type(y) and bool(x == y)
+def is_patched_object(one: object) -> bool:
+    """Tell whether an object has a method of its own in place of its class's.
+
+    :param one: such as a callback, an environment, a distribution
+    """
+    return any(callable(getattr(type(one), name, None)) for name in vars(one))
 
 
-def _counts(owner: object, names: Iterable[str]) -> tuple[int, ...]:
+def counts(owner: object, names: Iterable[str]) -> tuple[int, ...]:
+    """Count what an object holds under some names, as of hooks.
+
+    :param owner: of them
+    :param names: of collections, or of what is not there
+    """
     return tuple(len(getattr(owner, name, None) or ()) for name in names)
 
 
@@ -275,14 +236,12 @@ __all__ = [
     "LibraryMethods",
     "Parts",
     "StandIn",
-    "fingerprint",
+    "is_patched_object",
     "is_replaced",
     "module_obstacle",
     "optimizer_obstacle",
-    "own_attributes",
     "parameter_obstacle",
-    "plain_attributes",
     "replaces_collection",
-    "same_fingerprint",
     "standing_in",
+    "watches_infos",
 ]

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from sb3_ppo_variants.distributed.callback_tree import callbacks_of
 from sb3_ppo_variants.fast_path.blas_threads import one_blas_thread
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
-from sb3_ppo_variants.fast_path.interception import replaces_collection
+from sb3_ppo_variants.fast_path.interception import is_patched_object, replaces_collection, watches_infos
 from sb3_ppo_variants.fast_path.lean_buffer import methods_of_sb3
 from sb3_ppo_variants.update.distributions import Context
 from sb3_ppo_variants.update.policy_evaluation import KNOWN_PACKAGES, package_of
@@ -197,13 +197,12 @@ def has_onlooker(algorithm: Any, env: VecEnv, callback: BaseCallback) -> bool:
     :param env: that is stepped
     :param callback: the root of the training's callbacks
     """
-    hook = "_update_info_buffer"
-    kinds = [type(algorithm.policy), *(kind for kind in type(algorithm).__mro__ if hook in vars(kind))]
-    patched = hook in vars(algorithm) or _is_patched(env)
+    kinds = [type(algorithm.policy)]
+    patched = watches_infos(algorithm) or is_patched_object(env)
     while isinstance(env, VecEnvWrapper):
         kinds.append(type(env))
         env = env.venv
-        patched = patched or _is_patched(env)
+        patched = patched or is_patched_object(env)
     known = all(package_of(kind) in _KNOWN for kind in (*kinds, type(env)))
     return patched or not known or any(map(_is_onlooker, callbacks_of(callback)))
 
@@ -214,12 +213,7 @@ def _is_onlooker(callback: BaseCallback) -> bool:
         return own["callback"] is not None
     methods = [getattr(kind, name) for name in _CALLED_IN_A_ROLLOUT]
     known = all(package_of(one) in _KNOWN for one in (*kind.__mro__, *methods))
-    return not known or _is_patched(callback)
-
-
-def _is_patched(one: object) -> bool:
-    """Tell whether an object has a method of its own in place of its class's."""
-    return any(callable(getattr(type(one), name, None)) for name in vars(one))
+    return not known or is_patched_object(callback)
 
 
 __all__ = ["LateEvaluation", "evaluating_late", "has_onlooker", "late_obstacle"]

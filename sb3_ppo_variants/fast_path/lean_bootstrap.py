@@ -21,6 +21,7 @@ from sb3_ppo_variants.fast_path.interception import (
     module_obstacle,
     replaces_collection,
     standing_in,
+    watches_infos,
 )
 from sb3_ppo_variants.update.policy_evaluation import foreign_module
 
@@ -108,7 +109,7 @@ def bootstrap_obstacle(algorithm: Any) -> str | None:
     own = [*_OF_SB3.overridden(policy), *(name for name in _METHODS if is_replaced(policy, name))]
     if own:
         return f"the policy overrides {own[0]}()"
-    if replaces_collection(algorithm):
+    if replaces_collection(algorithm) or watches_infos(algorithm):
         return "the algorithm collects rollouts in its own way"
     foreign = foreign_module(policy)
     return module_obstacle(policy) if foreign is None else f"{foreign} may remember what it was asked"

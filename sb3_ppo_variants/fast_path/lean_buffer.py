@@ -10,8 +10,10 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 
+from sb3_ppo_variants.arguments.provenance import of_libraries
+
 _Array = npt.NDArray[Any]
-_OF_SB3 = {name: getattr(RolloutBuffer, name) for name in ("add", "compute_returns_and_advantage")}
+_METHODS = ("add", "compute_returns_and_advantage")
 
 
 def methods_of_sb3(buffer: RolloutBuffer) -> list[str]:
@@ -19,7 +21,9 @@ def methods_of_sb3(buffer: RolloutBuffer) -> list[str]:
 
     :param buffer: any
     """
-    return [name for name in _OF_SB3 if getattr(type(buffer), name) is _OF_SB3[name] and name not in vars(buffer)]
+    cls = type(buffer)
+    own = [name for name in _METHODS if getattr(cls, name) is getattr(RolloutBuffer, name) and name not in vars(buffer)]
+    return [name for name in own if of_libraries(cls, name)]
 
 
 @contextmanager

@@ -82,8 +82,8 @@ class MlpTrunk:
         :param log_std: gradient with respect to the policy's ``log_std``, if it has one
         """
         with th.no_grad():
-            _backward(output, self.actor, self._activations[0], self.onednn)
-            _backward(values.unsqueeze(1), self.critic, self._activations[1], self.onednn)
+            _backward(output.float(), self.actor, self._activations[0], self.onednn)
+            _backward(values.float().unsqueeze(1), self.critic, self._activations[1], self.onednn)
             if self.log_std_gradient is not None and log_std is not None:
                 self.log_std_gradient.copy_(log_std)
 

@@ -8,8 +8,9 @@ from gymnasium import spaces
 
 from sb3_ppo_variants.fast_path.cell_steps import cell_steps_obstacle
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of, evaluation_obstacle
-from sb3_ppo_variants.fast_path.flat_parameters import flat_adam_obstacle
-from sb3_ppo_variants.fast_path.interception import fingerprint, parameter_obstacle
+from sb3_ppo_variants.fast_path.fingerprint import fingerprint
+from sb3_ppo_variants.fast_path.flat_adam_obstacle import flat_adam_obstacle
+from sb3_ppo_variants.fast_path.interception import parameter_obstacle
 from sb3_ppo_variants.fast_path.lean_rollout import numpy_forward_obstacle, sampling_obstacle
 from sb3_ppo_variants.fast_path.mlp_trunk import plain_mlp_obstacle
 from sb3_ppo_variants.fast_path.numpy_update import numpy_obstacle

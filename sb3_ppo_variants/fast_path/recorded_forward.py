@@ -10,8 +10,9 @@ from typing import Any
 import torch as th
 
 from sb3_ppo_variants.fast_path.compiler import first_line
+from sb3_ppo_variants.fast_path.fingerprint import plain_attributes
 from sb3_ppo_variants.fast_path.graph_recording import collection_paused, forget_workspaces, recovery
-from sb3_ppo_variants.fast_path.interception import Parts, plain_attributes
+from sb3_ppo_variants.fast_path.interception import Parts
 from sb3_ppo_variants.fast_path.lean_rollout import Collected, LeanForward
 from sb3_ppo_variants.update.arrays import mapped
 from sb3_ppo_variants.update.policy_evaluation import foreign_module

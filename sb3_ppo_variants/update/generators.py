@@ -1,9 +1,13 @@
-"""Random generators left as they were: numpy's global one orders the minibatches of SB3's buffers."""
+"""Random generators left as they were: numpy's global one orders the minibatches of SB3's buffers.
+
+A buffer of somebody's own may draw from torch's, too, as for augmented observations.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import torch as th
 
 
 @contextmanager
@@ -20,4 +24,11 @@ def preserved_numpy_generator() -> Iterator[None]:
         np.random.set_state(state)
 
 
-__all__ = ["preserved_numpy_generator"]
+@contextmanager
+def preserved_generators() -> Iterator[None]:
+    """Restore numpy's and torch's global generators of the CPU on exit."""
+    with preserved_numpy_generator(), th.random.fork_rng(devices=[]):
+        yield
+
+
+__all__ = ["preserved_generators", "preserved_numpy_generator"]

@@ -10,11 +10,12 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 
+from sb3_ppo_variants.arguments.provenance import of_libraries
 from sb3_ppo_variants.distributed.moments import moments_over_ranks
 from sb3_ppo_variants.distributed.ranks import Ranks
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.arrays import mapped
-from sb3_ppo_variants.update.generators import preserved_numpy_generator
+from sb3_ppo_variants.update.generators import preserved_generators, preserved_numpy_generator
 from sb3_ppo_variants.update.policy_evaluation import valid_steps
 
 _MOST_ROWS = 2048  # of one forward pass: larger temporaries do not fit the cache, and fragment the C library's heap
@@ -47,7 +48,7 @@ def measurement_batches(buffer: RolloutBuffer, batch_size: int) -> Iterator[Any]
     :param batch_size: the training batch size
     :return: minibatches of the host's own NamedTuple
     """
-    with preserved_numpy_generator():
+    with preserved_generators():
         yield from buffer.get(measurement_size(buffer, batch_size))
 
 
@@ -83,11 +84,8 @@ def staging_obstacle(buffer: RolloutBuffer) -> str | None:
     :param buffer: of the model
     :return: the reason, or None if they may
     """
-    steps = ("get", "_get_samples")
-    plain = any(
-        isinstance(buffer, known) and all(getattr(type(buffer), step) is getattr(known, step) for step in steps)
-        for known in _STAGEABLE
-    )
+    steps = ("get", "_get_samples", "to_torch", "swap_and_flatten")
+    plain = isinstance(buffer, _STAGEABLE) and of_libraries(type(buffer), *steps)
     patched = any(step in vars(buffer) for step in steps)
     if not plain or patched:
         return "the buffer's minibatches are not rows of one rollout"

@@ -10,7 +10,7 @@ from stable_baselines3.common.policies import BasePolicy
 from sb3_ppo_variants.distributed.shared_memory import Part
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
 from sb3_ppo_variants.update.distributions import ActionDistribution
-from sb3_ppo_variants.update.generators import preserved_numpy_generator
+from sb3_ppo_variants.update.generators import preserved_generators
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.minibatches import measurement_batches, normalized_over_ranks
@@ -162,7 +162,7 @@ class ReferenceUpdate(UpdateSteps):
 
     def first_minibatch(self) -> Any:
         """Return a minibatch, drawing nothing."""
-        with preserved_numpy_generator():
+        with preserved_generators():
             return next(self.algorithm.rollout_buffer.get(int(self.algorithm.batch_size)))
 
     def kl_divergence(self) -> float:

@@ -11,11 +11,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from stable_baselines3.common.vec_env.util import dict_to_obs
 
+from sb3_ppo_variants.arguments.provenance import of_libraries
+
 _UNCHANGEABLE = frozenset({type(None), bool, int, float, complex, str, bytes, *np.sctypeDict.values()}) - {
     np.object_,
     np.void,
 }
-_OF_SB3 = {name: getattr(DummyVecEnv, name) for name in ("step_wait", "_obs_from_buf")}  # one may be patched later
+_METHODS = ("step_wait", "_obs_from_buf", "_save_obs")  # somebody may have patched one
 
 
 class LeanVecEnv(DummyVecEnv):
@@ -63,7 +65,7 @@ def lean_steps(env: VecEnv) -> Iterator[None]:
     :param env: it, or wrappers around it
     """
     inner = innermost(env)
-    plain = type(inner) is DummyVecEnv and all(getattr(DummyVecEnv, name) is method for name, method in _OF_SB3.items())
+    plain = type(inner) is DummyVecEnv and of_libraries(DummyVecEnv, *_METHODS)
     if plain:
         inner.__class__ = LeanVecEnv
     try:

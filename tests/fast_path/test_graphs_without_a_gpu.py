@@ -13,8 +13,8 @@ from hosts import build, collect_rollout, flat
 
 from sb3_ppo_variants import PPOClip
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep
+from sb3_ppo_variants.fast_path.fingerprint import plain_attributes
 from sb3_ppo_variants.fast_path.graph_recording import collection_paused
-from sb3_ppo_variants.fast_path.interception import plain_attributes
 from sb3_ppo_variants.fast_path.recorded_forward import RecordedForward, _tensors
 from sb3_ppo_variants.update.minibatches import staging_obstacle
 
