@@ -26,8 +26,11 @@ class CheckpointFile(NamedTuple):
     path: Path
 
     def intact(self) -> bool:
-        """Tell whether the content can be read and is what was written."""
-        with suppress(OSError):
+        """Tell whether the content is what was written.
+
+        :raises OSError: if it is there and cannot be read, as in a moment without the network: it may be whole
+        """
+        with suppress(FileNotFoundError, IsADirectoryError):
             return self.path.stem.rpartition("_")[2] == _digest(self.path.read_bytes())
         return False
 
@@ -91,7 +94,7 @@ def prune(folder: Path, keep: int) -> None:
     :param keep: how many stay
     """
     for checkpoint in list_checkpoints(folder)[keep:]:
-        checkpoint.path.unlink()
+        checkpoint.path.unlink(missing_ok=True)
 
 
 def _digest(content: bytes) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
 from sb3_ppo_variants.vec_env.gymnasium_vec_env import GymnasiumVecEnv
@@ -164,7 +165,8 @@ def _state_of(layer: Any) -> Any:
                 raise TypeError(f"the environments of a {type(layer).__name__} are out of reach; {way_out}")
             state["envs"] = list(map(_answered, layer.env_method("state_dict")))
         return state
-    state = {name: value for name, value in _attributes(layer).items() if name not in _OF_THE_PROCESS}
+    left_out = _OF_THE_PROCESS if isinstance(layer, (VecEnvWrapper, Monitor)) else ()
+    state = {name: value for name, value in _attributes(layer).items() if name not in left_out}
     if hasattr(layer, "clone_state") and "ale" in state:  # the emulator of ale_py.AtariEnv has a pickle of its own
         state["ale"] = layer.clone_state(include_rng=True)
     return state
@@ -191,9 +193,15 @@ def _attributes(layer: Any) -> dict[str, Any]:
 
 def _slots(layer: Any) -> set[str]:
     """Name the attributes that a layer's classes keep outside its dictionary."""
-    named = [vars(cls).get("__slots__", ()) for cls in type(layer).__mro__]
-    every = {name for slots in named for name in ((slots,) if isinstance(slots, str) else slots)}
+    named = [(cls, vars(cls).get("__slots__", ())) for cls in type(layer).__mro__]
+    every = {_mangled(cls, name) for cls, slots in named for name in ((slots,) if isinstance(slots, str) else slots)}
     return every - {"__dict__", "__weakref__"}
+
+
+def _mangled(cls: type, name: str) -> str:
+    """Return the name that Python gives a private attribute."""
+    private = name.startswith("__") and not name.endswith("__")
+    return f"_{cls.__name__.lstrip('_')}{name}" if private else name
 
 
 def _view(owner: Any, shape: tuple[int, ...], dtype: Any, offset: int, strides: tuple[int, ...], writable: bool) -> Any:

@@ -13,6 +13,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
 from sb3_ppo_variants.arguments import checks
+from sb3_ppo_variants.checkpoints import run_lock
 from sb3_ppo_variants.checkpoints.checkpoint import Checkpoint, packed, read_newest_checkpoint
 from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints, prune, tidy, write_checkpoint
 from sb3_ppo_variants.checkpoints.run_state import RunState, named_callbacks, put_back, take_run_state
@@ -95,6 +96,8 @@ class ResumableCheckpointCallback(BaseCallback):
 
     def _prepare_folder(self) -> int:
         self.path.mkdir(parents=True, exist_ok=True)
+        rule, way_out = "another process must not write checkpoints there", "end it, or choose another folder"
+        checks.require(run_lock.take(self.path), rule, str(self.path), way_out)
         tidy(self.path)
         existing = list_checkpoints(self.path)
         return existing[0].timesteps if existing else 0
@@ -114,8 +117,11 @@ class ResumableCheckpointCallback(BaseCallback):
             self.logger.output_formats.append(self._dumped)
 
     def _on_training_end(self) -> None:
-        if not hasattr(self, "model"):  # rl-zoo3 calls this after any failure, one before the training too
-            return
+        if hasattr(self, "model"):  # rl-zoo3 calls this after any failure, one before the training too
+            self._save_at_end()
+        run_lock.release(self.path)
+
+    def _save_at_end(self) -> None:
         if ranks_of(self.model).failed or self.model.num_timesteps <= self._saved_at:
             return
         if self._update_is_complete():

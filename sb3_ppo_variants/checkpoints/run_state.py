@@ -137,8 +137,8 @@ def named_callbacks(root: BaseCallback) -> Iterator[tuple[str, BaseCallback]]:
 
 def _callback_state(callback: BaseCallback) -> Any:
     """Return what a callback offers by ``state_dict``, or its public attributes of plain data that nobody passed in."""
-    if hasattr(callback, "state_dict"):
-        return callback.state_dict()
+    if _speaks_for_itself(callback):
+        return callback.state_dict()  # type: ignore[attr-defined]  # it has one
     makers = [vars(cls)["__init__"] for cls in type(callback).__mro__ if inspect.isfunction(vars(cls).get("__init__"))]
     passed_in = {name for maker in makers for name in inspect.signature(maker).parameters}
     skipped = {*passed_in, "locals", "globals", "parent", "model"}
@@ -152,8 +152,8 @@ def _callback_state(callback: BaseCallback) -> Any:
 
 
 def _restore_callback(callback: BaseCallback, state: Any, model: OnPolicyAlgorithm) -> None:
-    if hasattr(callback, "load_state_dict"):
-        callback.load_state_dict(state)
+    if _speaks_for_itself(callback):
+        callback.load_state_dict(state)  # type: ignore[attr-defined]  # it has one
         return
     evaluation = state.pop("eval_env", None)
     if evaluation is not None and isinstance(callback, EvalCallback):
@@ -164,6 +164,10 @@ def _restore_callback(callback: BaseCallback, state: Any, model: OnPolicyAlgorit
             begins = "the environments of an EvalCallback begin with new seeds, their state is not restored"
             warnings.warn(f"{begins}: {obstacle}", stacklevel=2)
     vars(callback).update(state)
+
+
+def _speaks_for_itself(callback: BaseCallback) -> bool:
+    return hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict")
 
 
 def _is_plain(value: Any) -> bool:

@@ -31,7 +31,7 @@ Model = TypeVar("Model", bound="LoadingMixin")
 
 _MEMBERS = ("data", "policy.pth", "policy.optimizer.pth")
 _SYSTEM = "system_info.txt"
-_SETTINGS = ("policy_class", "policy_kwargs", "observation_space", "action_space")
+_SETTINGS = ("policy_class", "observation_space", "action_space")
 # Of a run, not of a model: without them a loaded model begins new episodes and new statistics.
 _TRANSIENT = (
     *("ep_info_buffer", "ep_success_buffer"),
@@ -122,6 +122,8 @@ class LoadingMixin(HostMethods):
         :param exclude: as in SB3
         :param include: as in SB3
         """
+        for name in self.live_state:  # which somebody may have set to a number of numpy's: that would be pickled
+            setattr(self, name, float(getattr(self, name)))
         classes = [cls.__name__ for cls in type(self).__mro__ if issubclass(cls, LoadingMixin)]
         self.saved_as = {"package_version": __version__, "classes": classes, "plain": self._plain_settings()}
         super().save(path, exclude, include)

@@ -38,7 +38,7 @@ def to_plain(value: Any) -> Any:
         return {"class": _name(value)}
     kind = type(value).__name__
     # By name: importing rl_zoo3 for its schedule would patch Gymnasium. Both are lines to zero.
-    if kind == "SimpleLinearSchedule":
+    if _name(type(value)) == "rl_zoo3.utils.SimpleLinearSchedule":
         return {"LinearSchedule": [float(value.initial_value), 0.0, 1.0]}
     if kind not in _KINDS or type(value) is not _KINDS[kind].type:
         raise TypeError(f"{type(value).__module__}.{kind} has no plain form")

@@ -85,8 +85,11 @@ def staging_obstacle(buffer: RolloutBuffer) -> str | None:
     :return: the reason, or None if they may
     """
     steps = ("get", "_get_samples", "to_torch", "swap_and_flatten")
-    plain = isinstance(buffer, _STAGEABLE) and of_libraries(type(buffer), *steps)
-    patched = any(step in vars(buffer) for step in steps)
+    plain = any(
+        isinstance(buffer, known) and all(getattr(type(buffer), step) is getattr(known, step) for step in steps)
+        for known in _STAGEABLE
+    )
+    patched = any(step in vars(buffer) for step in steps) or not of_libraries(type(buffer), *steps)
     if not plain or patched:
         return "the buffer's minibatches are not rows of one rollout"
     return "the rollout takes more than half of the GPU's memory" if _takes_half_of_a_gpu(buffer) else None

@@ -1,6 +1,7 @@
 """The zoo's experiment manager, taught what it has no hook for."""
 
 import math
+import re
 import shutil
 import tempfile
 import warnings
@@ -70,6 +71,7 @@ class VariantExperimentManager(StockExperimentManager):
         self._is_ours = self.algo in ALGORITHMS
         self._source: Source | None = None
         self._new_folders: list[Path] = []
+        self.continues_files = False  # of a run that is gone on with
         if not current_ranks().first:
             self._keep_nothing()
         if self._is_ours and not config:
@@ -93,7 +95,26 @@ class VariantExperimentManager(StockExperimentManager):
     def create_log_folder(self) -> None:
         wanted = [Path(self.save_path), *Path(self.save_path).parents]
         self._new_folders = [folder for folder in wanted if not folder.exists()]
+        if self._is_of_a_new_run():
+            self._claim_folder()
         super().create_log_folder()  # type: ignore[no-untyped-call]
+
+    def _is_of_a_new_run(self) -> bool:
+        return current_ranks().first
+
+    def _claim_folder(self) -> None:
+        """Make the run's folder, with the next number if another process has made it since that was chosen."""
+        while True:
+            try:
+                Path(self.save_path).mkdir(parents=True)
+                return
+            except FileExistsError:
+                chosen = Path(self.save_path)
+                of_env, number, rest = re.findall(r"^(.*_)(\d+)((?:_[0-9a-f-]{36})?)$", chosen.name)[0]
+                self._new_folders = [folder for folder in self._new_folders if folder != chosen]
+                self.save_path = str(chosen.with_name(f"{of_env}{int(number) + 1}{rest}"))
+                self.params_path = f"{self.save_path}/{self.env_name}"
+                self._new_folders.insert(0, Path(self.save_path))
 
     def learn(self, model: BaseAlgorithm) -> None:
         if self._vectorized is not None:  # evaluations go on with SB3's own environments, by design
@@ -196,12 +217,12 @@ class VariantExperimentManager(StockExperimentManager):
         return super().load_trial(storage, study_name, trial_id, convert)
 
     def hyperparameters_optimization(self) -> None:
-        if self.storage is not None:
-            check_storage(self.storage)
-            if "://" in self.storage:
-                create_tables(self.storage)
-            check_study_to_go_on_with(self.storage, self.study_name, self._study_of)
         try:
+            if self.storage is not None:
+                check_storage(self.storage)
+                if "://" in self.storage:
+                    create_tables(self.storage)
+                check_study_to_go_on_with(self.storage, self.study_name, self._study_of)
             with self._masked_evaluations():
                 super().hyperparameters_optimization()
         except ValueError as error:

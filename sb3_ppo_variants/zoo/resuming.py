@@ -4,18 +4,24 @@ Without the option the zoo's ``train`` is as it is. Its ``-i`` begins a new run 
 """
 
 import glob
+import re
 from pathlib import Path
 from typing import Any
 
+import rl_zoo3.exp_manager
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_ppo_variants.checkpoints import run_lock
 from sb3_ppo_variants.checkpoints.checkpoint import Checkpoint, read_newest_checkpoint
 from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints
 from sb3_ppo_variants.checkpoints.resumable import ResumableCheckpointCallback
 from sb3_ppo_variants.distributed.ranks import current_ranks
 from sb3_ppo_variants.zoo.experiment_manager import VariantExperimentManager
+from sb3_ppo_variants.zoo.mistakes import refuse
+from sb3_ppo_variants.zoo.replacing import replaced
 from sb3_ppo_variants.zoo.run_identity import RunIdentity
 from sb3_ppo_variants.zoo.termination import TERMINATION
 
@@ -31,6 +37,8 @@ class ResumingExperimentManager(VariantExperimentManager):
         super().__init__(*args, **kwargs)
         if self.optimize_hyperparameters or self.continue_training:
             raise SystemExit("--resume goes on with a run of train: leave out -i and -optimize")
+        if not issubclass(ALGOS[self.algo], OnPolicyAlgorithm):
+            refuse(f"--resume is for on-policy algorithms, got --algo {self.algo}; --save-freq saves what it learned")
         self._freq = self.save_freq
         self._given_seed = given_seed
         self._identity: RunIdentity | None = None
@@ -43,7 +51,7 @@ class ResumingExperimentManager(VariantExperimentManager):
         folder = current_ranks().from_first(lambda: self._find_own_run(identity))
         if folder is not None:
             self._checkpoint = read_newest_checkpoint(folder / "checkpoints")
-            self.continue_training = True
+            self.continue_training = self.continues_files = True
             if current_ranks().first:
                 self.save_path, self.params_path = str(folder), str(folder / self.env_name)
         return hyperparams, saved
@@ -54,32 +62,68 @@ class ResumingExperimentManager(VariantExperimentManager):
         :param identity: of the run that is wanted
         """
         runs = [run for run in self._runs() if list_checkpoints(run / "checkpoints")]
-        begun_with = [RunIdentity.read(run / "checkpoints") for run in runs]
-        if identity in begun_with:
-            return runs[begun_with.index(identity)]
-        if runs:
-            other = begun_with[0]
+        begun_with = {run: RunIdentity.read(run / "checkpoints") for run in runs}
+        for run in runs:
+            if begun_with[run] == identity and self._can_go_on(run, identity):
+                return run
+        if runs and identity not in begun_with.values():
+            other = begun_with[runs[0]]
             said = ", ".join(identity.differences(other)) if other else "no file that says what it was begun with"
             print(f"Beginning a new run, as none is of this command: {runs[0]} has {said}")
         return None
+
+    def _can_go_on(self, run: Path, identity: RunIdentity) -> bool:
+        """Tell whether a run of this command can be gone on with, and take it for this process if so.
+
+        :raises SystemExit: if it is in training, and has the seed that was given: there is no second such run
+        """
+        if not run_lock.take(run / "checkpoints"):
+            if identity.seed is not None:
+                refuse(f"{run} is of this command, and another process trains it; end it, or give another --seed")
+            print(f"{run} is of this command, and another process trains it")
+            return False
+        if any(checkpoint.intact() for checkpoint in list_checkpoints(run / "checkpoints")):
+            return True
+        print(f"{run} is of this command, but all of its checkpoints are damaged")
+        return False
 
     def _runs(self) -> list[Path]:
         """Return the folders of the environment's runs, the latest first."""
         numbered = {}
         for folder in Path(self.log_path).glob(f"{glob.escape(self.env_name)}_*"):
-            number = folder.name.removeprefix(f"{self.env_name}_").partition("_")[0]  # with -uuid more follows
-            if number.isdecimal():
-                numbered[folder] = int(number)
+            number = re.fullmatch(r"(\d+)(_[0-9a-f-]{36})?", folder.name.removeprefix(f"{self.env_name}_"))  # -uuid
+            if number is not None:  # and not a copy that somebody has made
+                numbered[folder] = int(number[1])
         return sorted(numbered, key=lambda folder: numbered[folder], reverse=True)
 
     def create_log_folder(self) -> None:
         super().create_log_folder()
         if self.tensorboard_log is not None:  # SB3 goes on in the latest folder there, which may be another run's
             self.tensorboard_log = str(Path(self.tensorboard_log, Path(self.save_path).name))
-        if self._checkpoint is not None:
-            self.monitor_kwargs["override_existing"] = False  # the episodes before the break stay
-        elif self._identity is not None:
+        if self._checkpoint is None and self._identity is not None:
             self._identity.write(Path(self.save_path, "checkpoints"))
+
+    def _is_of_a_new_run(self) -> bool:
+        return self._checkpoint is None and super()._is_of_a_new_run()
+
+    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        """Leave the files of a run that is gone on with: they have the seed that it was begun with."""
+        if self._checkpoint is None or not Path(self.params_path, "args.yml").exists():
+            super()._save_config(saved_hyperparams)
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """Let monitors go on with their files: the zoo sets their arguments where nothing can be added."""
+        if not self.continues_files:
+            return super().create_envs(n_envs, eval_env, no_log)
+        zoo: Any = rl_zoo3.exp_manager
+        make = zoo.make_vec_env
+
+        def going_on(*args: Any, monitor_kwargs: Any = None, **kwargs: Any) -> VecEnv:
+            env: VecEnv = make(*args, monitor_kwargs={**(monitor_kwargs or {}), "override_existing": False}, **kwargs)
+            return env
+
+        with replaced(rl_zoo3.exp_manager, make_vec_env=going_on):
+            return super().create_envs(n_envs, eval_env, no_log)
 
     def create_callbacks(self) -> None:
         super().create_callbacks()

@@ -61,16 +61,16 @@ _EXPRESSIONS = (("-params", "--hyperparams"), ("--env-kwargs",), ("--eval-env-kw
 """Options that take KEY:VALUE."""
 
 _COUNTS = ("--n-eval-envs", "--n-evaluations", "--eval-episodes")
-_COUNTS_OR_ALL = ("--log-interval", "--n-jobs")
-"""-1 has a meaning of its own."""
+_COUNTS_OR_ALL = {"--log-interval": ("-1", "-2"), "--n-jobs": ("-1",)}
+"""Which values below 1 have a meaning of their own."""
 
 
 def _check_counts(given: dict[str, str]) -> None:
     for count in (*_COUNTS, *_COUNTS_OR_ALL):
         value = given[count[2:].replace("-", "_")]
-        or_all = count in _COUNTS_OR_ALL
-        if re.fullmatch(r"-?\d+", value) and int(value) < 1 and not (or_all and value == "-1"):
-            refuse(f"{count} must be >= 1{' or -1' if or_all else ''}, got {value}")
+        others = _COUNTS_OR_ALL.get(count, ())
+        if re.fullmatch(r"-?\d+", value) and int(value) < 1 and value not in others:
+            refuse(f"{count} must be {' or '.join(('>= 1', *others))}, got {value}")
 
 
 def _check_study(given: argparse.Namespace) -> None:

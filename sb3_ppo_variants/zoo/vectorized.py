@@ -52,7 +52,7 @@ def _results_writer(manager: Any, folder: str | None) -> ResultsWriter | None:
     if folder is None:
         return None
     header: dict[str, float | str] = {"t_start": time.time(), "env_id": manager.env_name.gym_id}
-    begins_anew = bool(manager.monitor_kwargs.get("override_existing", True))
+    begins_anew = not manager.continues_files and bool(manager.monitor_kwargs.get("override_existing", True))
     return ResultsWriter(str(Path(folder, "0")), header, override_existing=begins_anew)
 
 

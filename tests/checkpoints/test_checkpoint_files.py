@@ -1,6 +1,8 @@
 """A checkpoint file is whole, or it is recognised as not."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import torch as th
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_ppo_variants.checkpoints import run_state
+from sb3_ppo_variants.checkpoints import run_lock, run_state
 from sb3_ppo_variants.checkpoints.checkpoint_files import (
     list_checkpoints,
     newest_checkpoint,
@@ -102,6 +104,38 @@ def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "checkpoint_000000000200_0123456789abcdef.zip").symlink_to(tmp_path / "gone")
     (tmp_path / "checkpoint_000000000300_0123456789abcdef.zip").mkdir()
     assert newest_checkpoint(tmp_path) == good
+
+
+def test_a_file_that_cannot_be_read_now_is_not_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint(tmp_path, 100, b"older")
+    newest = write_checkpoint(tmp_path, 200, b"content")
+
+    def fails(path: Path) -> bytes:
+        raise OSError(5, "Input/output error", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fails)
+        for read in (newest_checkpoint, tidy):
+            with pytest.raises(OSError, match="Input/output error"):
+                read(tmp_path)
+    tidy(tmp_path)
+    assert newest_checkpoint(tmp_path) == newest
+
+
+def test_one_process_at_a_time_holds_the_lock(tmp_path: Path) -> None:
+    script = "import sys, pathlib; from sb3_ppo_variants.checkpoints import run_lock\n"
+    script += "print(run_lock.take(pathlib.Path(sys.argv[1])))"
+
+    def other() -> str:
+        return subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True).stdout.strip()
+
+    assert other() == "True"
+    assert run_lock.take(tmp_path)
+    assert run_lock.take(tmp_path)
+    assert other() == "False"
+    run_lock.release(tmp_path)
+    run_lock.release(tmp_path)
+    assert other() == "True"
 
 
 def test_tidy_removes_unfinished_files_and_sets_damaged_ones_aside(tmp_path: Path) -> None:

@@ -323,9 +323,8 @@ def test_damage_to_the_newest_checkpoint_costs_one_checkpoint(tmp_path: Path) ->
     (tmp_path / ".unfinished_1").write_bytes(b"half a checkpoint")
     whole = state_of(build(PPOPenalty, **SETTINGS).learn(TOTAL))
     np.testing.assert_equal(state_of(resume(tmp_path, make_vec_env(), device="cpu")), whole)
-    assert [path.name for path in tmp_path.iterdir() if not path.match("checkpoint_*.zip")] == [
-        newest.path.with_suffix(".damaged").name
-    ]
+    others = {path.name for path in tmp_path.iterdir() if not path.match("checkpoint_*.zip")}
+    assert others == {newest.path.with_suffix(".damaged").name, ".lock"}
 
 
 def test_a_new_run_among_another_s_checkpoints_is_refused(tmp_path: Path) -> None:
@@ -384,6 +383,24 @@ def test_callbacks_go_on_where_they_were(tmp_path: Path) -> None:
     assert recorder_again._rows == recorder._rows
     for name in ("n_calls", "best_mean_reward", "last_mean_reward", "evaluations_timesteps", "evaluations_results"):
         assert getattr(evaluation_again, name) == getattr(evaluation, name), name
+
+
+@pytest.mark.parametrize("half", ["state_dict", "load_state_dict"])
+def test_a_callback_with_one_half_of_a_state_goes_on_by_its_attributes(half: str, tmp_path: Path) -> None:
+    class Counter(BaseCallback):
+        steps = 0
+
+        def _on_step(self) -> bool:
+            self.steps += 1
+            return True
+
+    setattr(Counter, half, lambda self, *_: pytest.fail(f"{half}() was called without the other"))
+    callbacks = [Counter(), Counter(), Kill(BREAK)]
+    build(PPOPenalty).learn(TOTAL, [callbacks[0], ResumableCheckpointCallback(1, tmp_path / "whole")])
+    with pytest.raises(KeyboardInterrupt):
+        build(PPOPenalty).learn(TOTAL, [callbacks[2], Counter(), ResumableCheckpointCallback(1, tmp_path / "broken")])
+    resume(tmp_path / "broken", make_vec_env(), [callbacks[1]], device="cpu")
+    assert callbacks[1].steps == callbacks[0].steps
 
 
 def test_the_record_of_a_run_is_that_of_an_uninterrupted_one(tmp_path: Path) -> None:

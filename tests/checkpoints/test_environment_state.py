@@ -256,16 +256,16 @@ def test_a_missing_normalisation_is_refused() -> None:
 
 
 class Views(gym.Env[Any, Any]):
-    """Steps in place on views of one array, and keeps a number in a slot."""
+    """Steps in place on views of one array, and keeps numbers in slots, one of them private."""
 
-    __slots__ = ("count",)
+    __slots__ = ("__all", "count")
     observation_space = gym.spaces.Box(-np.inf, np.inf, (4,))
     action_space = gym.spaces.Discrete(2)
 
     def __init__(self) -> None:
         self.state = np.zeros(4)
         self.position, self.velocity = self.state[:2], self.state[:1:-1]
-        self.count = 0
+        self.__all = self.count = 0
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
@@ -274,10 +274,30 @@ class Views(gym.Env[Any, Any]):
         return self.state.copy(), {}
 
     def step(self, action: int) -> Any:
+        self.__all += 1
         self.count += 1
         self.velocity += action + self.np_random.normal(size=2)
         self.position += self.velocity
-        return self.state.copy(), float(self.count), self.count > 9, False, {}
+        return self.state.copy(), float(self.count + 100 * self.__all), self.count > 9, False, {}
+
+
+class NamesThings(gym.Wrapper[Any, Any, Any, Any]):
+    """Has attributes with the names of some of SB3's own."""
+
+    def __init__(self, env: gym.Env[Any, Any]):
+        super().__init__(env)
+        self.venv = self.class_attributes = self.results_writer = 0
+
+    def step(self, action: Any) -> Any:
+        self.venv += 1
+        self.class_attributes += 2
+        self.results_writer += 3
+        observation, reward, *rest = self.env.step(action)
+        return (observation, reward + self.venv + 100 * self.class_attributes + 10_000 * self.results_writer, *rest)
+
+
+def test_attributes_that_sb3_has_elsewhere_go_on() -> None:
+    assert_goes_on_alike(lambda: DummyVecEnv([lambda: NamesThings(Monitor(Views()))]))
 
 
 def test_views_of_one_array_and_slots_go_on() -> None:

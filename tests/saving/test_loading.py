@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch as th
 from environments import make_vec_env
-from hosts import VARIANTS, all_classes, build
+from hosts import VARIANTS, all_classes, build, flat
 from stable_baselines3 import PPO
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecNormalize
@@ -351,6 +351,21 @@ def test_set_parameters_reads_no_pickle(saved: bytes, tmp_path: Path) -> None:
     assert model.beta == 7.0
     assert type(model.beta) is float
     assert not (tmp_path / "evidence").exists()
+
+
+def test_a_file_without_policy_kwargs_is_loaded_as_by_sb3(tmp_path: Path) -> None:
+    model = PPOPenalty("MlpPolicy", "CartPole-v1", n_steps=64)
+    model.save(tmp_path / "model", exclude=["policy_kwargs"])
+    assert th.equal(flat(PPOPenalty.load(tmp_path / "model", device="cpu")), flat(model))
+
+
+def test_adaptive_state_of_numpy_s_type_is_read(tmp_path: Path) -> None:
+    model = PPOPenalty("MlpPolicy", "CartPole-v1", n_steps=64)
+    model.beta = np.float32(2.5)
+    model.save(tmp_path / "model")
+    other = PPOPenalty("MlpPolicy", "CartPole-v1", n_steps=64)
+    other.set_parameters(tmp_path / "model")
+    assert other.beta == PPOPenalty.load(tmp_path / "model", trusted=False).beta == 2.5
 
 
 def test_reading_leaves_a_caller_s_file_open_and_usable(saved: bytes) -> None:

@@ -90,7 +90,12 @@ def test_the_zoo_s_linear_schedule_comes_back_as_a_line_to_zero() -> None:
     class SimpleLinearSchedule:  # rl_zoo3.utils has it; importing that would patch Gymnasium
         initial_value = 0.4
 
-    assert through_json(FloatSchedule(lambda_or(SimpleLinearSchedule())))(0.25) == pytest.approx(0.1)
+    SimpleLinearSchedule.__qualname__ = "SimpleLinearSchedule"
+    schedule = FloatSchedule(lambda_or(SimpleLinearSchedule()))
+    with pytest.raises(TypeError, match=r"SimpleLinearSchedule has no plain form"):  # one of somebody's own
+        to_plain(schedule)
+    SimpleLinearSchedule.__module__ = "rl_zoo3.utils"
+    assert through_json(schedule)(0.25) == pytest.approx(0.1)
 
 
 def lambda_or(schedule: Any) -> Any:

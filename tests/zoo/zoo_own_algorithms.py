@@ -154,7 +154,7 @@ def test_registering_again_replaces_class_and_entries() -> None:
     [
         ("ppo", Weighted, None, "`name` must not be an algorithm of the zoo, got 'ppo'; pick another"),
         ("ppo_clip", Weighted, None, "`name` must not be an algorithm of the zoo"),
-        ("a/b", Weighted, None, "`name` must consist of letters, digits and _ . + -, got 'a/b'"),
+        ("a/b", Weighted, None, "`name` must consist of small letters, digits and _ . + -, got 'a/b'"),
         ("-f", Weighted, None, "`name` must consist of"),
         ("mine", PPO, None, "`cls` must be a variant on a host"),
         ("mine", WeightedMixin, None, "`cls` must be a variant on a host"),

@@ -1,6 +1,9 @@
 """Which run `train --resume` goes on with: test_zoo.py runs this file in a process of its own."""
 
 import functools
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,13 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from torch import nn
 from zoo_in_process import refusal, train, working_folder  # noqa: F401  # every test uses it
 
+from sb3_ppo_variants import PPOClip
+from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback
 from sb3_ppo_variants.checkpoints.checkpoint_files import list_checkpoints
+from sb3_ppo_variants.zoo.experiment_manager import VariantExperimentManager
 from sb3_ppo_variants.zoo.run_identity import FILE, RunIdentity
 
+TINY = ["n_envs:2", "n_steps:16", "batch_size:16", "n_epochs:1"]
 Capture = pytest.CaptureFixture[str]
 FIRST = Path("logs/ppo_penalty/CartPole-v1_1")
 
@@ -25,8 +32,7 @@ class Unresettable(CartPoleEnv):
 def resume(*params: str, seed: int | None = 4, steps: int = 64, more: tuple[str, ...] = ()) -> None:
     """Run the command with tiny settings."""
     given = [] if seed is None else ["--seed", str(seed)]
-    tiny = ["n_envs:2", "n_steps:16", "batch_size:16", "n_epochs:1"]
-    train("ppo_penalty", "CartPole-v1", "--resume", *given, *more, "-params", *tiny, *params, steps=steps)
+    train("ppo_penalty", "CartPole-v1", "--resume", *given, *more, "-params", *TINY, *params, steps=steps)
 
 
 def steps_done() -> dict[str, int]:
@@ -94,13 +100,89 @@ def test_checkpoints_that_do_not_say_whose_they_are_are_left_alone(content: str 
     assert steps_done() == {"CartPole-v1_1": 64, "CartPole-v1_2": 96}
 
 
-def test_failure_to_resume_keeps_the_run(capsys: Capture) -> None:
+def test_a_run_whose_checkpoints_are_damaged_is_kept_and_another_begun(capsys: Capture) -> None:
     resume()
     for file in list_checkpoints(FIRST / "checkpoints"):
         file.path.write_bytes(b"damaged")
-    tiny = ["n_envs:2", "n_steps:16", "batch_size:16", "n_epochs:1"]
-    message = refusal(capsys, "ppo_penalty", "CartPole-v1", "--resume", "--seed", "4", "-params", *tiny)
-    assert message.startswith("no intact checkpoint in logs/ppo_penalty/CartPole-v1_1/checkpoints")
+    resume(steps=96)
+    assert f"{FIRST} is of this command, but all of its checkpoints are damaged" in capsys.readouterr().out
+    assert steps_done() == {"CartPole-v1_1": 64, "CartPole-v1_2": 96}
+    assert (FIRST / "CartPole-v1.zip").is_file()
+    resume(steps=128)
+    assert steps_done()["CartPole-v1_2"] == 128
+
+
+def test_a_run_that_another_process_trains_is_left_alone(capsys: Capture) -> None:
+    resume()
+    resume(seed=None)
+    script = "import sys, pathlib; from sb3_ppo_variants.checkpoints import run_lock\n"
+    script += "print(*map(run_lock.take, map(pathlib.Path, sys.argv[1:])), flush=True); input()"
+    folders = [str(FIRST / "checkpoints"), "logs/ppo_penalty/CartPole-v1_2/checkpoints"]
+    command = [sys.executable, "-c", script, *folders]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "True True\n"
+        message = refusal(capsys, "ppo_penalty", "CartPole-v1", "--resume", "--seed", "4", "-params", *TINY)
+        assert message.startswith(f"{FIRST} is of this command, and another process trains it")
+        with pytest.raises(ValueError, match="another process must not write checkpoints there"):
+            PPOClip("MlpPolicy", "CartPole-v1").learn(10, callback=ResumableCheckpointCallback(10, folders[0]))
+        resume(seed=None)
+        assert steps_done() == {f"CartPole-v1_{number}": 64 for number in (1, 2, 3)}
+        other.kill()
+    resume(steps=96)
+    assert steps_done()["CartPole-v1_1"] == 96
+
+
+def test_a_copy_of_a_run_is_not_gone_on_with() -> None:
+    resume()
+    shutil.copytree(FIRST, "logs/ppo_penalty/CartPole-v1_1_backup")
+    resume(steps=96)
+    assert steps_done() == {"CartPole-v1_1": 96, "CartPole-v1_1_backup": 64}
+
+
+def test_the_seed_that_was_drawn_stays_on_record() -> None:
+    resume(seed=None)
+    written = (FIRST / "CartPole-v1/args.yml").read_text()
+    resume(seed=None, steps=96)
+    assert (FIRST / "CartPole-v1/args.yml").read_text() == written
+
+
+class Succeeds(CartPoleEnv):
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        return *rest, {**info, "is_success": True}
+
+
+def test_monitors_to_which_the_zoo_gives_keywords_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    gym.register("Succeeds-v0", entry_point=Succeeds, max_episode_steps=10)
+    monkeypatch.setattr(VariantExperimentManager, "is_robotics_env", lambda *_: True)
+    lines = []
+    for steps in (64, 128):
+        train("ppo_penalty", "Succeeds-v0", "--resume", "--seed", "1", "-params", *TINY, steps=steps)
+        lines.append(Path("logs/ppo_penalty/Succeeds-v0_1/0.monitor.csv").read_text().splitlines())
+    assert lines[1][: len(lines[0])] == lines[0]
+    assert len(lines[1]) > len(lines[0]) > 2
+    assert lines[1][1] == "r,l,t,is_success"
+
+
+def test_algorithms_without_rollouts_are_refused(capsys: Capture) -> None:
+    assert refusal(capsys, "dqn", "CartPole-v1", "--resume").startswith("--resume is for on-policy algorithms")
+
+
+def test_a_folder_that_another_process_has_made_meanwhile_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = VariantExperimentManager.read_hyperparameters
+
+    def reads_slowly(self: Any) -> Any:
+        Path(self.save_path).mkdir(parents=True)
+        Path(self.save_path, "evaluations.npz").touch()
+        return read(self)
+
+    monkeypatch.setattr(VariantExperimentManager, "read_hyperparameters", reads_slowly)
+    gym.register("Unresettable-v1", entry_point=Unresettable)
+    with pytest.raises(RuntimeError, match="no simulator here"):
+        train("ppo_penalty", "Unresettable-v1", "-params", "n_envs:1")
+    assert [path.name for path in Path("logs/ppo_penalty").rglob("*")] == ["Unresettable-v1_1", "evaluations.npz"]
+    monkeypatch.undo()
+    train("ppo_penalty", "CartPole-v1", "-params", *TINY, steps=32)
     assert (FIRST / "CartPole-v1.zip").is_file()
 
 

@@ -18,7 +18,7 @@ SHORT = ["-n", "64", "--env", "CartPole-v1", "--eval-freq", "-1", "-f", "logs", 
         (["-params", "n_envs:2.5"], "-params: `n_envs` must be a whole number >= 1, got 2.5"),
         (["--n-eval-envs", "0"], "--n-eval-envs must be >= 1, got 0"),
         (["--eval-episodes", "0"], "--eval-episodes must be >= 1, got 0"),
-        (["--log-interval", "0"], "--log-interval must be >= 1 or -1, got 0"),
+        (["--log-interval", "0"], "--log-interval must be >= 1 or -1 or -2, got 0"),
         (["-optimize", "--n-jobs", "0"], "--n-jobs must be >= 1 or -1, got 0"),
         (["--seed", "5000000000"], "--seed must be below 2**32, got 5000000000"),
         (["-params", "n_timesteps:0"], "-params: `n_timesteps` must be >= 1, got 0"),
@@ -64,6 +64,7 @@ def test_a_study_of_something_else_is_refused(capsys: Capture) -> None:
     other = refused(capsys, "train", *SHORT, "--algo", "ppo_clip", *study, *tuning)
     assert "--study-name s is a study of ppo_penalty on CartPole-v1, not of ppo_clip on CartPole-v1" in other
     assert "is a study of ppo_penalty" in refused(capsys, "train", *SHORT, "--algo", "ppo_clip", *study)
+    assert not Path("logs/ppo_clip").exists()
     train("ppo_penalty", "CartPole-v1", *study, *tuning)
 
 
