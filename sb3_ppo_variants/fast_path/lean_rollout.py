@@ -115,7 +115,7 @@ class NumpyForward(LeanForward):
         asked = late is not None and late.takes(len(flat))
         with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
             output = self.actor.forward(flat)
-            if not math.isfinite(output.sum()):
+            if not math.isfinite(np.vdot(output, output)):  # half of the time of a sum
                 return None
             if late is not None and asked and not late.shown:
                 return self.act(output), *late.nothing

@@ -151,7 +151,10 @@ def test_schedules_that_count_their_calls_or_draw(name: str) -> None:
     compare(lambda cls, how: build(cls, "box", **{name: lambda _: 0.003 * np.random.uniform(0.5, 2)}, **how).learn(200))
 
 
-def test_numbers_of_another_type_in_the_buffer() -> None:
+@pytest.mark.parametrize("threads", [1, 16], ids=["in numpy", "in torch"])
+def test_numbers_of_another_type_in_the_buffer(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(th, "get_num_threads", lambda: threads)
+
     class Widens(BaseCallback):
         def _on_step(self) -> bool:
             return True
@@ -161,8 +164,9 @@ def test_numbers_of_another_type_in_the_buffer() -> None:
             if self.num_timesteps > 100:
                 buffer.advantages, buffer.returns = buffer.advantages.astype(float), buffer.returns.astype(float)
 
-    kwargs = {"net_arch": [256, 256]}  # torch's arithmetic, not numpy's, for many threads
-    compare(lambda cls, how: build(cls, "box", policy_kwargs=kwargs, **how).learn(200, callback=Widens()))
+    sizes: dict[str, Any] = {"policy_kwargs": {"net_arch": [256, 256]}, "n_steps": 64, "batch_size": 64}
+    model = compare(lambda cls, how: build(cls, "box", **sizes, **how).learn(256, callback=Widens()))
+    assert model.acceleration_report()["arithmetic"].startswith("numpy" if threads == 1 else "torch")
 
 
 def test_a_head_that_a_callback_trains() -> None:
