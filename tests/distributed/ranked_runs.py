@@ -262,7 +262,7 @@ def resumed(ranks: Ranks, folder: Path) -> dict[str, Any]:
             model = resume(folder / name, env, total_timesteps=600, device="cpu")
         last_obs, draws = model._last_obs, (np.random.rand(), th.rand(1))
         ends.append((model.policy.state_dict(), model.beta, model.num_timesteps, last_obs, draws))
-    return {"ends": ends, "files": len(list((folder / "parts").iterdir()))}
+    return {"ends": ends, "files": len(list((folder / "parts").glob("checkpoint_*.zip")))}
 
 
 def fifty_updates(ranks: Ranks, folder: Path) -> dict[str, Any]:
