@@ -254,9 +254,8 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         return self._acceleration
 
     def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
-        super()._update_learning_rate(optimizers)
-        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
-            self.scheduled("learning_rate", optimizer.param_groups[0]["lr"], finite=True)  # refuses what is none
+        with schedules.checked_rate(self, optimizers):
+            super()._update_learning_rate(optimizers)
 
     def _minibatches_per_epoch(self) -> int:
         return -(-self.rollout_buffer.buffer_size * self.n_envs // int(self.batch_size))

@@ -1,6 +1,8 @@
 """Arguments that may be a schedule: a function of the progress that remains, from 1 to 0."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from stable_baselines3.common.utils import FloatSchedule
@@ -60,6 +62,26 @@ def schedule_value(name: str, value: Any, progress: float, known: _Known | None 
         rule = f"`{name}` must be a number, or a schedule that returns one"
         way_out = "return a float from it" if callable(schedule) else "pass a float"
         raise type(error)(f"{rule}, got {number!r} at progress_remaining = {progress:.3f}; {way_out}") from error
+
+
+@contextmanager
+def checked_rate(model: Any, optimizers: Any) -> Iterator[None]:
+    """Refuse a learning rate that is none once SB3 has set it; asked before, a schedule would be asked once too often.
+
+    :param model: with a method ``scheduled``
+    :param optimizers: one or a list; they keep the rate that they had if the new one is refused
+    """
+    groups = [g for one in (optimizers if isinstance(optimizers, list) else [optimizers]) for g in one.param_groups]
+    before = [group["lr"] for group in groups]
+    try:
+        yield
+        for group in groups:
+            model.scheduled("learning_rate", group["lr"], finite=True)
+    except (TypeError, ValueError):
+        for group, rate in zip(groups, before):
+            group["lr"] = rate
+        model.scheduled("learning_rate", model.lr_schedule, finite=True)  # names it
+        raise
 
 
 def _asked_once(name: str, schedule: Any, progress: float, known: _Known | None) -> Any:

@@ -117,9 +117,11 @@ class ResumableCheckpointCallback(BaseCallback):
             self.logger.output_formats.append(self._dumped)
 
     def _on_training_end(self) -> None:
-        if hasattr(self, "model"):  # rl-zoo3 calls this after any failure, one before the training too
-            self._save_at_end()
-        run_lock.release(self.path)
+        try:
+            if hasattr(self, "model"):  # rl-zoo3 calls this after any failure, one before the training too
+                self._save_at_end()
+        finally:
+            run_lock.release(self.path)
 
     def _save_at_end(self) -> None:
         if ranks_of(self.model).failed or self.model.num_timesteps <= self._saved_at:

@@ -10,7 +10,7 @@ except ImportError:  # Windows: nobody is kept out there
     fcntl = None  # type: ignore[assignment]
 
 _NAME = ".lock"
-_held: dict[Path, tuple[int, IO[bytes]]] = {}  # by folder, with the process that holds it
+_held: dict[Path, IO[bytes]] = {}
 
 
 def take(folder: Path) -> bool:
@@ -19,18 +19,21 @@ def take(folder: Path) -> bool:
     :param folder: of a run's checkpoints, which exists
     :return: False if another process has it; True also where the file system knows no locks
     """
-    folder = folder.resolve()
-    if fcntl is None or _held.get(folder, (0, None))[0] == os.getpid():
+    place = folder.resolve()
+    if fcntl is None or _is_held(place):
         return True
-    file = open(folder / _NAME, "ab")  # it stays open
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which a forked process, as of an environment, does not have
-    except (BlockingIOError, PermissionError):
+        file = open(place / _NAME, "ab")  # it stays open
+    except OSError:  # as in a folder that cannot be written to, which the first checkpoint will say
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         file.close()
         return False
     except OSError:
         pass
-    _held[folder] = os.getpid(), file
+    _held[place] = file
     return True
 
 
@@ -39,9 +42,33 @@ def release(folder: Path) -> None:
 
     :param folder: of a run's checkpoints
     """
-    process, file = _held.pop(folder.resolve(), (0, None))
-    if file is not None and process == os.getpid():
+    file = _held.pop(folder.resolve(), None)
+    if file is not None:
         file.close()
+
+
+def _is_held(place: Path) -> bool:
+    """Tell whether this process has the lock of the folder that is there now: it may have been made anew."""
+    if place not in _held:
+        return False
+    try:
+        if os.path.samestat(os.fstat(_held[place].fileno()), os.stat(place / _NAME)):
+            return True
+    except OSError:
+        pass
+    release(place)
+    return False
+
+
+def _leave_to_parent() -> None:
+    """Close the files in a forked process, as of an environment: it would hold the locks beyond its parent's end."""
+    for file in _held.values():
+        file.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 __all__ = ["release", "take"]

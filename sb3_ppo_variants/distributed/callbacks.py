@@ -80,6 +80,10 @@ class _Episodes(deque[Any]):
         super().__init__(episodes, window)
         self.before, self.added = list(self), list[Any]()
 
+    def clear(self) -> None:
+        self.before, self.added = [], []
+        super().clear()
+
     def append(self, episode: Any) -> None:
         self.extend([episode])
 
@@ -91,6 +95,15 @@ class _Episodes(deque[Any]):
     def __reduce__(self) -> Any:
         """Save and copy as SB3's own."""
         return deque(self, self.maxlen).__reduce__()
+
+
+def _recorded(episodes: Any) -> _Episodes:
+    """Return the episodes of a rollout; a callback may have put others in their place, which then are the new ones."""
+    if isinstance(episodes, _Episodes):
+        return episodes
+    recorded = _Episodes((), None)
+    recorded.extend(episodes)
+    return recorded
 
 
 class SharedRollouts(CallbackList):
@@ -145,7 +158,7 @@ class SharedRollouts(CallbackList):
         """
         model: Any = self.model
         statistics = running_statistics(model.env)
-        held: list[_Episodes] = [getattr(model, name) for name in _EPISODES]
+        held = [_recorded(getattr(model, name)) for name in _EPISODES]
         added = [episodes.added for episodes in held]
         of_ranks = self._ranks.gather(_Contribution(self._stops, added, [Moments.of(one) for one in statistics]))
         for place, name in enumerate(_EPISODES):

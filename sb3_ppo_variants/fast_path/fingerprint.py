@@ -34,7 +34,8 @@ def fingerprint(policy: Any) -> list[Any]:
     distribution = getattr(policy, "action_dist", None)
     if distribution is not None:
         options = [(k, v) for k, v in vars(distribution).items() if isinstance(v, _PLAIN)]  # such as to use expln
-        found += [distribution, type(distribution), is_patched_object(distribution), *options]
+        bijector = type(getattr(distribution, "bijector", None))  # of gSDE, which squashes with one
+        found += [type(distribution), bijector, is_patched_object(distribution), *options]
     for group in optimizer.param_groups:
         found += [len(group["params"]), *((k, v) for k, v in group.items() if k not in ("params", "lr", "initial_lr"))]
     for module in policy.modules():

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers import RecordEpisodeStatistics
-from stable_baselines3.common.env_util import is_wrapped
-from stable_baselines3.common.monitor import Monitor, ResultsWriter
+from stable_baselines3.common.monitor import ResultsWriter
 
 from sb3_ppo_variants.vec_env.vector_infos import Info, info_of
 
-_OF_COUNTERS = ("get_episode_rewards", "return_queue")  # of Monitor, and of gymnasium's RecordEpisodeStatistics
+_KEY = "_stats_key"
 
 
 class Episodes:
@@ -47,10 +45,11 @@ class Episodes:
         self._returns += rewards
         self._lengths += counts
 
-    def end(self, index: int, *told: Mapping[str, Any]) -> Info | None:
+    def end(self, index: int, is_cut: bool, *told: Mapping[str, Any]) -> Info | None:
         """End what an environment has counted, and begin anew.
 
         :param index: of the environment
+        :param is_cut: whether it ends by a time limit, perhaps one around what counts inside, which does not see it
         :param told: infos of all environments; the first that knows of episodes counts
         :return: with r, l and t as by ``Monitor``; None if this is no end of an episode
         """
@@ -60,11 +59,9 @@ class Episodes:
         found = next((infos for infos in told if _has_episodes(infos)), None)
         if found is not None:
             self._inside |= self._is_simulator
-            if "_episode" not in found or found["_episode"][index]:
-                own = info_of(found["episode"], index, self._n_envs)
-            elif self._inside[index]:
-                return None
-        elif self._inside[index]:
+        if found is not None and ("_episode" not in found or found["_episode"][index]):
+            own = info_of(found["episode"], index, self._n_envs)
+        elif self._inside[index] and not (is_cut and not self._is_simulator):
             return None
         if self._writer is not None:
             self._writer.write_row({"r": own["r"], "l": own["l"], "t": seconds})
@@ -83,13 +80,12 @@ def _has_episodes(infos: Mapping[str, Any]) -> bool:
 
 def _counted_inside(env: Any) -> npt.NDArray[np.bool_]:
     """Tell which single environments count for themselves, shape (n_envs,)."""
-    counted = [False] * env.num_envs
-    if isinstance(env, SyncVectorEnv):
-        counted = [is_wrapped(one, Monitor) or is_wrapped(one, RecordEpisodeStatistics) for one in env.envs]
-    elif isinstance(env, AsyncVectorEnv):
-        of_each = zip(*(env.call("has_wrapper_attr", name) for name in _OF_COUNTERS))
-        counted = [any(found) for found in of_each]
-    return np.array(counted, dtype=np.bool_)
+    counted = np.zeros(env.num_envs, dtype=np.bool_)
+    if isinstance(env, (SyncVectorEnv, AsyncVectorEnv)):
+        counted |= np.array(env.call("has_wrapper_attr", "get_episode_rewards"), dtype=np.bool_)  # of Monitor
+        if all(env.call("has_wrapper_attr", _KEY)):  # of gymnasium's RecordEpisodeStatistics
+            counted |= np.array(env.call("get_wrapper_attr", _KEY)) == "episode"
+    return counted
 
 
 __all__ = ["Episodes"]

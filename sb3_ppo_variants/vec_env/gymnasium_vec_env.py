@@ -105,16 +105,16 @@ class GymnasiumVecEnv(VecEnv):
         self._episodes.add(rewards, ~idle)
         special = self._idle_infos
         self._idle_infos = {}
-        kept_infos = rows_of(infos, self.num_envs)
+        kept_infos = rows_of(infos, self.num_envs, own_objects=not self._pipes)
         begun, first_infos = idle, kept_infos
         if ended.any():
             self._same_step |= not self._says and any(name in infos for name in _LAST)
-            last = self._last_infos(ended, observations, infos)
+            last = self._last_infos(ended, truncated & ~terminated, observations, infos)
             for i, info in last.items():
                 info["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
             if self._resets_by_mask:
                 observations, told = self.env.reset(options={"reset_mask": ended.copy()})
-                first_infos = rows_of(told, self.num_envs)
+                first_infos = rows_of(told, self.num_envs, own_objects=not self._pipes)
             if self._resets_by_mask or self._same_step:
                 begun = ended
             else:
@@ -144,7 +144,9 @@ class GymnasiumVecEnv(VecEnv):
         told = (infos[name] for name in _LAST if name in infos)
         return next(told, None) if self._same_step else observations
 
-    def _last_infos(self, ended: npt.NDArray[np.bool_], observations: Any, infos: Mapping[str, Any]) -> dict[int, Info]:
+    def _last_infos(
+        self, ended: npt.NDArray[np.bool_], cut: npt.NDArray[np.bool_], observations: Any, infos: Mapping[str, Any]
+    ) -> dict[int, Info]:
         """Tell of the last steps of episodes in SB3's words; tensors come to the host once, for all environments."""
         final = on_host(self._final_observations(observations, infos))
         source = infos.get("final_info", infos) if self._same_step else infos
@@ -154,7 +156,7 @@ class GymnasiumVecEnv(VecEnv):
             info = last[index] = info_of(rows, index, self.num_envs)
             if final is not None:  # or a simulator does not tell: then nothing is bootstrapped from it
                 info["terminal_observation"] = row_of(final, index)
-            episode = self._episodes.end(index, source, infos)
+            episode = self._episodes.end(index, bool(cut[index]), source, infos)
             if episode is not None:
                 info["episode"] = episode
         return last

@@ -3,11 +3,13 @@
 import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
 Info = dict[str, Any]
+_CONTAINERS = (list, dict, set)
 _FINAL = ("final_obs", "final_observation", "final_info", "episode")  # ours to tell, in SB3's words
 
 
@@ -82,30 +84,37 @@ def info_of(infos: Mapping[str, Any], index: int, n_envs: int) -> Info:
     return info
 
 
-def rows_of(infos: Mapping[str, Any], n_envs: int) -> dict[str, Any]:
+def rows_of(infos: Mapping[str, Any], n_envs: int, own_objects: bool = True) -> dict[str, Any]:
     """Copy what :func:`info_of` reads, to be read later: simulators write into their arrays again.
 
     :param infos: of all environments
     :param n_envs: how many there are
+    :param own_objects: whether the lists and dictionaries in it are the environments' own, which go on filling them
     """
     rows: dict[str, Any] = {}
     for key, values in infos.items():
         if key in _FINAL or (key.startswith("_") and key[1:] in _FINAL):
             continue
         if isinstance(values, Mapping):
-            rows[key] = rows_of(values, n_envs)
+            rows[key] = rows_of(values, n_envs, own_objects)
         else:
-            rows[key] = _copy(values) if has_rows(values, n_envs) else None
+            rows[key] = _copy(values, own_objects) if has_rows(values, n_envs) else None
     return rows
 
 
-def _copy(values: Any) -> Any:
+def _copy(values: Any, own_objects: bool) -> Any:
     """Copy an array that can be written into; JAX's cannot."""
     if hasattr(values, "detach"):
         return values.detach().clone()
-    if isinstance(values, np.ndarray) and values.dtype == object:  # an environment may go on filling its own
-        return copy.deepcopy(values)
-    return values.copy() if isinstance(values, (np.ndarray, list)) else values
+    if not isinstance(values, (np.ndarray, list)):
+        return values
+    copied = values.copy()
+    if own_objects and isinstance(copied, np.ndarray) and copied.dtype == object:
+        for place, value in enumerate(copied.flat):
+            if type(value) in _CONTAINERS:
+                with suppress(Exception):  # what is in it may have no copy, as a lock
+                    copied.flat[place] = copy.deepcopy(value)
+    return copied
 
 
 class LazyInfos(list[Info]):
@@ -145,7 +154,10 @@ class LazyInfos(list[Info]):
             self._made[index] = True
 
     def __iter__(self) -> Iterator[Info]:
-        return (self[place] for place in range(len(self)))
+        place = 0
+        while place < len(self):  # which may become shorter meanwhile
+            yield self[place]
+            place += 1
 
     def __reversed__(self) -> Iterator[Info]:
         return (self[place] for place in reversed(range(len(self))))

@@ -48,6 +48,7 @@ class ResumingExperimentManager(VariantExperimentManager):
         hyperparams, saved = super().read_hyperparameters()
         settings = {**saved, "env_kwargs": self.env_kwargs} if self.env_kwargs else saved
         self._identity = identity = RunIdentity.of(self.algo, self.env_name.gym_id, self._given_seed, settings)
+        self._wanted_steps = self.n_timesteps if self.n_timesteps > 0 else int(hyperparams.get("n_timesteps", 0))
         folder = current_ranks().from_first(lambda: self._find_own_run(identity))
         if folder is not None:
             self._checkpoint = read_newest_checkpoint(folder / "checkpoints")
@@ -61,31 +62,40 @@ class ResumingExperimentManager(VariantExperimentManager):
 
         :param identity: of the run that is wanted
         """
-        runs = [run for run in self._runs() if list_checkpoints(run / "checkpoints")]
-        begun_with = {run: RunIdentity.read(run / "checkpoints") for run in runs}
-        for run in runs:
-            if begun_with[run] == identity and self._can_go_on(run, identity):
-                return run
-        if runs and identity not in begun_with.values():
+        begun_with = {run: RunIdentity.read(run / "checkpoints") for run in self._runs()}
+        own = [run for run, begun in begun_with.items() if begun == identity]
+        in_training = [run for run in own if not run_lock.take(run / "checkpoints")]
+        if in_training and identity.seed is not None:
+            refuse(
+                f"{in_training[0]} is of this command, and another process trains it; end it, or give another --seed"
+            )
+        for run in in_training:
+            print(f"{run} is of this command, and another process trains it")
+        free = [run for run in own if run not in in_training]
+        found = next((run for run in free if self._can_go_on(run, not in_training)), None)
+        for run in free:
+            if run != found:
+                run_lock.release(run / "checkpoints")
+        if found is not None:
+            return found
+        runs = [run for run in begun_with if list_checkpoints(run / "checkpoints")]
+        if runs and not own:
             other = begun_with[runs[0]]
             said = ", ".join(identity.differences(other)) if other else "no file that says what it was begun with"
             print(f"Beginning a new run, as none is of this command: {runs[0]} has {said}")
         return None
 
-    def _can_go_on(self, run: Path, identity: RunIdentity) -> bool:
-        """Tell whether a run of this command can be gone on with, and take it for this process if so.
+    def _can_go_on(self, run: Path, also_if_finished: bool) -> bool:
+        """Tell whether a run of this command can be gone on with.
 
-        :raises SystemExit: if it is in training, and has the seed that was given: there is no second such run
+        :param run: its folder
+        :param also_if_finished: False if others of the command are in training: then a finished one is not this one
         """
-        if not run_lock.take(run / "checkpoints"):
-            if identity.seed is not None:
-                refuse(f"{run} is of this command, and another process trains it; end it, or give another --seed")
-            print(f"{run} is of this command, and another process trains it")
+        checkpoints = list_checkpoints(run / "checkpoints")
+        if checkpoints and not any(checkpoint.intact() for checkpoint in checkpoints):
+            print(f"{run} is of this command, but all of its checkpoints are damaged")
             return False
-        if any(checkpoint.intact() for checkpoint in list_checkpoints(run / "checkpoints")):
-            return True
-        print(f"{run} is of this command, but all of its checkpoints are damaged")
-        return False
+        return bool(checkpoints) and (also_if_finished or checkpoints[0].timesteps < self._wanted_steps)
 
     def _runs(self) -> list[Path]:
         """Return the folders of the environment's runs, the latest first."""
@@ -102,6 +112,7 @@ class ResumingExperimentManager(VariantExperimentManager):
             self.tensorboard_log = str(Path(self.tensorboard_log, Path(self.save_path).name))
         if self._checkpoint is None and self._identity is not None:
             self._identity.write(Path(self.save_path, "checkpoints"))
+            run_lock.take(Path(self.save_path, "checkpoints"))
 
     def _is_of_a_new_run(self) -> bool:
         return self._checkpoint is None and super()._is_of_a_new_run()

@@ -12,9 +12,12 @@ from hosts import build, flat
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import make_proba_distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import PPOClip
+from sb3_ppo_variants.fast_path.acceleration import Acceleration
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 HOW: dict[str, tuple[type[PPO], dict[str, Any]]] = {
@@ -224,3 +227,39 @@ def test_a_choice_below_the_first_is_refused_as_by_torch() -> None:
             build(cls, env=DummyVecEnv([Below]), **how).learn(100)
         messages.append(str(raised.value))
     assert len(set(messages)) == 1
+
+
+class MakesDistributions(ActorCriticPolicy):
+    """Makes a new distribution for every evaluation."""
+
+    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> Any:
+        self.action_dist = make_proba_distribution(self.action_space)
+        return super()._get_action_dist_from_latent(latent_pi)
+
+
+def test_a_new_distribution_is_no_reason_to_choose_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    init = Acceleration.__init__
+    monkeypatch.setattr(Acceleration, "__init__", lambda self, algorithm: made.append(self) or init(self, algorithm))
+    env = make_vec_env("box", "vector", 2)
+    model = PPOClip(MakesDistributions, env, n_steps=25, batch_size=25, n_epochs=1, device="cpu").learn(200)
+    assert len(made) == 1
+    assert "overrides its evaluation" in model.acceleration_report()["evaluation"]
+
+
+@pytest.mark.parametrize("acceleration", ["off", "eager"])
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        (float("nan"), "`learning_rate` must be finite and >= 0, got nan"),
+        (-1.0, "`learning_rate` must be finite and >= 0, got -1"),
+        (None, "`learning_rate` must be a number, or a schedule that returns one, got None"),
+        ("abc", "`learning_rate` must be a number, or a schedule that returns one, got 'abc'"),
+    ],
+)
+def test_a_schedule_that_ends_in_no_rate_leaves_the_last_one(rate: Any, message: str, acceleration: str) -> None:
+    model = build(PPOClip, learning_rate=lambda progress: 0.003 if progress > 0.6 else rate, acceleration=acceleration)
+    with pytest.raises((TypeError, ValueError), match=message):
+        model.learn(150)
+    assert model.policy.optimizer.param_groups[0]["lr"] == 0.003
+    assert model._n_updates == 3

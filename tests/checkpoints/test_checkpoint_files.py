@@ -1,8 +1,11 @@
 """A checkpoint file is whole, or it is recognised as not."""
 
+import functools
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -122,20 +125,55 @@ def test_a_file_that_cannot_be_read_now_is_not_set_aside(tmp_path: Path, monkeyp
     assert newest_checkpoint(tmp_path) == newest
 
 
-def test_one_process_at_a_time_holds_the_lock(tmp_path: Path) -> None:
+def one_other(folder: Path) -> str:
+    """Ask in another process whether it may have the lock."""
     script = "import sys, pathlib; from sb3_ppo_variants.checkpoints import run_lock\n"
     script += "print(run_lock.take(pathlib.Path(sys.argv[1])))"
+    return subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True).stdout.strip()
 
-    def other() -> str:
-        return subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True).stdout.strip()
 
+def test_one_process_at_a_time_holds_the_lock(tmp_path: Path) -> None:
+    other = functools.partial(one_other, tmp_path)
     assert other() == "True"
     assert run_lock.take(tmp_path)
     assert run_lock.take(tmp_path)
     assert other() == "False"
+    (tmp_path / ".lock").read_bytes()  # as a backup does
+    assert other() == "False"
     run_lock.release(tmp_path)
     run_lock.release(tmp_path)
     assert other() == "True"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_process_does_not_hold_the_lock_longer(tmp_path: Path) -> None:
+    """As an environment of a run that is killed."""
+    assert run_lock.take(tmp_path)
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        run_lock.release(tmp_path)
+        assert one_other(tmp_path) == "True"
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+def test_the_lock_of_a_folder_that_is_made_anew_is_taken_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for _ in range(2):
+        folder.mkdir()
+        assert run_lock.take(folder)
+        assert one_other(folder) == "False"
+        shutil.rmtree(folder)
+    run_lock.release(folder)
+
+
+def test_a_folder_that_takes_no_lock_is_left_to_the_first_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    assert run_lock.take(tmp_path)
 
 
 def test_tidy_removes_unfinished_files_and_sets_damaged_ones_aside(tmp_path: Path) -> None:

@@ -147,8 +147,18 @@ def windows(ranks: Ranks, folder: Path) -> dict[str, Any]:
             seen.append((len(self.model.ep_info_buffer or ()), type(saved) is deque, saved.maxlen))
             return True
 
+    class Empties(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps == 196 and self.model.ep_info_buffer is not None:
+                self.model.ep_info_buffer.clear()
+            if self.num_timesteps == 296:
+                self.model.ep_info_buffer = deque(maxlen=5)
+            return True
+
     build(PPOClip, env=env, n_epochs=1, stats_window_size=3).learn(300, callback=Look())
-    return {"longest": max(one[0] for one in seen), "saved": {one[1:] for one in seen}}
+    emptied = [build(PPOClip, env=env, n_epochs=1).learn(steps, callback=Empties()) for steps in (200, 300)]
+    left = [len(model.ep_info_buffer or ()) for model in emptied]
+    return {"longest": max(one[0] for one in seen), "saved": {one[1:] for one in seen}, "left": left}
 
 
 def progress(ranks: Ranks, folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -425,6 +426,22 @@ def test_episodes_are_those_of_the_monitor_inside(kind: Any, mode: AutoresetMode
     assert found == [(30.0, 6)] * 4
 
 
+def counted(envs: VectorEnv[Any, Any, Any]) -> list[Any]:
+    env = GymnasiumVecEnv(envs)
+    env.reset()
+    infos = [info for _ in range(13) for info in env.step(np.zeros(1, np.int64))[3]]
+    env.close()
+    return [(float(info["episode"]["r"]), int(info["episode"]["l"])) for info in infos if "episode" in info]
+
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_what_a_counter_inside_does_not_tell_is_counted(kind: Any) -> None:
+    record = gym.wrappers.RecordEpisodeStatistics
+    assert counted(kind([lambda: record(Game(), stats_key="stats")])) == [(30.0, 6)] * 2
+    assert counted(kind([lambda: gym.wrappers.TimeLimit(record(Game()), 4)])) == [(20.0, 4)] * 3
+    assert counted(kind([lambda: gym.wrappers.TimeLimit(record(Game()), 6)])) == [(30.0, 6)] * 2
+
+
 def test_what_has_a_monitor_counts_for_itself_and_the_rest_is_counted() -> None:
     env = GymnasiumVecEnv(SyncVectorEnv([lambda: Lives(Monitor(Game())), lambda: Lives(Game())]))
     env.reset()
@@ -599,6 +616,7 @@ CHANGES: dict[str, Any] = {
     "multiply": lambda infos: infos * 2 + 2 * infos,
     "multiply in place": lambda infos: infos.__imul__(2),
     "count": lambda infos: infos.count({"index": 2}),
+    "remove while reading": lambda infos: [infos.remove(info) for info in infos if info["index"] == 1],
 }
 
 
@@ -613,18 +631,21 @@ def test_infos_are_changed_as_lists_are(change: Any) -> None:
 
 def test_what_an_environment_goes_on_filling_is_copied() -> None:
     class Walks(Game):
+        lock = threading.Lock()
+
         def reset(self, **arguments: Any) -> Any:
             self.path: list[int] = []
             return super().reset(**arguments)
 
         def step(self, action: Any) -> Any:
             self.path.append(len(self.path))
-            return *super().step(action)[:4], {"path": self.path}
+            return *super().step(action)[:4], {"path": self.path, "lock": self.lock}
 
     env = GymnasiumVecEnv(SyncVectorEnv([Walks]))
     env.reset()
     kept = [env.step(np.zeros(1, np.int64))[3] for _ in range(3)]
     assert [infos[0]["path"] for infos in kept] == [[0], [0, 1], [0, 1, 2]]
+    assert all(infos[0]["lock"] is env.get_attr("lock")[0] for infos in kept)  # it has no copy
 
 
 def test_infos_stay_those_of_their_step() -> None:

@@ -126,10 +126,30 @@ def test_a_run_that_another_process_trains_is_left_alone(capsys: Capture) -> Non
         with pytest.raises(ValueError, match="another process must not write checkpoints there"):
             PPOClip("MlpPolicy", "CartPole-v1").learn(10, callback=ResumableCheckpointCallback(10, folders[0]))
         resume(seed=None)
-        assert steps_done() == {f"CartPole-v1_{number}": 64 for number in (1, 2, 3)}
+        resume(seed=None)  # the third is finished
+        assert steps_done() == {f"CartPole-v1_{number}": 64 for number in (1, 2, 3, 4)}
+        resume(seed=None, steps=96)
+        assert steps_done()["CartPole-v1_4"] == 96
         other.kill()
     resume(steps=96)
     assert steps_done()["CartPole-v1_1"] == 96
+
+
+def test_a_run_that_has_just_begun_elsewhere_is_not_begun_again(capsys: Capture) -> None:
+    resume()
+    for file in list_checkpoints(FIRST / "checkpoints"):
+        file.path.unlink()
+    script = "import sys, pathlib; from sb3_ppo_variants.checkpoints import run_lock\n"
+    script += "print(run_lock.take(pathlib.Path(sys.argv[1])), flush=True); input()"
+    command = [sys.executable, "-c", script, str(FIRST / "checkpoints")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "True\n"
+        message = refusal(capsys, "ppo_penalty", "CartPole-v1", "--resume", "--seed", "4", "-params", *TINY)
+        assert message.startswith(f"{FIRST} is of this command, and another process trains it")
+        other.kill()
+    resume()
+    assert not list_checkpoints(FIRST / "checkpoints")
+    assert list_checkpoints(FIRST.with_name("CartPole-v1_2") / "checkpoints")[0].timesteps == 64
 
 
 def test_a_copy_of_a_run_is_not_gone_on_with() -> None:
