@@ -263,8 +263,9 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
     def _log_update(self, update: UpdateTrace, coefficients: dict[str, Number]) -> None:
         record = self.logger.record
         record("train/policy_gradient_loss", update.mean("policy_loss"))
-        for name in ("entropy_loss", "value_loss", "approx_kl", "loss", "grad_norm"):
+        for name in ("entropy_loss", "value_loss", "approx_kl", "loss"):
             record(f"train/{name}", update.mean(name))
+        record("train/grad_norm", update.mean("grad_norm"))
         record("train/explained_variance", explained_variance_over_ranks(self.ranks, self.rollout_buffer))
         if hasattr(self.policy, "log_std"):
             record("train/std", th.exp(self.policy.log_std).mean().item())
