@@ -92,4 +92,4 @@ def _asked_once(name: str, schedule: Any, progress: float, known: _Known | None)
     return known[name][2]
 
 
-__all__ = ["check_schedules", "schedule_value"]
+__all__ = ["check_schedules", "checked_rate", "schedule_value"]

@@ -211,6 +211,10 @@ def optimizer_obstacle(optimizer: th.optim.Optimizer) -> str | None:
 
 
 def patched_methods(module: nn.Module) -> list[str]:
+    """List which methods that the fast path leaves out somebody has replaced on a module.
+
+    :param module: a policy, or a part of one
+    """
     own = vars(module)
     return [method for method in _PATCHABLE if method in own and is_replaced(module, method)]
 
@@ -233,14 +237,21 @@ def counts(owner: object, names: Iterable[str]) -> tuple[int, ...]:
 
 
 __all__ = [
+    "GLOBAL_HOOKS",
+    "GLOBAL_OPTIMIZER_HOOKS",
+    "MODULE_HOOKS",
+    "OPTIMIZER_HOOKS",
+    "PARAMETER_HOOKS",
     "LibraryMethods",
     "Parts",
     "StandIn",
+    "counts",
     "is_patched_object",
     "is_replaced",
     "module_obstacle",
     "optimizer_obstacle",
     "parameter_obstacle",
+    "patched_methods",
     "replaces_collection",
     "standing_in",
     "watches_infos",

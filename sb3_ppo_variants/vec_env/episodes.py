@@ -61,7 +61,7 @@ class Episodes:
             self._inside |= self._is_simulator
         if found is not None and ("_episode" not in found or found["_episode"][index]):
             own = info_of(found["episode"], index, self._n_envs)
-        elif self._inside[index] and not (is_cut and not self._is_simulator):
+        elif self._inside[index] and (self._is_simulator or not is_cut):
             return None
         if self._writer is not None:
             self._writer.write_row({"r": own["r"], "l": own["l"], "t": seconds})

@@ -110,8 +110,6 @@ class GymnasiumVecEnv(VecEnv):
         if ended.any():
             self._same_step |= not self._says and any(name in infos for name in _LAST)
             last = self._last_infos(ended, truncated & ~terminated, observations, infos)
-            for i, info in last.items():
-                info["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
             if self._resets_by_mask:
                 observations, told = self.env.reset(options={"reset_mask": ended.copy()})
                 first_infos = rows_of(told, self.num_envs, own_objects=not self._pipes)
@@ -156,9 +154,11 @@ class GymnasiumVecEnv(VecEnv):
             info = last[index] = info_of(rows, index, self.num_envs)
             if final is not None:  # or a simulator does not tell: then nothing is bootstrapped from it
                 info["terminal_observation"] = row_of(final, index)
-            episode = self._episodes.end(index, bool(cut[index]), source, infos)
+            is_cut = bool(cut[index])
+            episode = self._episodes.end(index, is_cut, source, infos)
             if episode is not None:
                 info["episode"] = episode
+            info["TimeLimit.truncated"] = is_cut
         return last
 
     # ------------------------------------------------------------------------------ attributes and methods of the parts

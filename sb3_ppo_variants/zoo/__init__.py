@@ -106,11 +106,8 @@ def register_algorithm(
         "put a mixin of sb3_ppo_variants.extend before the host",
     )
     valid = isinstance(name, str) and re.fullmatch(r"\w[\w.+-]*", name) and name == name.lower()
-    rule, way_out = (
-        "`name` must consist of small letters, digits and _ . + -",
-        "it names a folder, which plots look for",
-    )
-    require(bool(valid), rule, name, way_out)
+    rule = "`name` must consist of small letters, digits and _ . + -"
+    require(bool(valid), rule, name, "it names a folder, which plots look for")
     require(
         name in ADDED or name not in rl_zoo3.ALGOS, "`name` must not be an algorithm of the zoo", name, "pick another"
     )

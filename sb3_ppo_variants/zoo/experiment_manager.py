@@ -1,7 +1,6 @@
 """The zoo's experiment manager, taught what it has no hook for."""
 
 import math
-import re
 import shutil
 import tempfile
 import warnings
@@ -42,6 +41,7 @@ from sb3_ppo_variants.zoo.studies import (
     create_tables,
 )
 from sb3_ppo_variants.zoo.termination import TERMINATION
+from sb3_ppo_variants.zoo.trained_runs import RUN_NUMBER
 from sb3_ppo_variants.zoo.vectorized import maker_of
 
 _NO_BEST_TRIAL = ("No trials are completed yet.", "Record does not exist.")
@@ -93,10 +93,10 @@ class VariantExperimentManager(StockExperimentManager):
             raise
 
     def create_log_folder(self) -> None:
-        wanted = [Path(self.save_path), *Path(self.save_path).parents]
-        self._new_folders = [folder for folder in wanted if not folder.exists()]
+        self._new_folders = [folder for folder in Path(self.save_path).parents if not folder.exists()]
         if self._is_of_a_new_run():
             self._claim_folder()
+            self._new_folders.insert(0, Path(self.save_path))
         super().create_log_folder()  # type: ignore[no-untyped-call]
 
     def _is_of_a_new_run(self) -> bool:
@@ -110,11 +110,11 @@ class VariantExperimentManager(StockExperimentManager):
                 return
             except FileExistsError:
                 chosen = Path(self.save_path)
-                of_env, number, rest = re.findall(r"^(.*_)(\d+)((?:_[0-9a-f-]{36})?)$", chosen.name)[0]
-                self._new_folders = [folder for folder in self._new_folders if folder != chosen]
-                self.save_path = str(chosen.with_name(f"{of_env}{int(number) + 1}{rest}"))
+                found = RUN_NUMBER.search(chosen.name)
+                assert found is not None  # the zoo names it so
+                following = f"_{int(found[1]) + 1}{found[2] or ''}"
+                self.save_path = str(chosen.with_name(chosen.name[: found.start()] + following))
                 self.params_path = f"{self.save_path}/{self.env_name}"
-                self._new_folders.insert(0, Path(self.save_path))
 
     def learn(self, model: BaseAlgorithm) -> None:
         if self._vectorized is not None:  # evaluations go on with SB3's own environments, by design

@@ -4,7 +4,6 @@ Without the option the zoo's ``train`` is as it is. Its ``-i`` begins a new run 
 """
 
 import glob
-import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from sb3_ppo_variants.zoo.mistakes import refuse
 from sb3_ppo_variants.zoo.replacing import replaced
 from sb3_ppo_variants.zoo.run_identity import RunIdentity
 from sb3_ppo_variants.zoo.termination import TERMINATION
+from sb3_ppo_variants.zoo.trained_runs import RUN_NUMBER
 
 
 class ResumingExperimentManager(VariantExperimentManager):
@@ -101,7 +101,7 @@ class ResumingExperimentManager(VariantExperimentManager):
         """Return the folders of the environment's runs, the latest first."""
         numbered = {}
         for folder in Path(self.log_path).glob(f"{glob.escape(self.env_name)}_*"):
-            number = re.fullmatch(r"(\d+)(_[0-9a-f-]{36})?", folder.name.removeprefix(f"{self.env_name}_"))  # -uuid
+            number = RUN_NUMBER.fullmatch(folder.name.removeprefix(self.env_name))
             if number is not None:  # and not a copy that somebody has made
                 numbered[folder] = int(number[1])
         return sorted(numbered, key=lambda folder: numbered[folder], reverse=True)

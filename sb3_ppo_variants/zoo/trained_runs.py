@@ -8,6 +8,8 @@ from pathlib import Path
 from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.zoo.mistakes import refuse
 
+RUN_NUMBER = re.compile(r"_(\d+)(_[0-9a-f-]{36})?$")
+"""What follows the environment in the name of a run's folder: a number, and with -uuid an ID."""
 _OF_THE_HUB = "rl-trained-agents"  # a folder that the zoo fills by itself
 
 
@@ -58,11 +60,11 @@ def check_plotted(arguments: Sequence[str]) -> None:
 def _environments(runs: Sequence[Path]) -> list[str]:
     """List the environments of the runs in folders of algorithms, as they are written there: with - for /."""
     names = {path.name for folder in runs for path in folder.iterdir() if path.is_dir()}
-    return sorted({re.sub(r"_\d+(_[0-9a-f-]{36})?$", "", name) for name in names})
+    return sorted({RUN_NUMBER.sub("", name) for name in names})
 
 
 def _listed(names: Sequence[str]) -> str:
     return f"there is {', '.join(names) or 'none'}"
 
 
-__all__ = ["check_played", "check_plotted"]
+__all__ = ["RUN_NUMBER", "check_played", "check_plotted"]

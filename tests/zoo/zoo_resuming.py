@@ -4,6 +4,8 @@ import functools
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,20 @@ def resume(*params: str, seed: int | None = 4, steps: int = 64, more: tuple[str,
     """Run the command with tiny settings."""
     given = [] if seed is None else ["--seed", str(seed)]
     train("ppo_penalty", "CartPole-v1", "--resume", *given, *more, "-params", *TINY, *params, steps=steps)
+
+
+@contextmanager
+def locked_by_another_process(*folders: Path) -> Iterator[None]:
+    """Let another process hold the locks of some folders of checkpoints, until it is killed at the end."""
+    script = "import sys, pathlib; from sb3_ppo_variants.checkpoints import run_lock\n"
+    script += "print(*map(run_lock.take, map(pathlib.Path, sys.argv[1:])), flush=True); input()"
+    command = [sys.executable, "-c", script, *map(str, folders)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline().split() == ["True"] * len(folders)
+            yield
+        finally:
+            other.kill()
 
 
 def steps_done() -> dict[str, int]:
@@ -115,12 +131,8 @@ def test_a_run_whose_checkpoints_are_damaged_is_kept_and_another_begun(capsys: C
 def test_a_run_that_another_process_trains_is_left_alone(capsys: Capture) -> None:
     resume()
     resume(seed=None)
-    script = "import sys, pathlib; from sb3_ppo_variants.checkpoints import run_lock\n"
-    script += "print(*map(run_lock.take, map(pathlib.Path, sys.argv[1:])), flush=True); input()"
-    folders = [str(FIRST / "checkpoints"), "logs/ppo_penalty/CartPole-v1_2/checkpoints"]
-    command = [sys.executable, "-c", script, *folders]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None and other.stdout.readline() == "True True\n"
+    folders = [FIRST / "checkpoints", FIRST.with_name("CartPole-v1_2") / "checkpoints"]
+    with locked_by_another_process(*folders):
         message = refusal(capsys, "ppo_penalty", "CartPole-v1", "--resume", "--seed", "4", "-params", *TINY)
         assert message.startswith(f"{FIRST} is of this command, and another process trains it")
         with pytest.raises(ValueError, match="another process must not write checkpoints there"):
@@ -130,7 +142,6 @@ def test_a_run_that_another_process_trains_is_left_alone(capsys: Capture) -> Non
         assert steps_done() == {f"CartPole-v1_{number}": 64 for number in (1, 2, 3, 4)}
         resume(seed=None, steps=96)
         assert steps_done()["CartPole-v1_4"] == 96
-        other.kill()
     resume(steps=96)
     assert steps_done()["CartPole-v1_1"] == 96
 
@@ -139,14 +150,9 @@ def test_a_run_that_has_just_begun_elsewhere_is_not_begun_again(capsys: Capture)
     resume()
     for file in list_checkpoints(FIRST / "checkpoints"):
         file.path.unlink()
-    script = "import sys, pathlib; from sb3_ppo_variants.checkpoints import run_lock\n"
-    script += "print(run_lock.take(pathlib.Path(sys.argv[1])), flush=True); input()"
-    command = [sys.executable, "-c", script, str(FIRST / "checkpoints")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None and other.stdout.readline() == "True\n"
+    with locked_by_another_process(FIRST / "checkpoints"):
         message = refusal(capsys, "ppo_penalty", "CartPole-v1", "--resume", "--seed", "4", "-params", *TINY)
         assert message.startswith(f"{FIRST} is of this command, and another process trains it")
-        other.kill()
     resume()
     assert not list_checkpoints(FIRST / "checkpoints")
     assert list_checkpoints(FIRST.with_name("CartPole-v1_2") / "checkpoints")[0].timesteps == 64
