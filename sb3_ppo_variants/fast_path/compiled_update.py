@@ -269,7 +269,7 @@ def _adam_step(
     exp_avg = th.where(skipped, state.exp_avg, state.exp_avg.lerp(gradient, 1 - state.beta1))
     exp_avg_sq = (state.exp_avg_sq * state.beta2).addcmul(gradient, gradient, value=1 - state.beta2)
     exp_avg_sq = th.where(skipped, state.exp_avg_sq, exp_avg_sq)
-    bias1, bias2 = 1 - state.beta1**state.step_count, 1 - state.beta2**state.step_count
+    bias1, bias2 = state.bias_corrections()
     change = exp_avg / (exp_avg_sq.sqrt() / bias2.sqrt() + state.eps) * (learning_rate / bias1)
     state.flat.sub_(th.where(skipped, 0.0, change))
     state.exp_avg.copy_(exp_avg)

@@ -60,6 +60,8 @@ class FlatAdam:
             th.zeros(sum(self.padded_sizes), dtype=th.float32, device=device) for _ in range(4)
         )
         self.step_count = self.flat.new_tensor(float(self.steps))
+        log_betas = [math.log(beta) if beta > 0 else -math.inf for beta in (self.beta1, self.beta2)]
+        self._log_betas = self.flat.new_tensor(log_betas, dtype=th.float64)
         self.guard = StepGuard()
         self.checks_on_device = self.flat.is_cuda  # on the CPU reading a number costs less than computing with it
         self.norm = self.flat.new_zeros(())  # of the last gradient, before clipping
@@ -241,6 +243,14 @@ class FlatAdam:
             poison = self.poison.add_(poison)
         th.ne(poison, 0, out=self.skipped)
         self.skip_count.add_(self.skipped)
+
+    def bias_corrections(self) -> tuple[th.Tensor, th.Tensor]:
+        """Return what Adam's moments are divided by after ``step_count`` steps, scalars, for a compiled graph."""
+        if self.flat.is_cuda:
+            return 1 - self.beta1**self.step_count, 1 - self.beta2**self.step_count
+        # For the CPU the compiler computes an exp with two users once, but a power again for every few parameters.
+        first, second = (1 - th.exp(self.step_count * self._log_betas)).float().unbind()
+        return first, second
 
     def hand_back(self) -> None:
         """Bring the step counters up to date; the moments are shared already."""

@@ -8,6 +8,7 @@ import torch as th
 from hosts import build, collect_rollout, flat
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
+from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 
 ARGUMENTS = {"n_steps": 128, "batch_size": 64, "n_epochs": 5, "policy_kwargs": {"net_arch": [64, 64]}}
 
@@ -41,3 +42,14 @@ def test_eager_is_as_near_to_float64_as_the_reference_path(cls: type[Any], actio
     off, eager = (float(np.median(found)) for found in errors.values())
     assert 0 < off < 1e-3  # float64 took the same steps, and is not what the reference path computed
     assert eager < 2 * off
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.5)])
+@pytest.mark.parametrize("steps", [1, 2, 1000, 10_000_000])
+def test_a_graph_corrects_adams_moments_as_accurately_as_torch(steps: int, betas: tuple[float, float]) -> None:
+    optimizer_kwargs = {"betas": betas}
+    model = PPOClip("MlpPolicy", "CartPole-v1", policy_kwargs={"optimizer_kwargs": optimizer_kwargs}, device="cpu")
+    adam = FlatAdam(model.policy)
+    adam.step_count.fill_(steps)
+    corrections = [float(correction) for correction in adam.bias_corrections()]
+    assert corrections == pytest.approx([1 - beta**steps for beta in betas], rel=2e-7)
