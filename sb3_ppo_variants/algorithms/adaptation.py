@@ -12,7 +12,10 @@ from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.update.controllers import Adjustment, BandController
 from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.update.policy_evaluation import package_of
 from sb3_ppo_variants.update.rules import UpdateRules
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 class AdaptiveUpdateMixin(PolicyUpdateMixin):
@@ -36,6 +39,15 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
     steered_from_outside = False  # by a callback, for the time of one training: then the KL moves nothing
     named_max_kl = ("target",)
     adaptation_moments: ClassVar[tuple[str, ...]] = ("epoch", "update")  # what ``adapt_after`` may be
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        adaptive = [base.__name__ for base in cls.__mro__ if package_of(base) == _PACKAGE and "adjust" in vars(base)]
+        if len(adaptive) > 2:  # the last one is this class
+            raise TypeError(
+                f"{cls.__name__} has {' and '.join(adaptive[:-1])}: they share `target_kl`, and the first would "
+                "keep the others from adapting; take one of them"
+            )
 
     def __init__(
         self,
@@ -123,7 +135,8 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
 
     def record_state(self) -> None:
         super().record_state()
-        self.logger.record("train/target_kl", self.current_target_kl())
+        if self.adapts():  # else nothing aims at it
+            self.logger.record("train/target_kl", self.current_target_kl())
 
     def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
         super()._update_learning_rate(optimizers)

@@ -94,13 +94,18 @@ def named_metrics(measured: Mapping[str, Any], names: tuple[str, ...]) -> dict[s
 
     :param measured: what its ``extra_metrics`` returned
     :param names: its ``extra_metric_names``
-    :raises ValueError: if the two name different metrics
+    :raises ValueError: if the two name different metrics, or one is no single number
     """
     if measured.keys() != set(names):
         raise ValueError(
             f"extra_metrics() returned {', '.join(map(str, measured)) or 'nothing'}, and `extra_metric_names` names "
             f"{', '.join(names)}; make both the same"
         )
+    for name, value in measured.items():
+        if getattr(value, "ndim", 0) != 0:
+            raise ValueError(
+                f"extra_metrics() must return numbers or 0-dim tensors, got shape {tuple(value.shape)} for {name!r}"
+            )
     return {name: measured[name] for name in names}
 
 
@@ -149,6 +154,8 @@ def penalty_slope(
         leaf = as_tensor(mean_kl).detach().requires_grad_()
         again = kl_penalty(leaf, coefficients)
         assert again is not None  # it was a moment ago
+        if not (isinstance(again.value, th.Tensor) and again.value.requires_grad):
+            return 0.0  # constant at this KL
         (slope,) = th.autograd.grad(again.value, leaf)
     return slope if isinstance(mean_kl, th.Tensor) else float(slope)
 

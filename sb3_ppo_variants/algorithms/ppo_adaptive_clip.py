@@ -47,8 +47,9 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
 
     def update_coefficients(self) -> dict[str, Number]:
         coefficients = super().update_coefficients()
-        clip_range = within(self.scheduled("clip_range", self.clip_range) * self.clip_scale, self.clip_range_bounds)
-        return {**coefficients, "clip_range": clip_range, "clip_range_upper": clip_range}
+        for side in ("clip_range", "clip_range_upper"):  # which differ where ClipMixin comes after this one
+            coefficients[side] = within(float(coefficients[side]) * self.clip_scale, self.clip_range_bounds)
+        return coefficients
 
     def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment:
         base = self.scheduled("clip_range", self.clip_range)

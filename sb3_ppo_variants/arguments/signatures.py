@@ -156,6 +156,12 @@ def bind_host_arguments(cls: type, mixin: type, args: tuple[Any, ...], kwargs: d
     defaults: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         defaults.update(vars(base).get("host_defaults", {}))
+    foreign = ", ".join(f"`{name}`" for name in defaults if name not in known)
+    if foreign:
+        raise TypeError(
+            f"host_defaults of {cls.__name__} may only name arguments of {_host(cls, mixin).__name__}, got {foreign}; "
+            "for one of a mixin repeat it in your __init__, with your default"
+        )
     return {**defaults, **given}
 
 

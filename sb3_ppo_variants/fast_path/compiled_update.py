@@ -280,12 +280,12 @@ def _adam_step(
 def minibatches_per_graph(algorithm: UpdatedAlgorithm) -> int:
     """Choose how many minibatches one graph takes: a divisor of an epoch's full minibatches, at most four.
 
-    Where the KL is watched during the update, graphs are short enough for it to be checked about as often as elsewhere.
+    Where the KL is watched during the update, no graph goes beyond a minibatch after which it is checked.
 
     :param algorithm: the model
     """
-    whole = algorithm.rollout_buffer.buffer_size * algorithm.n_envs // int(algorithm.batch_size)
-    most = _MOST_MINIBATCHES_PER_GRAPH
+    rows, size = algorithm.rollout_buffer.buffer_size * algorithm.n_envs, int(algorithm.batch_size)
+    whole, ends = rows // size, [rows // size]
     if algorithm.update_rules().watches_kl:
-        most = max(1, min(most, whole // TraceRecorder.checks_per_epoch))
-    return max(k for k in range(1, most + 1) if whole % k == 0)
+        ends += TraceRecorder.checked_after(-(-rows // size))
+    return max(k for k in range(1, _MOST_MINIBATCHES_PER_GRAPH + 1) if not any(end % k for end in ends if end <= whole))

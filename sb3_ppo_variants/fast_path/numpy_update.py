@@ -19,10 +19,11 @@ from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.update.algorithm import UpdatedAlgorithm
-from sb3_ppo_variants.update.arrays import mapped
+from sb3_ppo_variants.update.arrays import as_number, mapped
 from sb3_ppo_variants.update.distributions import ActionDistribution, Context
 from sb3_ppo_variants.update.kl_divergence import Parameters
 from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
 
 _ROWS_AT_ONCE = 2048
 _MEASURED_AT_ONCE = 256  # as fit the cache nearest to the core, with what the layers make of them
@@ -51,6 +52,8 @@ class NumpyUpdate(StagedUpdate):
     ):
         self.in_numpy = in_numpy  # the first measurement needs it
         super().__init__(algorithm, form, adam, trunk)
+        self._given: dict[str, Number] = {}
+        self._numbers: dict[str, Number] = {}
         self._rollout: Any = mapped(th.Tensor.numpy, self.rollout.rollout)
         self._old = tuple(p.detach().numpy() for p in self.old) if self.rules.needs_old_distribution else ()
 
@@ -89,6 +92,11 @@ class NumpyUpdate(StagedUpdate):
     def step(self, minibatch: _Minibatch, coefficients: dict[str, Number]) -> tuple[th.Tensor, bool]:  # type: ignore[override]  # as above
         samples, old = minibatch
         return self.finish(self.written_step(samples, old, coefficients, self.in_numpy))
+
+    def written_step(self, minibatch: Any, old: Any, c: dict[str, Number], trunk: Any) -> MinibatchMetrics:
+        if c is not self._given:  # new for each epoch
+            self._given, self._numbers = c, {name: as_number(number) for name, number in c.items()}
+        return super().written_step(minibatch, old, self._numbers if trunk is self.in_numpy else c, trunk)
 
     def _action_parameters(self, piece: Any) -> tuple[ActionDistribution, Parameters]:
         assert self.form is not None

@@ -95,6 +95,11 @@ def as_metric(value: Any, like: Array) -> Array:
     return th.as_tensor(value, dtype=th.float32, device=like.device).detach()
 
 
+def as_number(x: Any) -> Any:
+    """Turn a 0-dim tensor, or a number of numpy's, into Python's: beside these an array of float32 keeps its type."""
+    return x.item() if isinstance(x, (th.Tensor, np.generic, np.ndarray)) and x.ndim == 0 else x
+
+
 def as_floats(x: Array) -> Array:
     """Turn truth values into 0.0 and 1.0."""
     return x.float() if isinstance(x, th.Tensor) else x.astype(np.float32)

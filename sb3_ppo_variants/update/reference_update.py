@@ -110,6 +110,8 @@ class UpdateSteps:
         self.algorithm = algorithm
         self.policy = algorithm.policy
         self.rules = algorithm.update_rules()
+        if self.rules.stop_before_step is not None:
+            self.rules.stop_before_step.check(algorithm.extra_metric_names)
         self.stepper = stepper
         stepper.begin(skip_one_by_one=algorithm.on_nonfinite == "skip")
 

@@ -1,12 +1,13 @@
 """What an update must measure and obey, declared by the algorithm once per update."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch as th
 
-from sb3_ppo_variants.update.update_metrics import MinibatchMetrics
+from sb3_ppo_variants.update.update_metrics import METRICS, MinibatchMetrics
 
 
 class StopRule(NamedTuple):
@@ -21,6 +22,18 @@ class StopRule(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.metric} is above {self.limit:.3g}"
+
+    def check(self, own: Sequence[str]) -> None:
+        """Refuse a metric that is not there before a step.
+
+        :param own: names of the variant's own metrics
+        :raises ValueError: naming those that are
+        """
+        known = [*(name for name in METRICS if name not in ("grad_norm", "skipped")), *own]
+        if self.metric not in known:
+            raise ValueError(
+                f"a StopRule's metric must be known before the step, got {self.metric!r}: {', '.join(known)}"
+            )
 
     def passed(self, metrics: MinibatchMetrics) -> bool:
         """Compare a minibatch with the limit; this waits for the device.
@@ -84,7 +97,8 @@ class UpdateRules(NamedTuple):
     @property
     def needs_old_distribution(self) -> bool:
         """True if every minibatch is compared with the old policy."""
-        return self.kl_in_loss or self.watches_kl
+        stop = self.stop_before_step
+        return self.kl_in_loss or self.watches_kl or (stop is not None and stop.metric == "kl_divergence")
 
     @property
     def measures_everything(self) -> bool:
@@ -92,9 +106,11 @@ class UpdateRules(NamedTuple):
         return self.needs_old_distribution or self.kl_decides or self.kl_limit is not None
 
     def _limit(self) -> float | None:
-        if self.kl_limit is not None and not self.kl_limit >= 0:
-            raise ValueError(f"kl_limit() must return nats per state, or None for no limit, got {self.kl_limit}")
-        return self.kl_limit
+        if self.kl_limit is None:
+            return None
+        if math.isnan(self.kl_limit):
+            raise ValueError("kl_limit() must return nats per state, or None for no limit, got nan")
+        return max(self.kl_limit, 0.0)  # a schedule that ends at 0 is below it beyond total_timesteps
 
 
 __all__ = ["StopRule", "UpdateRules"]

@@ -183,6 +183,14 @@ class TraceRecorder:
         self._in_epoch = 0
         self.steps = 0
 
+    @classmethod
+    def checked_after(cls, minibatches: int) -> list[int]:
+        """List after which minibatches of an epoch, counted from 1, the KL is checked.
+
+        :param minibatches: of the epoch
+        """
+        return sorted({-(-minibatches * check // cls.checks_per_epoch) for check in range(1, cls.checks_per_epoch + 1)})
+
     @property
     def progress(self) -> float:
         """Share of the update's optimiser steps that were taken, in [0, 1]."""

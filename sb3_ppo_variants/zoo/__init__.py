@@ -94,7 +94,8 @@ def register_algorithm(
     :param cls: a variant on one of the three hosts
     :param hyperparams: a YAML file, or a dictionary, of entries by environment as in rl-zoo3; for environments that it
         does not list, and with None, the zoo's entries of the host serve
-    :raises ValueError: for a name that is taken or no file name, another class, or a file that does not exist
+    :raises ValueError: for a name that is taken or no file name, another class, a file that does not exist, or an entry
+        that no YAML file can hold
     """
     register()
     import rl_zoo3
@@ -119,13 +120,28 @@ def register_algorithm(
 def _own_file(name: str, hyperparams: str | Path | Mapping[str, Any] | None) -> Path | None:
     if isinstance(hyperparams, Mapping):
         path = Path(_written_files().name, f"{name}.yml")  # the zoo reads files only
-        path.write_text(yaml.safe_dump({env: dict(entry) for env, entry in hyperparams.items()}))
+        path.write_text("".join(_written_entry(env, entry) for env, entry in hyperparams.items()))
         return path
     if hyperparams is None:
         return None
     path = Path(hyperparams).resolve()
     require(path.is_file(), "`hyperparams` must be a YAML file or a dictionary", str(hyperparams), "no such file")
     return path
+
+
+def _written_entry(env: str, entry: Any) -> str:
+    rule = "`hyperparams` must map environments to dictionaries of arguments"
+    require(isinstance(entry, Mapping), rule, {env: entry}, "such as {'CartPole-v1': {'n_steps': 32}}")
+    for name, value in entry.items():
+        try:
+            yaml.safe_dump(value)
+        except yaml.YAMLError:
+            ways_out = (
+                "take Python's own numbers, and text as in rl-zoo3's YAML: 'lin_0.2', \"dict(activation_fn=nn.ReLU)\""
+            )
+            require(False, f"`{name}` of {env} in `hyperparams` must be what a YAML file can hold", value, ways_out)
+    text: str = yaml.safe_dump({env: dict(entry)})
+    return text
 
 
 @functools.cache

@@ -28,15 +28,16 @@ class _WithoutClipRange:
         return choices[0] if name == "clip_range" else self._trial.suggest_categorical(name, choices)
 
 
-def _suggest(cls: type, trial: optuna.Trial) -> None:
+def _suggest(algo: str, trial: optuna.Trial) -> None:
     """Suggest our own arguments.
 
-    :param cls: of the algorithm
+    :param algo: key of ``ALGORITHMS``
     :param trial: gets the suggestions
     """
+    cls = ALGORITHMS[algo]
     trial.suggest_categorical("clip_range_vf", [None, 0.1, 0.2, 0.5])  # in standard deviations of the returns
     trial.suggest_categorical("value_loss", ["mse", "huber"])
-    if issubclass(cls, ClipMixin):
+    if issubclass(cls, ClipMixin) and has_clip_range(algo):
         trial.suggest_categorical("clip_range_upper_factor", [1.0, 1.5, 2.0])
         trial.suggest_categorical("dual_clip", [None, 2.0, 3.0, 5.0])
     if issubclass(cls, KLPenaltyMixin):
@@ -57,7 +58,7 @@ def sample(
     """
     for_zoo = trial if has_clip_range(algo) else _WithoutClipRange(trial)
     HYPERPARAMS_SAMPLER[host_name(algo)](for_zoo, n_actions, n_envs, additional_args)  # type: ignore[arg-type]
-    _suggest(ALGORITHMS[algo], trial)
+    _suggest(algo, trial)
     return convert(algo, trial.params)
 
 

@@ -878,8 +878,7 @@ def test_a_name_that_should_be_a_tuple_of_names_is_refused(attribute: str) -> No
         type("Own", (PPOClip,), {attribute: "mine"})
 
 
-@pytest.mark.parametrize("limit", [-1.0, math.nan])
-def test_a_limit_of_the_kl_below_zero_is_refused(limit: float) -> None:
-    cls: Any = type("Own", (PPOClip,), {"kl_limit": lambda self: limit})
-    with pytest.raises(ValueError, match=r"kl_limit\(\) must return nats per state, or None for no limit, got"):
+def test_a_limit_of_the_kl_that_is_no_number_is_refused() -> None:
+    cls: Any = type("Own", (PPOClip,), {"kl_limit": lambda self: math.nan})
+    with pytest.raises(ValueError, match=r"kl_limit\(\) must return nats per state, or None for no limit, got nan"):
         cls("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=16, device="cpu").learn(32)

@@ -3,6 +3,7 @@
 Importing rl_zoo3 replaces Gymnasium's TimeLimit for the whole process, and takes seconds.
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from requests.exceptions import HTTPError
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import SimpleLinearSchedule
 from sqlalchemy.exc import OperationalError
+from stable_baselines3 import PPO
 from zoo_in_process import command, refusal, train, working_folder  # noqa: F401  # every test uses it
 
 from sb3_ppo_variants import MaskablePPOPenalty, PPOClip, PPOPenalty
+from sb3_ppo_variants.algorithms.ppo_clip import ClipMixin
 from sb3_ppo_variants.checkpoints import ResumableCheckpointCallback, read_checkpoint
 from sb3_ppo_variants.checkpoints.checkpoint_files import newest_checkpoint
 from sb3_ppo_variants.zoo import ALGORITHMS, hub, register, register_algorithm
@@ -327,6 +330,29 @@ def test_upper_clip_range_follows_the_lower_one() -> None:
     sampled = HYPERPARAMS_SAMPLER["ppo_clip"](study.ask(), 2, 2, {})
     assert sampled["clip_range_upper"] == pytest.approx(0.3)
     assert "clip_range_upper_factor" not in sampled
+
+
+def test_a_variant_that_does_not_clip_is_tuned_without_a_clip_range() -> None:
+    register_algorithm("no_clip", type("NoClip", (ClipMixin, PPO), {"host_defaults": {"clip_range": None}}))
+    study = optuna.create_study()
+    for _ in range(5):
+        assert "clip_range_upper" not in HYPERPARAMS_SAMPLER["no_clip"](study.ask(), 2, 2, {})
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"learning_rate": np.float64(1e-3)},
+            "`learning_rate` of CartPole-v1 in `hyperparams` must be what a YAML",
+        ),
+        ({"clip_range": abs}, "text as in rl-zoo3's YAML: 'lin_0.2'"),
+        (64, "must map environments to dictionaries"),
+    ],
+)
+def test_an_entry_that_no_yaml_file_can_hold_is_named(entry: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        register_algorithm("unwritable", rl_zoo3.ALGOS["ppo_clip"], {"CartPole-v1": entry})
 
 
 # -------------------------------------------------------------------------------------------------------- checkpoints

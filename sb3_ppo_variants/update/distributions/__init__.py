@@ -42,7 +42,10 @@ def register_distribution(distribution_class: type[Distribution], form: ActionDi
 
     :param distribution_class: subclasses are covered too
     :param form: how to read and compare its parameters
+    :raises TypeError: if it is a class in place of an object of one
     """
+    if not isinstance(form, ActionDistribution):
+        raise TypeError(f"`form` must be an ActionDistribution, such as MyForm(), got {form!r}")
     _known[distribution_class] = form
 
 
@@ -81,10 +84,14 @@ def kl_divergence(old: Distribution, new: Distribution, direction: KLDirection =
     :param direction: ``"forward"`` for KL(old || new), ``"reverse"`` for KL(new || old)
     :return: shape (n_batch,), nats, of the joint action (summed over action dimensions)
     :raises TypeError: for different classes, or one that nothing is known of
-    :raises ValueError: for an unknown direction
+    :raises ValueError: for an unknown direction, or the same object twice
     """
     if direction not in ("forward", "reverse"):
         raise ValueError(f"`direction` must be 'forward' or 'reverse', got {direction!r}")
+    if old is new:
+        raise ValueError(
+            "`old` and `new` are one object: a policy overwrites its own; ask a copy of the policy for one"
+        )
     if type(old) is not type(new):
         raise TypeError(f"the distributions must be of one class, got {type(old).__name__} and {type(new).__name__}")
     form = action_distribution(old)
