@@ -9,6 +9,7 @@ import textwrap
 from typing import NamedTuple
 
 from sb3_ppo_variants.arguments.hints import did_you_mean
+from sb3_ppo_variants.version import __version__
 from sb3_ppo_variants.zoo import ALGORITHMS, register
 from sb3_ppo_variants.zoo.mistakes import one_line_errors, refuse
 from sb3_ppo_variants.zoo.trained_runs import check_played
@@ -76,7 +77,7 @@ commands:
 {commands}
 
 `sb3-ppo-variants COMMAND --help` lists the arguments of a command; those of the
-zoo's commands are its own."""
+zoo's commands are its own. `sb3-ppo-variants --version` prints the version."""
 
 
 def main() -> None:
@@ -88,6 +89,9 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in ("-h", "--help"):
         print(usage())
+        return
+    if name == "--version":
+        print(f"sb3_ppo_variants {__version__}")
         return
     if name not in COMMANDS:
         problem = f"unknown command {name!r}{did_you_mean(name, COMMANDS)}" if name else "a command is missing"

@@ -169,7 +169,7 @@ def check_shared(model: Any) -> None:
             is_number(model.max_kl) and float(model.max_kl) > 0,
             "`max_kl` must be > 0",
             model.max_kl,
-            f"pass {named}None to run all epochs",
+            f"pass {named}None for no limit",
         )
     for name, lowest in (("ent_coef", -math.inf), ("vf_coef", 0.0)):
         value = getattr(model, name)

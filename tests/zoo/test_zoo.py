@@ -10,7 +10,7 @@ import torch as th
 import yaml
 from zoo_commands import CUSTOM_ENVS, ROOT, logged, run_python, train, training, zoo
 
-from sb3_ppo_variants import MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty
+from sb3_ppo_variants import MaskablePPOPenalty, PPOAdaptiveClip, PPOClip, PPOPenalty, __version__
 from sb3_ppo_variants.cli import COMMANDS, main
 from sb3_ppo_variants.zoo import ALGORITHMS
 
@@ -198,6 +198,7 @@ def test_package_is_the_command_line(tmp_path: Path, module: str) -> None:
     done = run_python(tmp_path, "-m", module, "--help")
     assert done.stdout.startswith("usage: sb3-ppo-variants COMMAND")
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    assert run_python(tmp_path, "-m", module, "--version").stdout == f"sb3_ppo_variants {__version__}\n"
     done = run_python(tmp_path, "-m", module, "trian", status=2)
     assert "error: unknown command 'trian'; did you mean 'train'?" in done.stderr
 
