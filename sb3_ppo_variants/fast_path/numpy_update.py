@@ -52,8 +52,6 @@ class NumpyUpdate(StagedUpdate):
     ):
         self.in_numpy = in_numpy  # the first measurement needs it
         super().__init__(algorithm, form, adam, trunk)
-        self._given: dict[str, Number] = {}
-        self._numbers: dict[str, Number] = {}
         self._rollout: Any = mapped(th.Tensor.numpy, self.rollout.rollout)
         self._old = tuple(p.detach().numpy() for p in self.old) if self.rules.needs_old_distribution else ()
 
@@ -94,9 +92,9 @@ class NumpyUpdate(StagedUpdate):
         return self.finish(self.written_step(samples, old, coefficients, self.in_numpy))
 
     def written_step(self, minibatch: Any, old: Any, c: dict[str, Number], trunk: Any) -> MinibatchMetrics:
-        if c is not self._given:  # new for each epoch
-            self._given, self._numbers = c, {name: as_number(number) for name, number in c.items()}
-        return super().written_step(minibatch, old, self._numbers if trunk is self.in_numpy else c, trunk)
+        if trunk is self.in_numpy:
+            c = {name: as_number(number) for name, number in c.items()}
+        return super().written_step(minibatch, old, c, trunk)
 
     def _action_parameters(self, piece: Any) -> tuple[ActionDistribution, Parameters]:
         assert self.form is not None

@@ -97,6 +97,8 @@ def as_metric(value: Any, like: Array) -> Array:
 
 def as_number(x: Any) -> Any:
     """Turn a 0-dim tensor, or a number of numpy's, into Python's: beside these an array of float32 keeps its type."""
+    if type(x) is float:
+        return x
     return x.item() if isinstance(x, (th.Tensor, np.generic, np.ndarray)) and x.ndim == 0 else x
 
 
