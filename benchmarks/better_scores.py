@@ -4,12 +4,14 @@ r"""How likely a run is to score higher than one of the baseline, from the raw s
         docs/results/adaptive_lr/seeds_0_to_4.csv docs/results/adaptive_lr/with_the_bound.csv
 
 Reads files ``scores.csv`` of ``sb3-ppo-variants compare``, trains nothing. Of each algorithm those seeds count that
-the baseline has, too. Prints the probability of improvement with its 95 % stratified bootstrap interval, as in the
+the baseline has on the same environments, too. Environments on which nothing beats random actions are left out. Files
+may overlap, if they agree. Prints the probability of improvement with its 95 % stratified bootstrap interval, as in the
 reports, of the final score and of the mean over the training; then, for each environment, the mean, the difference to
 the baseline and the probability of improvement there, with their intervals.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +22,9 @@ from sb3_ppo_variants.compare.report.statistics import Estimate, mean, mean_diff
 
 Tables = dict[str, pd.DataFrame]
 
+EPISODE = ["algo", "env", "seed", "timesteps", "episode"]
+"""What an episode of evaluation is known by."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -27,22 +32,48 @@ def main() -> None:
     parser.add_argument("--baseline", default="ppo")
     parser.add_argument("--without", nargs="+", default=[], metavar="ENV", help="environments that are left out")
     arguments = parser.parse_args()
-    episodes = pd.concat([pd.read_csv(file) for file in arguments.files]).drop_duplicates()
+    try:
+        episodes = read_episodes(arguments.files)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
     episodes = episodes[~episodes["env"].isin(arguments.without)]
     arms = [arm for arm in episodes["algo"].unique() if arm != RANDOM_POLICY]
     scores = make_scores(episodes, arms, list(episodes["env"].unique()))
-    for measure, tables in (("final score", scores.final), ("mean over the training", scores.area)):
+    if arguments.baseline not in scores.final:
+        raise SystemExit(f"error: no scores of --baseline {arguments.baseline}; there are {', '.join(scores.final)}")
+    left_out = [env for env in episodes["env"].unique() if env not in scores.references]
+    if left_out:
+        print(f"left out, as nothing beats random actions there or these have no result: {', '.join(left_out)}")
+    for measure, every in (("final score", scores.final), ("mean over the training", scores.area)):
+        tables = {arm: table[[env for env in table if env in scores.references]] for arm, table in every.items()}
         normalised = {
             arm: table.apply(lambda column: scores.references[column.name].normalise(column))
             for arm, table in tables.items()
         }
-        for arm in arms:
+        for arm in tables:
             if arm != arguments.baseline:
                 compare(measure, tables, normalised, arm, arguments.baseline)
         print(f"\n{measure}, {arguments.baseline}:")
         for env, column in tables[arguments.baseline].items():
             print(f"{env:26}{written(mean(column.dropna().to_numpy()), 1)}")
         print()
+
+
+def read_episodes(files: Sequence[Path]) -> pd.DataFrame:
+    """Put the episodes of files together.
+
+    :param files: ``scores.csv`` of comparisons
+    :raises ValueError: if two files have different results of one run
+    """
+    episodes = pd.concat([pd.read_csv(file) for file in files]).drop_duplicates()
+    twice = episodes[episodes.duplicated(EPISODE)].drop_duplicates(["algo", "env", "seed"])
+    if len(twice):
+        runs = "; ".join(f"{run.algo} on {run.env}, seed {run.seed}" for run in twice.head(3).itertuples())
+        raise ValueError(
+            f"the files must agree on every run, but {len(twice)} have different results in them ({runs}); leave one "
+            "file out, or give one of the algorithms another name in it"
+        )
+    return episodes
 
 
 def compare(measure: str, tables: Tables, normalised: Tables, arm: str, baseline: str) -> None:
@@ -54,7 +85,12 @@ def compare(measure: str, tables: Tables, normalised: Tables, arm: str, baseline
     :param arm: its label
     :param baseline: label of the other
     """
-    own, base = (table.dropna() for table in normalised[arm].align(normalised[baseline], join="inner"))
+    own, base = normalised[arm].align(normalised[baseline], join="inner")
+    complete = own.notna().all(axis="columns") & base.notna().all(axis="columns")
+    own, base = own[complete], base[complete]
+    if own.empty:
+        print(f"\n{measure}: {arm} and {baseline} have no seed in common that has all of their environments")
+        return
     print(f"\n{measure}: {arm}, {len(own)} seeds: P {better(arm, own, baseline, base)}")
     for env in own:
         its, others = (tables[name].loc[own.index, env].to_numpy() for name in (arm, baseline))

@@ -1,14 +1,15 @@
 """The table of a run's updates: what ``TrustRegionRecorder`` writes and the figures are drawn from.
 
-A CSV file of one run with the columns ``COLUMNS``. Every update has one row in which ``epoch`` and ``minibatch`` are
-empty; before it come, for the classes of this package, one row per epoch and, if asked for, one per minibatch. A column
-is named like the logger key without its prefix, and a cell is empty where nothing was logged.
+A CSV file of one run with the columns ``COLUMNS``. Every update has a number that rises, and one row in which ``epoch``
+and ``minibatch`` are empty; before it come, for the classes of this package, one row per epoch and, if asked for, one
+per minibatch. A column is named like the logger key without its prefix, and a cell is empty where nothing was logged.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -198,7 +199,7 @@ def complete_rows(path: Path) -> list[dict[str, str]]:
     """Read the cells of all complete updates; what a killed run had half written is left out.
 
     :param path: of a file that ``TrustRegionRecorder`` wrote
-    :raises ValueError: if it is of another layout
+    :raises ValueError: if it is of another layout, damaged, or holds several runs
     """
     try:
         text = path.read_text()
@@ -215,14 +216,33 @@ def complete_rows(path: Path) -> list[dict[str, str]]:
     )
     rows = list(csv.DictReader(text[: text.rfind("\n")].splitlines()))
     updates = [i for i, row in enumerate(rows) if row["epoch"] == ""]
-    return rows[: updates[-1] + 1] if updates else []
+    rows = rows[: updates[-1] + 1] if updates else []
+    _check_one_run(path, rows)
+    return rows
+
+
+def _check_one_run(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    cut = next((i for i, row in enumerate(rows) if len(row) != len(COLUMNS) or None in row.values()), None)
+    if cut is not None:  # the cells that are too many are under None, and None stands for those that are missing
+        raise ValueError(f"`{path}` is damaged: row {cut + 1} has not {len(COLUMNS)} cells; move the file away")
+    numbers = [row["update"] for row in rows if row["epoch"] == ""]
+    try:
+        fall = next((pair for pair in itertools.pairwise(map(float, numbers)) if not pair[0] < pair[1]), None)
+    except ValueError as error:
+        raise ValueError(f"`{path}` is damaged: {error}") from error
+    require(
+        fall is None,
+        f"the updates in `{path}` must be those of one run, with numbers that rise",
+        "" if fall is None else f"{fall[1]:g} after {fall[0]:g}",
+        "keep a file for each run; figures take several",
+    )
 
 
 def read_trust_region(path: str | Path) -> TrustRegionLog:
     """Read a file that ``TrustRegionRecorder`` wrote, also while the run goes on.
 
     :param path: of the file
-    :raises ValueError: if it is of another layout
+    :raises ValueError: if it is of another layout, damaged, or holds several runs
     """
     rows = complete_rows(Path(path))
     try:

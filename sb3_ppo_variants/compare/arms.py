@@ -34,7 +34,7 @@ def parse_arms(algos: Sequence[str], params: Sequence[str] = (), conf_files: Seq
     :param algos: ``ALGO`` or ``LABEL=ALGO`` each
     :param params: ``LABEL:KEY:VALUE`` each, with a Python literal or a string as value
     :param conf_files: ``LABEL:FILE``, or ``FILE`` for all arms
-    :raises ValueError: for a label that is no file name, given twice or unknown, or ``n_timesteps`` of one arm
+    :raises ValueError: for a label that is no file name or unknown, ``n_timesteps`` of one arm, or what is given twice
     """
     labels: dict[str, str] = {}
     for text in algos:
@@ -61,6 +61,8 @@ def _read_params(params: Sequence[str], labels: dict[str, str]) -> dict[str, dic
             raise ValueError(f"-params takes LABEL:KEY:VALUE with a label out of {', '.join(labels)}; got {text!r}")
         if key == "n_timesteps":
             raise ValueError(f"-params {text}: all get the same number of steps; give it as --n-timesteps")
+        if key in overrides[label]:
+            raise ValueError(f"-params {text}: {key} of {label} is given twice; leave out one of the two")
         overrides[label][key] = read_literal(value)
     return overrides
 

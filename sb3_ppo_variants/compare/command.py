@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from sb3_ppo_variants.compare.cells import Cell
 from sb3_ppo_variants.compare.command_line import (
     build_parser,
     choose_baseline,
@@ -22,7 +20,7 @@ from sb3_ppo_variants.compare.plan import Plan
 from sb3_ppo_variants.compare.run.local_engine import LocalEngine
 from sb3_ppo_variants.compare.run.progress import ProgressReport
 from sb3_ppo_variants.compare.run.ray_engine import RayEngine
-from sb3_ppo_variants.compare.run.results import ResultsFolder, merge
+from sb3_ppo_variants.compare.run.results import Merged, ResultsFolder, merge
 
 REPORT_PACKAGES = ("jinja2", "matplotlib", "pandas", "rliable", "scipy")
 
@@ -74,7 +72,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             console.print(f"{what} in {logs}. The same command tries again.")
         inventory = folder.take_inventory(plan)
         try:
-            write(plan, inventory.results, folder.crashed(inventory.missing), arguments, console)
+            crashed_cells = folder.crashed(inventory.missing)
+            write(Merged(plan, list(plan.cells()), inventory.results, {}, crashed_cells), arguments, console)
         except ValueError as error:
             console.print(f"no report: {error}")
     return crashed
@@ -105,22 +104,14 @@ def report_only(arguments: argparse.Namespace, console: Console) -> int:
         names = list(dict.fromkeys(point.arm for point in plan.swept.values())) or list(plan.arms)
         baseline = choose_baseline(arguments, names)
         plan = replace(plan, baseline=first_label(baseline, plan.swept) if plan.swept else baseline)
-    write(plan, merged.results, merged.crashed, arguments, console)
+    write(merged._replace(plan=plan), arguments, console)
     return 0
 
 
-def write(
-    plan: Plan,
-    results: dict[Cell, dict[str, Any]],
-    crashed: Mapping[Cell, Path],
-    arguments: argparse.Namespace,
-    console: Console,
-) -> None:
+def write(found: Merged, arguments: argparse.Namespace, console: Console) -> None:
     """Write the report.
 
-    :param plan: all cells
-    :param results: those that are there
-    :param crashed: logs of those that crashed
+    :param found: plan and results
     :param arguments: as the parser gives them
     :param console: where to say where it is
     """
@@ -128,8 +119,9 @@ def write(
     from sb3_ppo_variants.compare.report.report import write_report
     from sb3_ppo_variants.compare.report.scores import Reference
 
-    given = {env: Reference(*scores) for env, scores in _references(arguments, plan).items()}
-    path = write_report(Comparison(plan, results, crashed, given), arguments.out)
+    given = {env: Reference(*scores) for env, scores in _references(arguments, found.plan).items()}
+    comparison = Comparison(found.plan, found.results, found.crashed, given, found.planned)
+    path = write_report(comparison, arguments.out)
     console.print(f"report: {path}")
 
 

@@ -140,17 +140,20 @@ def read_reference_scores(texts: Sequence[str]) -> dict[str, tuple[float, float]
     """Read ``ENV:LOW:HIGH``.
 
     :param texts: from the command line
-    :raises ValueError: for anything else
+    :raises ValueError: for anything else, or an environment that is given twice
     """
-    scores = {}
+    scores: dict[str, tuple[float, float]] = {}
     for text in texts:
         try:
             env, low, high = text.rsplit(":", 2)
-            scores[env] = (float(low), float(high))
+            ends = (float(low), float(high))
         except ValueError as error:
             raise ValueError(f"--reference-scores takes ENV:LOW:HIGH with two numbers; got {text!r}") from error
-        if not scores[env][0] < scores[env][1]:
+        if not ends[0] < ends[1]:
             raise ValueError(f"--reference-scores takes ENV:LOW:HIGH with LOW < HIGH; got {text!r}")
+        if env in scores:
+            raise ValueError(f"--reference-scores {text}: {env} is given twice; leave out one of the two")
+        scores[env] = ends
     return scores
 
 
@@ -183,16 +186,17 @@ def _what(arguments: argparse.Namespace) -> tuple[list[Arm], list[str], int, int
 
 
 def _read_steps(texts: Sequence[str], envs: Sequence[str]) -> dict[str, int]:
-    steps: dict[str, int] = {}
+    steps: dict[str, int] = {}  # "" is the number of those without one of their own
     for text in texts:
         env, _, number = text.rpartition(":")
         if not re.fullmatch(r"\d+(\.\d*)?(e\d+)?", number) or float(number) < 1 or (env and env not in envs):
             raise ValueError(f"--n-timesteps takes a number >= 1, or ENV:NUMBER with one of --envs; got {text!r}")
-        if env:
-            steps[env] = int(float(number))
-        else:
-            steps = {**dict.fromkeys(envs, int(float(number))), **steps}
-    return steps
+        if env in steps:
+            whose = f"that of {env}" if env else "the number of all environments"
+            raise ValueError(f"--n-timesteps {text}: {whose} is given twice; leave out one of the two")
+        steps[env] = int(float(number))
+    of_all = steps.pop("", None)
+    return steps if of_all is None else {**dict.fromkeys(envs, of_all), **steps}
 
 
 __all__ = ["build_parser", "choose_baseline", "first_label", "make_plan", "read_reference_scores"]

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from sb3_ppo_variants.arguments.checks import require
 
 if TYPE_CHECKING:
@@ -125,29 +128,54 @@ def _legend_columns(labels: Sequence[str], width: float) -> int:
     return max(1, min(4, int(11 * width) // (max(map(len, labels), default=0) + 6)))
 
 
-def wrapped(title: str, width: float, size: float = 12) -> str:
-    """Break those lines of a bold title that are too wide.
+def wrapped(title: str, width: float, size: float = 12, weight: str = "bold") -> str:
+    """Break those lines of a title that are too wide.
 
     :param title: whatever is to stand there
     :param width: inches that there are
     :param size: of the letters, in points
+    :param weight: of the letters, ``"bold"`` or ``"normal"``
     """
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-
-    font = FontProperties(weight="bold", size=size)
     lines: list[str] = []
     for line in title.split("\n"):
-        needed = TextPath((0, 0), line, prop=font).get_extents().width / 72
+        needed = inches(line, size, weight)
         # letters differ in width, so a part of the line may be wider than its share
         lines += textwrap.wrap(line, int(0.9 * len(line) * width / needed)) if needed > width else [line]
     return "\n".join(lines)
 
 
+def inches(line: str, size: float, weight: str) -> float:
+    """Measure how wide a line is.
+
+    :param line: without a line break
+    :param size: of the letters, in points
+    :param weight: of the letters, ``"bold"`` or ``"normal"``
+    """
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0, 0), line, prop=FontProperties(weight=weight, size=size)).get_extents().width) / 72
+
+
+def lower_end(values: npt.NDArray[np.float64], rounding: float = 0.0) -> float | None:
+    """Return where a logarithmic axis is to draw what is too low for it, such as 0; what is above stays as it is.
+
+    :param values: all that is drawn there
+    :param rounding: what is below it is rounding, unless nothing is above it
+    :return: None if no value is positive, so that the axis must be linear
+    """
+    positive = values[values > 0]
+    if not len(positive):
+        return None
+    if rounding and (values > rounding).any():
+        return rounding
+    return float(positive.min()) / (2 if (values <= 0).any() else 1)
+
+
 def plain_log_axis(axes: Axes) -> None:
     """Make the vertical axis logarithmic, with plain numbers such as 20, 50, 100, at least two of them.
 
-    :param axes: with everything drawn
+    :param axes: with everything drawn, of which something is above 0
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sb3_ppo_variants.arguments.checks import check_above_one, require
+from sb3_ppo_variants.figures.curves import Curve, FloatArray, Line, curve_of, is_logged, target_of
 from sb3_ppo_variants.figures.figure_style import (
     BAND,
+    GREY,
     HEALTHY_CLIP_FRACTION,
     Look,
     add_legend,
     in_order,
     looks,
+    lower_end,
     new_figure,
     plain_log_axis,
     say,
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
     from sb3_ppo_variants.figures.shown_figure import ShownFigure
 
-FloatArray = npt.NDArray[np.float64]
 Groups = Mapping[str, Sequence[Table]]
 
 WIDTH = 9.0
@@ -49,15 +50,6 @@ _TELLTALES = {
 """What the updates of an algorithm hold that those of the algorithms below it do not."""
 
 
-class _Curve(NamedTuple):
-    """One quantity of several runs over the same time steps."""
-
-    steps: FloatArray
-    mean: FloatArray
-    lowest: FloatArray
-    highest: FloatArray
-
-
 class _Panel(NamedTuple):
     """One of the figure's axes: what it shows of each group; a panel without columns is there only to say so."""
 
@@ -66,7 +58,7 @@ class _Panel(NamedTuple):
     columns: dict[str, str]
     missing: str = ""
     log: bool = False
-    least: float = -math.inf  # what is below is drawn here
+    rounding: float = 0.0  # what is below it is that, unless all is
 
 
 def plot_trust_region(
@@ -74,16 +66,19 @@ def plot_trust_region(
 ) -> ShownFigure:
     """Draw KL divergence, beta and epsilon, clip fraction and return over time.
 
-    Of several runs of an algorithm the mean and the range from lowest to highest are drawn; between its updates a run
-    is interpolated. The KL is the exact one where it was recorded, else TRPO's, else the sampled one; below 1e-8, where
-    it is rounding, it is drawn there. There is a panel for beta only if a run has a beta, and for epsilon and the clip
-    fraction only if a run has a clip.
+    Of several runs of an algorithm the mean and the range from lowest to highest are drawn, over the time steps that
+    all of them have: a mean of ever fewer runs would jump where one ends. Beyond, each run is a thin line. Between its
+    updates a run is interpolated. The KL is the exact one where it was recorded, else TRPO's, else the sampled one;
+    below 1e-8, where it is rounding, it is drawn there. There is a panel for beta only if a run has a beta, and for
+    epsilon and the clip fraction only if a run has a clip. What is too low for a logarithmic axis is drawn at its lower
+    end, which the title names.
 
     :param runs: update tables of ``read_trust_region``, which are told apart by what they hold, an algorithm each; or
         label -> tables. A label that is an algorithm's name in rl-zoo3 has its look
     :param title: of the figure; None for a general one
     :param kl_tolerance: half-width of the band drawn around ``target_kl``, as a factor
-    :raises ValueError: if there is no run, or one without an update
+    :raises ValueError: if there is no run, one without an update, or if runs that are drawn as one have different
+        ``target_kl``
     """
     given = [*runs.values()] if isinstance(runs, Mapping) else [runs]
     for tables in given:
@@ -103,6 +98,7 @@ def plot_trust_region(
     groups = {label: groups[label] for label in in_order({label: label for label in groups}) if groups[label]}
     style = looks({label: label for label in groups})
     panels = _panels(groups)
+    targets = {label: target_of(label, tables) for label, tables in groups.items() if is_logged(tables, "target_kl")}
     names = {
         label: label if len(tables) == 1 else f"{label}: mean and range of {len(tables)} runs"
         for label, tables in groups.items()
@@ -110,9 +106,10 @@ def plot_trust_region(
     with new_figure(WIDTH, 0.8 + 2.1 * len(panels), legend=list(names.values())) as figure:
         every = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         figure.suptitle(wrapped(title or "The trust region over the training", WIDTH - 0.2))
-        others = _draw_target(every[0], groups, style, kl_tolerance)
+        others = _draw_target(every[0], targets, style, kl_tolerance)
         for axes, panel in zip(every, panels):
             others += _draw(axes, panel, groups, style)
+        others = [*{artist.get_label(): artist for artist in others}.values()]
         every[-1].set(xlabel="environment steps")
         steps_axis(every[-1], np.unique(np.concatenate([run["timesteps"] for run in every_run])))
         add_legend(figure, {names[label]: look for label, look in style.items()}, others)
@@ -122,16 +119,16 @@ def plot_trust_region(
 def _by_algorithm(runs: Sequence[Table]) -> Groups:
     groups: dict[str, list[Table]] = {}
     for run in runs:
-        found = (name for name, columns in _TELLTALES.items() if all(_logged([run], column) for column in columns))
+        found = (name for name, columns in _TELLTALES.items() if all(is_logged([run], column) for column in columns))
         groups.setdefault(next(found, "run"), []).append(run)
     return groups
 
 
 def _panels(groups: Groups) -> list[_Panel]:
     def logged(name: str) -> dict[str, str]:
-        return {label: name for label, runs in groups.items() if _logged(runs, name)}
+        return {label: name for label, runs in groups.items() if is_logged(runs, name)}
 
-    best = {label: [name for name in KL_MEASURES if _logged(runs, name)] for label, runs in groups.items()}
+    best = {label: [name for name in KL_MEASURES if is_logged(runs, name)] for label, runs in groups.items()}
     kl = {label: names[0] for label, names in best.items() if names}
     measured = {name: [label for label in kl if kl[label] == name] for name in KL_MEASURES if name in kl.values()}
     measures = [
@@ -147,7 +144,7 @@ def _panels(groups: Groups) -> list[_Panel]:
             kl,
             "no KL divergence was logged",
             log=True,
-            least=1e-8,  # below, as of a policy that has collapsed, it is rounding, negative at times
+            rounding=1e-8,  # below, as of a policy that has collapsed, it is rounding, negative at times
         ),
         _Panel("What holds it back: β, of the penalty", "β  [surrogate per nat]", logged("beta"), log=True),
         _Panel("What holds it back: ε, the clip range", "ε  [ratio]", logged("clip_range"), log=True),
@@ -158,32 +155,36 @@ def _panels(groups: Groups) -> list[_Panel]:
 
 
 def _draw(axes: Axes, panel: _Panel, groups: Groups, style: Mapping[str, Look]) -> list[Artist]:
-    axes.set(title=wrapped(panel.title, WIDTH - 1.3, 11), ylabel=panel.ylabel)
-    if not panel.columns:
+    curves = {label: curve_of(groups[label], column) for label, column in panel.columns.items()}
+    values = np.concatenate([curve.values() for curve in curves.values()]) if curves else np.empty(0)
+    end = lower_end(values, panel.rounding) if panel.log else None
+    least = -math.inf if end is None else end
+    title = f"{panel.title} (lower is drawn at {least:.2g})" if (values < least).any() else panel.title
+    axes.set(title=wrapped(title, WIDTH - 1.3, 11), ylabel=panel.ylabel)
+    if not curves:
         say(axes, panel.missing)
         return []
-    curves = {label: _raised(_curve(groups[label], column), panel.least) for label, column in panel.columns.items()}
+    others: list[Artist] = []
     for label, curve in curves.items():
-        look = style[label]
-        if len(groups[label]) > 1:
-            _draw_range(axes, curve, look.color)
-        every = max(1, len(curve.steps) // 25)
-        axes.plot(curve.steps, curve.mean, **look._asdict(), markevery=every, label=label)
-    if panel.log and any((curve.lowest > 0).any() for curve in curves.values()):
+        others += _draw_curve(axes, label, curve.raised(least), style[label], several=len(groups[label]) > 1)
+    if end is not None:
         plain_log_axis(axes)
     if "clip fraction" in panel.ylabel:
-        return [axes.axhspan(*HEALTHY_CLIP_FRACTION, label="clip fraction that is usually healthy", **BAND)]
-    return []
+        others.append(axes.axhspan(*HEALTHY_CLIP_FRACTION, label="clip fraction that is usually healthy", **BAND))
+    return others
 
 
-def _raised(curve: _Curve, least: float) -> _Curve:
-    """Raise what is below a bound to it, unless that is all of the curve."""
-    if not (curve.highest > least).any():
-        return curve
-    return _Curve(curve.steps, *(np.maximum(one, least) for one in (curve.mean, curve.lowest, curve.highest)))
+def _draw_curve(axes: Axes, label: str, curve: Curve, look: Look, several: bool) -> list[Artist]:
+    if several:
+        _draw_range(axes, curve, look.color)
+    axes.plot(curve.steps, curve.mean, **look._asdict(), markevery=max(1, len(curve.steps) // 25), label=label)
+    thin: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.7}
+    for steps, values in curve.rests:
+        axes.plot(steps, values, color=look.color, marker="." if len(steps) == 1 else "", **thin)
+    return [*axes.plot([], [], color=GREY, label="one run, where not all have a value", **thin)] if curve.rests else []
 
 
-def _draw_range(axes: Axes, curve: _Curve, color: str) -> None:
+def _draw_range(axes: Axes, curve: Curve, color: str) -> None:
     """Draw what lies between the lowest and the highest run; over one point that is a bar, as an area has no width."""
     if len(curve.steps) == 1:
         axes.vlines(curve.steps, curve.lowest, curve.highest, color=color, alpha=0.4, linewidth=6)
@@ -196,57 +197,41 @@ def _draw_level(axes: Axes, steps: FloatArray, values: FloatArray, **look: Any) 
     return axes.axhline(values[0], **look) if len(steps) == 1 else axes.plot(steps, values, **look)[0]
 
 
-def _draw_target(axes: Axes, groups: Groups, style: Mapping[str, Look], tolerance: float) -> list[Artist]:
+def _draw_target(axes: Axes, targets: Mapping[str, Line], style: Mapping[str, Look], tolerance: float) -> list[Artist]:
     """Draw the target that all groups share, with its band; or, if they have different ones, a line each."""
-    targets = {label: _curve(runs, "target_kl") for label, runs in groups.items() if _logged(runs, "target_kl")}
     if not targets:
         return []
     sharing: dict[tuple[float, ...], list[str]] = {}
-    for label, target in targets.items():
-        sharing.setdefault(tuple(np.unique(target.mean.round(9))), []).append(label)
+    for label, (_, values) in targets.items():
+        sharing.setdefault(tuple(np.unique(values.round(9))), []).append(label)
     if len(sharing) > 1:
         for labels in sharing.values():
             _draw_shared(axes, [targets[label] for label in labels], [style[label].color for label in labels])
         look: dict[str, Any] = {"color": "0.45", "linestyle": _dashes(0, 1), "linewidth": 1.2}
         return [*axes.plot([], [], label="target KL of each, in its colour", **look)]
-    target = max(targets.values(), key=lambda curve: curve.steps[-1])
+    steps, values = max(targets.values(), key=_last_step)
     label = f"target KL /{tolerance:g} to ×{tolerance:g}"
-    line = _draw_level(axes, target.steps, target.mean, color="0.45", linewidth=1, label="target KL")
-    low, high = target.mean / tolerance, target.mean * tolerance
-    if len(target.steps) == 1:
+    line = _draw_level(axes, steps, values, color="0.45", linewidth=1, label="target KL")
+    low, high = values / tolerance, values * tolerance
+    if len(steps) == 1:
         return [line, axes.axhspan(low[0], high[0], label=label, **BAND)]
-    return [line, axes.fill_between(target.steps, low, high, label=label, **BAND)]
+    return [line, axes.fill_between(steps, low, high, label=label, **BAND)]
 
 
-def _draw_shared(axes: Axes, targets: Sequence[_Curve], colors: Sequence[str]) -> None:
+def _draw_shared(axes: Axes, targets: Sequence[Line], colors: Sequence[str]) -> None:
     """Draw one line for runs with one target, the longest one, with dashes in the colour of each by turns."""
-    target = max(targets, key=lambda curve: curve.steps[-1])
     for i, color in enumerate(colors):
         look: dict[str, Any] = {"color": color, "linestyle": _dashes(i, len(colors)), "linewidth": 1.2}
-        _draw_level(axes, target.steps, target.mean, **look)
+        _draw_level(axes, *max(targets, key=_last_step), **look)
+
+
+def _last_step(line: Line) -> float:
+    return float(line[0][-1])
 
 
 def _dashes(i: int, n: int) -> tuple[int, tuple[int, int]]:
     """Give the dashes of the i-th of n lines on one place: far apart, which no algorithm's look has."""
     return 10 * i, (5, 10 * n - 5)
-
-
-def _logged(runs: Sequence[Table], name: str) -> bool:
-    return any(bool(np.isfinite(run[name]).any()) for run in runs)
-
-
-def _curve(runs: Sequence[Table], name: str) -> _Curve:
-    steps = np.unique(np.concatenate([run["timesteps"] for run in runs]))
-    values = []
-    for run in runs:
-        known = np.isfinite(run[name])
-        if known.any():
-            x, y = run["timesteps"][known], run[name][known]
-            values.append(np.interp(steps, x, y, left=np.nan, right=np.nan))
-    table = np.array(values)
-    some = np.isfinite(table).any(axis=0)
-    table, steps = table[:, some], steps[some]
-    return _Curve(steps, np.nanmean(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0))
 
 
 __all__ = ["plot_trust_region"]

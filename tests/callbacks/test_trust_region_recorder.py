@@ -28,7 +28,7 @@ import sb3_ppo_variants
 from sb3_ppo_variants import MaskablePPOPenalty, PPOClip, PPOPenalty
 from sb3_ppo_variants.callbacks import StopTrainingOnKL, TrustRegionRecorder
 from sb3_ppo_variants.plots import plot_update
-from sb3_ppo_variants.trust_region_log import COLUMNS, HEADER, KL_MEASURES, read_trust_region
+from sb3_ppo_variants.trust_region_log import COLUMNS, HEADER, KL_MEASURES, read_trust_region, text_of_rows
 from sb3_ppo_variants.update.rules import UpdateRules
 from sb3_ppo_variants.update.update_metrics import METRICS
 
@@ -297,6 +297,34 @@ def test_what_was_half_written_is_left_out(half: str, tmp_path: Path) -> None:
     assert list(read_trust_region(path).updates["update"]) == kept
     model.learn(ROLLOUT, callback=TrustRegionRecorder(path), reset_num_timesteps=False)
     assert list(read_trust_region(path).updates["update"]) == [*kept, len(kept) + 1]
+
+
+def updates_as_text(*numbers: int) -> str:
+    return text_of_rows([{"update": number, "timesteps": 50 * number} for number in numbers])
+
+
+@pytest.mark.parametrize("between", ["", HEADER])
+def test_several_runs_in_one_file_are_refused(between: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text(HEADER + updates_as_text(1, 2, 3) + between + updates_as_text(1, 2))
+    message = r"the updates in `.*run.csv` must be those of one run, .* got '1 after 3'; keep a file for each run"
+    with pytest.raises(ValueError, match=message):
+        read_trust_region(path)
+    with pytest.raises(ValueError, match="must be those of one run"):
+        build(PPOClip).learn(ROLLOUT, callback=TrustRegionRecorder(path))
+    path.write_text(HEADER + updates_as_text(1, 2, 2))
+    with pytest.raises(ValueError, match="got '2 after 2'"):
+        read_trust_region(path)
+
+
+@pytest.mark.parametrize("cut", ["2,,,1", "2,,,100\n", "2,1,,100,9\n"])
+def test_a_row_that_is_cut_within_is_damage(cut: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text(HEADER + updates_as_text(1) + cut + updates_as_text(3))
+    with pytest.raises(ValueError, match=rf"`.*run.csv` is damaged: row 2 has not {len(COLUMNS)} cells"):
+        read_trust_region(path)
+    with pytest.raises(ValueError, match="is damaged"):
+        build(PPOClip).learn(ROLLOUT, callback=TrustRegionRecorder(path))
 
 
 def test_a_run_from_the_beginning_keeps_the_file_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,6 +148,18 @@ BAD_INPUT = {
     "--algos ppo --envs CartPole-v1 --conf-file no.yml --out o": "no such file: no.yml",
     "--algos ppo --envs CartPole-v1 --reference-scores CartPole-v1:5:5 --out o": "LOW < HIGH",
     "--algos ppo --envs CartPole-v1 --reference-scores Acrobot-v1:0:5 --out o": "Acrobot-v1 is not compared",
+    "--algos ppo --envs CartPole-v1 --reference-scores CartPole-v1:0:5 CartPole-v1:0:9 --out o": (
+        "--reference-scores CartPole-v1:0:9: CartPole-v1 is given twice; leave out one of the two"
+    ),
+    "--algos ppo --envs CartPole-v1 --n-timesteps 9000 CartPole-v1:8000 7000 --out o": (
+        "--n-timesteps 7000: the number of all environments is given twice; leave out one of the two"
+    ),
+    "--algos ppo --envs CartPole-v1 --n-timesteps CartPole-v1:9000 CartPole-v1:8000 --out o": (
+        "--n-timesteps CartPole-v1:8000: that of CartPole-v1 is given twice"
+    ),
+    "--algos ppo --envs CartPole-v1 -params ppo:n_steps:64 ppo:n_steps:128 --out o": (
+        "-params ppo:n_steps:128: n_steps of ppo is given twice; leave out one of the two"
+    ),
     "--algos trpo --envs ALE/Pong-v5 --out o": "trpo.yml has no 'atari' for ALE/Pong-v5; give another file",
     "--algos ppo --envs CartPole-v1 --from o --out o": "--from goes with --report-only",
     "--preset trpo --algos ppo --out o": "--preset brings its own algorithms",

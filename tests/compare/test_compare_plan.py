@@ -15,7 +15,11 @@ from rich.console import Console
 from sb3_ppo_variants import compare
 from sb3_ppo_variants.compare.arms import Arm, parse_arms, read_literal
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell, CellTask, Outcome
+from sb3_ppo_variants.compare.command import compare as run_compare
 from sb3_ppo_variants.compare.plan import Budget, Plan
+from sb3_ppo_variants.compare.report import statistics
+from sb3_ppo_variants.compare.report.comparison import Comparison
+from sb3_ppo_variants.compare.report.settings_sections import warnings
 from sb3_ppo_variants.compare.run.progress import ProgressReport
 from sb3_ppo_variants.compare.run.results import ResultsFolder, merge
 from sb3_ppo_variants.compare.settings import smallest_budget
@@ -76,6 +80,7 @@ def test_a_value_is_read_as_yaml_would_give_it(text: str, value: Any) -> None:
         (["..=ppo"], [], "begin with one of the first three; got '..'"),
         (["ppo"], ["trpo:gamma:0.9"], "with a label out of ppo; got 'trpo:gamma:0.9'"),
         (["ppo"], ["ppo:gamma"], "-params takes LABEL:KEY:VALUE"),
+        (["ppo"], ["ppo:gamma:0.9", "ppo:gamma:0.9"], "-params ppo:gamma:0.9: gamma of ppo is given twice"),
         (["ppo"], ["ppo:n_timesteps:5000"], "all get the same number of steps"),
         ([f"{RANDOM_POLICY}=ppo"], [], "a label must consist of"),
     ],
@@ -282,6 +287,48 @@ def test_folders_are_merged(filled: ResultsFolder, tmp_path: Path) -> None:
     assert merged.plan.seeds == [0, 1, 2]
     assert len(merged.results) == 1 + 3 + 2 + 3
     assert Cell("trpo", "CartPole-v1", 2) not in merged.results
+
+
+def test_only_what_a_folder_planned_is_missing_from_the_report_of_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "REPETITIONS", 50)
+    plans = {
+        "a": make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0"], n_seeds=6),
+        "b": make_plan({"ppo": "ppo", "trpo": "trpo"}, ["B-v0"], n_seeds=7),
+    }
+    final = {arm: range(1, 8) for arm in ("ppo", "trpo")}
+    folders = [fill(ResultsFolder(tmp_path / name), plan, **final) for name, plan in plans.items()]
+    merged = merge(folders)
+    assert set(merged.planned) == {cell for plan in plans.values() for cell in plan.cells()} == set(merged.results)
+    assert len(merged.planned) == 13 + 15
+    argv = ["compare", "--report-only", "--from", *(folder.path for folder in folders), "--out", tmp_path / "both"]
+    monkeypatch.setattr("sys.argv", list(map(str, argv)))
+    run_compare()
+    text = (tmp_path / "both" / "report.md").read_text()
+    assert "trpo against ppo: " in text
+    assert "no result" not in text
+    assert "runs that have a score" not in text
+    assert "Too few" not in text
+    assert "Not all algorithms were meant to run everywhere with every seed. On an environment those that" in text
+    assert "all algorithms get the same seeds" not in text
+
+    folders[0].cell_file(Cell("trpo", "A-v0", 0)).unlink()
+    run_compare()
+    text = (tmp_path / "both" / "report.md").read_text()
+    assert "1 of 28 cells has no result: trpo · A-v0 · seed 0." in text
+    assert "(of the runs that have a score: 12 of 13 runs of trpo)" in text
+
+
+def test_the_fewest_runs_that_a_folder_planned_are_named_as_too_few(tmp_path: Path) -> None:
+    early = make_plan({"ppo": "ppo"}, ["A-v0"], n_seeds=3)
+    late = make_plan({"trpo": "trpo"}, ["A-v0"], n_seeds=3, seeds=[3, 4, 5])
+    final = {arm: range(6) for arm in ("ppo", "trpo")}
+    merged = merge(
+        [fill(ResultsFolder(tmp_path / "a"), early, **final), fill(ResultsFolder(tmp_path / "b"), late, **final)]
+    )
+    (warning, *_) = warnings(Comparison(merged.plan, merged.results, {}, {}, merged.planned))
+    assert warning.startswith("Too few seeds: 3 runs of each. ")
 
 
 def test_two_runs_of_a_cell_may_have_taken_different_times(filled: ResultsFolder, tmp_path: Path) -> None:

@@ -223,6 +223,22 @@ def test_scattered_crashes_leave_out_their_algorithm_only() -> None:
     assert "No seed has a result at every setting of ppo, which the table leaves out" in str(summary)
 
 
+def test_numbers_are_drawn_in_their_order_and_names_as_they_were_given() -> None:
+    swept = {
+        f"ppo@n_steps={n},gamma={gamma}": SweptArm("ppo", {"n_steps": n, "gamma": gamma})
+        for n in (512, 64, 128)
+        for gamma in ("lin_0.9", None)
+    }
+    plan = make_plan(dict.fromkeys(swept, "ppo"), ["A-v0"], n_seeds=2, swept=swept)
+    final = {label: [float(point.values["n_steps"])] * 2 for label, point in swept.items()}
+    comparison = Comparison(plan, make_results(plan, final), {}, {})
+    assert SweepScores(comparison).axes == {"n_steps": [64, 128, 512], "gamma": ["lin_0.9", None]}
+    axes = make_report(comparison).pictures()["sweep_A-v0"].figure.axes[-1]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["64", "128", "512"]
+    (line,) = axes.lines
+    assert np.asarray(line.get_ydata()).tolist() == [64, 128, 512]
+
+
 def test_true_and_one_are_two_values() -> None:
     swept = {f"ppo@normalize={value}": SweptArm("ppo", {"normalize": value}) for value in (True, 1)}
     plan = make_plan(dict.fromkeys(swept, "ppo"), ["A-v0"], n_seeds=1, swept=swept)

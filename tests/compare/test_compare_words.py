@@ -14,7 +14,7 @@ from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
 from sb3_ppo_variants.compare.command import compare
 from sb3_ppo_variants.compare.command_line import build_parser, choose_baseline
 from sb3_ppo_variants.compare.report import figures, statistics
-from sb3_ppo_variants.compare.report.blocks import estimate
+from sb3_ppo_variants.compare.report.blocks import Report, estimate
 from sb3_ppo_variants.compare.report.claims import few_runs_warning, improvement_claim, kl_claim, ratio_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.report import make_report
@@ -50,6 +50,65 @@ def test_a_given_reference_takes_the_random_policys_place_in_times_too() -> None
     text = str(make_report(without_random_policy({"A-v0": Reference(0.0, 20.0)})))
     assert "It leaves out" not in text
     assert "A-v0: what it takes to fractions of the final score" in text
+
+
+def test_without_given_references_0_and_1_are_the_measured_ones() -> None:
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "B-v0"], n_seeds=2)
+    report = make_report(Comparison(plan, make_results(plan, {"ppo": [8, 9], "trpo": [10, 11]}), {}, {}))
+    assert xlabel(report) == "normalised score: 0 random policy, 1 best algorithm"
+    assert str(report).count("of the way from the random policy's score to") == 2
+
+
+@pytest.mark.parametrize(
+    ("envs", "scale", "zero"),
+    [
+        (["A-v0", "B-v0"], "0 and 1 as given", "the score given as 0"),
+        (
+            ["B-v0"],
+            "0 and 1 as given or measured",
+            "the score that counts as 0 (as given for B-v0; elsewhere the random policy's)",
+        ),
+    ],
+)
+def test_where_references_are_given_0_is_not_called_the_random_policys(envs: list[str], scale: str, zero: str) -> None:
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "B-v0"], n_seeds=2)
+    results = make_results(plan, {"ppo": [8, 9], "trpo": [10, 11]})
+    report = make_report(Comparison(plan, results, {}, {env: Reference(-5.0, 20.0) for env in envs}))
+    assert xlabel(report) == f"normalised score: {scale}"
+    assert str(report).count(f"of the way from {zero} to") == 2
+    assert "from the random policy" not in str(report)
+
+
+def xlabel(report: Report) -> str:
+    return report.pictures()["aggregates"].figure.axes[-1].get_xlabel().replace("\n", " ")
+
+
+def test_a_baseline_below_the_score_given_as_0_is_not_said_to_be_below_random_actions() -> None:
+    text = str(make_report(without_random_policy({"A-v0": Reference(50.0, 60.0), "B-v0": Reference(0.0, 60.0)})))
+    assert "It leaves out A-v0, where ppo does not beat the score given as 0." in text
+    assert "does not beat random actions" not in text
+
+
+def test_a_baseline_without_a_run_is_not_said_to_be_beaten() -> None:
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "B-v0", "C-v0"], n_seeds=2)
+    results = make_results(plan, {"ppo": [8, 9], "trpo": [10, 11]})
+    for seed in range(2):
+        del results[Cell("ppo", "B-v0", seed)]
+        results[Cell("ppo", "C-v0", seed)]["evaluations"][-1]["rewards"][0] = float("nan")
+    text = str(make_report(Comparison(plan, results, {}, {})))
+    assert "It leaves out B-v0, where ppo has no run. It leaves out C-v0, where ppo has no run with a score." in text
+    assert "does not beat random actions" not in text
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("inf")])
+def test_a_random_policy_with_a_reward_that_is_not_finite_has_no_score(reward: float) -> None:
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "B-v0"], n_seeds=2)
+    results = make_results(plan, {"ppo": [8, 9], "trpo": [10, 11]})
+    results[Cell(RANDOM_POLICY, "A-v0", 0)]["evaluations"][0]["rewards"][0] = reward
+    report = make_report(Comparison(plan, results, {}, {}))
+    assert "It leaves out A-v0, where the random policy has no score." in str(report)
+    assert "does not beat random actions" not in str(report)
+    assert "random policy" not in [text.get_text() for text in report.pictures()["learning_A-v0"].figure.axes[0].texts]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,15 @@ from sb3_ppo_variants.cli import main
 from sb3_ppo_variants.figures import command
 from sb3_ppo_variants.figures.figure_style import ALGORITHMS, check_ending, looks
 from sb3_ppo_variants.plots import plot_clip_objective, plot_trust_region, plot_update
-from sb3_ppo_variants.trust_region_log import Row, Table, TrustRegionLog, read_trust_region, table_of
+from sb3_ppo_variants.trust_region_log import (
+    HEADER,
+    Row,
+    Table,
+    TrustRegionLog,
+    read_trust_region,
+    table_of,
+    text_of_rows,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You have specified a mini-batch size"),
@@ -142,24 +150,81 @@ def test_one_run_is_drawn_as_it_is(tmp_path: Path) -> None:
 
 def test_ten_runs_are_drawn_as_mean_and_range(tmp_path: Path) -> None:
     runs = [table([0.01 * i, 0.02]) for i in range(1, 11)]
-    runs[0] = table([0.01, 0.02, 0.04], [100, 200, 300])  # one of them went on
     figure = plot_trust_region(runs)
     kl = figure.axes[0]
     steps, mean = line(kl, "ppo")
-    assert steps == [100, 200, 300]
-    assert mean == pytest.approx([0.055, 0.02, 0.04])
-    band = kl.collections[-1]
-    corners = {(round(float(x), 6), round(float(y), 6)) for x, y in band.get_paths()[0].vertices}  # type: ignore[union-attr]
-    assert {(100, 0.01), (100, 0.1), (200, 0.02), (300, 0.04)} <= corners
+    assert steps == [100, 200]
+    assert mean == pytest.approx([0.055, 0.02])
+    assert corners(kl) == {(100, 0.01), (100, 0.1), (200, 0.02)}
+    assert thin_lines(kl) == []
+    assert "one run" not in texts(figure)
     assert "mean and range of 10 runs" in texts(figure)
+    save(figure, tmp_path)
+
+
+def corners(axes: Axes) -> set[tuple[float, float]]:
+    """Return the corners of the band that was drawn last."""
+    (path,) = axes.collections[-1].get_paths()
+    return {(round(float(x), 6), round(float(y), 6)) for x, y in path.vertices}  # type: ignore[union-attr]
+
+
+def thin_lines(axes: Axes) -> list[list[tuple[float, float]]]:
+    """Return the points of the lines that are those of single runs."""
+    thin = [one for one in axes.lines if one.get_linewidth() < 1 and len(one.get_xdata())]  # type: ignore[arg-type]
+    return [[(float(x), pytest.approx(float(y))) for x, y in zip(*one.get_data())] for one in thin]
+
+
+def test_the_mean_ends_with_the_shortest_run_and_the_others_go_on_as_thin_lines(tmp_path: Path) -> None:
+    """A mean that goes on would fall from 0.03 to 0.01 where the second run ends, although no run falls."""
+    steps = [100, 200, 300, 400]
+    figure = plot_trust_region([table([0.01] * 4, steps), table([0.05] * 2, steps[:2]), table([0.03] * 3, steps[:3])])
+    kl = figure.axes[0]
+    assert line(kl, "ppo") == ([100, 200], pytest.approx([0.03, 0.03]))
+    assert corners(kl) == {(100, 0.01), (200, 0.01), (100, 0.05), (200, 0.05)}
+    assert thin_lines(kl) == [[(200, 0.01), (300, 0.01), (400, 0.01)], [(200, 0.03), (300, 0.03)]]
+    assert line(kl, "target KL")[0] == steps
+    assert texts(figure).count("one run, where not all have a value") > 0
+    assert [text.get_text() for text in figure.legends[0].get_texts()].count("one run, where not all have a value") == 1
+    save(figure, tmp_path)
+
+
+def test_runs_without_a_time_step_in_common_are_thin_lines_only(tmp_path: Path) -> None:
+    figure = plot_trust_region([table([0.01, 0.02], [100, 200]), table([0.03], [300])])
+    assert line(figure.axes[0], "ppo") == ([], [])
+    assert thin_lines(figure.axes[0]) == [[(100, 0.01), (200, 0.02)], [(300, 0.03)]]
+    assert figure.axes[0].get_yscale() == "log"
     save(figure, tmp_path)
 
 
 def test_runs_with_other_time_steps_are_interpolated() -> None:
     figure = plot_trust_region([table([0.01, 0.03], [100, 300]), table([0.05, 0.05], [200, 400])])
     steps, mean = line(figure.axes[0], "ppo")
-    assert steps == [100, 200, 300, 400]
-    assert mean == pytest.approx([0.01, (0.02 + 0.05) / 2, (0.03 + 0.05) / 2, 0.05])
+    assert steps == [200, 300]
+    assert mean == pytest.approx([(0.02 + 0.05) / 2, (0.03 + 0.05) / 2])
+    assert thin_lines(figure.axes[0]) == [[(100, 0.01), (200, 0.02)], [(300, 0.05), (400, 0.05)]]
+
+
+@pytest.mark.parametrize("label", [None, "mine"])
+def test_runs_of_different_targets_are_not_drawn_as_one(label: str | None) -> None:
+    runs = [table([0.01, 0.02], target_kl=0.005), table([0.01, 0.02])]
+    message = r"must have the same target_kl, got \[0.005, 0.02\]; give each setting a label: `--runs LABEL FILE"
+    with pytest.raises(ValueError, match=message):
+        plot_trust_region(runs if label is None else {label: runs})
+    assert "target KL of each" in texts(plot_trust_region({"tight": runs[:1], "loose": runs[1:]}))
+
+
+def test_runs_of_one_scheduled_target_are_drawn_as_one() -> None:
+    steps = {"all": [100, 200, 300, 400], "odd": [150, 300]}
+    runs = []
+    for of_run in steps.values():
+        run = table([0.01] * len(of_run), of_run)
+        run["target_kl"] = 0.05 - 1e-4 * run["timesteps"]
+        runs.append(run)
+    drawn = line(plot_trust_region(runs).axes[0], "target KL")
+    assert drawn == ([100, 150, 200, 300, 400], pytest.approx([0.04, 0.035, 0.03, 0.02, 0.01]))
+    runs[1]["target_kl"][-1] = 0.03
+    with pytest.raises(ValueError, match="must have the same target_kl"):
+        plot_trust_region(runs)
 
 
 @pytest.mark.parametrize(
@@ -415,6 +480,10 @@ def test_the_command_draws_every_figure(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (["trust-region", "none.csv", "--out", "x.png"], "No such file"),
         (["trust-region", "other.csv", "--out", "x.png"], "must have the columns of TrustRegionRecorder"),
         (["trust-region", "empty.csv", "--out", "x.png"], "`empty.csv` must hold an update"),
+        (
+            ["trust-region", "0.005.csv", "0.02.csv", "--out", "x.png"],
+            "must have the same target_kl, .*--runs LABEL FILE",
+        ),
         (["trust-region", "--out", "x.png"], "takes either FILE ... or, once for each label, --runs LABEL FILE"),
         (["trust-region", "a.csv", "--runs", "b", "b.csv", "--out", "x.png"], "takes either FILE"),
         (["update", "empty.csv", "--out", "x.png"], "must hold an update"),
@@ -428,6 +497,9 @@ def test_the_command_says_what_is_wrong(
     monkeypatch.chdir(tmp_path)
     Path("other.csv").write_text("a,b\n1,2\n")
     Path("empty.csv").write_text("")
+    for target in ("0.005", "0.02"):
+        row = {"update": 1, "timesteps": 100, "kl_divergence": 0.01, "target_kl": target}
+        Path(f"{target}.csv").write_text(HEADER + text_of_rows([row]))
     with pytest.raises(SystemExit, match=message):
         run_command(monkeypatch, *arguments)
     assert not Path("x.png").exists()
@@ -436,6 +508,22 @@ def test_the_command_says_what_is_wrong(
 def test_the_kl_stays_on_a_log_axis_where_the_last_learning_rate_is_0() -> None:
     figure = plot_trust_region([table([0.01, 0.002, 0.0])])
     assert figure.axes[0].get_yscale() == "log"
+
+
+def test_a_beta_of_0_beside_others_is_drawn_at_the_lower_end_which_the_title_names() -> None:
+    figure = plot_trust_region({"none": [table([0.01] * 2, beta=0.0)], "some": [table([0.01] * 2, beta=3.0)]})
+    beta = figure.axes[1]
+    assert (line(beta, "none")[1], line(beta, "some")[1]) == ([1.5] * 2, [3.0] * 2)
+    assert beta.get_yscale() == "log" and beta.get_ylim()[0] < 1.5
+    assert beta.get_title().endswith("(lower is drawn at 1.5)")
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_panels_of_zeros_are_linear() -> None:
+    figure = plot_trust_region([table([0.0, 0.0], beta=0.0, target_kl=np.nan)])
+    assert [axes.get_yscale() for axes in figure.axes[:2]] == ["linear"] * 2
+    assert [line(axes, "ppo_penalty")[1] for axes in figure.axes[:2]] == [[0.0, 0.0]] * 2
+    assert "lower is drawn" not in texts(figure)
 
 
 def test_what_is_no_list_of_tables_is_refused() -> None:

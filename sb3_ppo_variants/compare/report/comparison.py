@@ -1,6 +1,7 @@
 """A comparison as the report needs it: plan, results, and the scores made of them."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,12 +25,14 @@ class Comparison:
     :param results: of the cells that are there
     :param crashed: logs of cells that crashed
     :param given: references of normalisation in place of the measured ones
+    :param planned: cells that were planned, if not all of the plan: several folders may each have a part of it
     """
 
     plan: Plan
     results: dict[Cell, dict[str, Any]]
     crashed: Mapping[Cell, Path]
     given: Mapping[str, Reference]
+    planned: Sequence[Cell] | None = None
 
     @cached_property
     def episodes(self) -> pd.DataFrame:
@@ -67,10 +70,24 @@ class Comparison:
         """Return the environments that have results."""
         return [env for env in self.plan.budgets if any(env in self.scores.final[arm] for arm in self.arms)]
 
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Return the cells that were planned."""
+        return list(self.plan.cells() if self.planned is None else self.planned)
+
     @property
     def missing(self) -> list[Cell]:
-        """Return the cells without a result."""
-        return [cell for cell in self.plan.cells() if cell not in self.results]
+        """Return the cells that were planned and have no result."""
+        return [cell for cell in self.cells if cell not in self.results]
+
+    @property
+    def has_every_combination(self) -> bool:
+        """Return whether every arm was planned on every environment with every seed."""
+        return set(self.plan.cells()) <= set(self.cells)
+
+    def fewest_planned(self) -> int:
+        """Return the fewest runs that were planned of an arm on an environment."""
+        return min(Counter((cell.arm, cell.env) for cell in self.cells if cell.arm != RANDOM_POLICY).values())
 
     @property
     def without_runs(self) -> list[tuple[str, str]]:
@@ -121,7 +138,7 @@ class Comparison:
         return {len(result["trace"]["timesteps"]) for result in self.of(arm, env) if result["trace"]}
 
     def random_score(self, env: str) -> float | None:
-        """Return the mean reward of the random policy on an environment."""
+        """Return the mean reward of the random policy on an environment; None if it has no result that is finite."""
         rewards = self._random_rewards(env)
         return None if rewards is None else float(rewards.mean())
 
@@ -129,8 +146,17 @@ class Comparison:
         """Return the score that counts as 0: the one given, else the random policy's; None if that was not measured."""
         return self.given[env].low if env in self.given else self.random_score(env)
 
-    def beats_random(self, env: str, score: float) -> bool:
-        """Say whether a score is clearly above the one that counts as 0; False if there is none.
+    def zero_in_words(self) -> str:
+        """Say which score of an environment counts as 0, without its number."""
+        given = [env for env in self.envs if env in self.given]
+        if not given:
+            return "the random policy's score"
+        if len(given) == len(self.envs):
+            return "the score given as 0"
+        return f"the score that counts as 0 (as given for {', '.join(given)}; elsewhere the random policy's)"
+
+    def beats_zero(self, env: str, score: float) -> bool:
+        """Say whether a score is above the one given as 0, or else clearly above the random policy's, if there is one.
 
         :param env: environment ID
         :param score: mean reward
@@ -142,7 +168,8 @@ class Comparison:
 
     def _random_rewards(self, env: str) -> "pd.Series[float] | None":
         result = self.results.get(Cell(RANDOM_POLICY, env, 0))
-        return None if result is None else pd.Series(result["evaluations"][0]["rewards"])
+        rewards = pd.Series(result["evaluations"][0]["rewards"] if result else [], dtype=float)
+        return rewards if len(rewards) and np.isfinite(rewards).all() else None
 
     def fewest_runs(self) -> int:
         """Return the fewest runs of an arm on an environment, or on all together, of those that have any."""

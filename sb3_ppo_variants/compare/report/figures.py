@@ -1,6 +1,6 @@
 """The figures of the report; each function takes numbers and returns a picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +12,22 @@ from sb3_ppo_variants.compare.report.picture import WIDTH, Picture
 from sb3_ppo_variants.compare.report.scores import Matrix
 from sb3_ppo_variants.compare.report.statistics import Curve, Estimate
 from sb3_ppo_variants.compare.report.traces import KL_TOLERANCE, Read, Trace
-from sb3_ppo_variants.figures.figure_style import Look, add_legend, new_figure, plain_log_axis, steps_axis
+from sb3_ppo_variants.figures.figure_style import (
+    Look,
+    add_legend,
+    inches,
+    lower_end,
+    new_figure,
+    plain_log_axis,
+    steps_axis,
+    wrapped,
+)
 
 N_BINS = 40
+
+LEAST_EXPLAINED_VARIANCE = -0.5
+KL_ROUNDING = 1e-8
+"""What is below is drawn there, so that single values leave room for the rest."""
 
 
 class Learning(NamedTuple):
@@ -51,7 +64,7 @@ def learning_curves(
             behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
             corner: dict[str, Any] = {"transform": place, "ha": "right", "va": "bottom", "bbox": behind}
             axes.text(1, random, "random policy", fontsize=8, color="0.35", **corner)
-        axes.set(title=env, xlabel="environment steps", ylabel="reward per episode")
+        axes.set(title=wrapped(env, WIDTH - 1.3, 11), xlabel="environment steps", ylabel="reward per episode")
         steps_axis(axes)
         add_legend(figure, {arm: style[arm] for arm in curves})
         return Picture(figure)
@@ -68,21 +81,26 @@ def normalised_curves(curves: Mapping[str, Curve], shares: Matrix, style: Mappin
     return _one_panel(curves, shares, style, labels, percent="x")
 
 
-def aggregate_intervals(estimates: Mapping[str, Mapping[str, Estimate]], style: Mapping[str, Look]) -> Picture:
+def aggregate_intervals(
+    estimates: Mapping[str, Mapping[str, Estimate]], style: Mapping[str, Look], scale: str
+) -> Picture:
     """Draw the aggregates with their intervals, a panel each, on one axis on which 0 and 1 are marked.
 
     :param estimates: by arm and name
     :param style: by arm
+    :param scale: what is 0 and 1, in short
     """
     names = list(next(iter(estimates.values())))
-    with new_figure(WIDTH, 0.6 + (0.5 + 0.3 * len(estimates)) * len(names)) as figure:
+    labels = _broken(estimates)
+    with new_figure(WIDTH, 0.6 + (0.5 + _row(0.3, labels) * len(estimates)) * len(names)) as figure:
         panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
         for axes, name in zip(panels, names):
             for x in (0, 1):
                 axes.axvline(x, color="0.4", linewidth=1, linestyle="--", zorder=0)
             _intervals(axes, {arm: of_arm[name] for arm, of_arm in estimates.items()}, style)
-            axes.set_title(name + (" (less is better)" if name == "optimality gap" else ""), loc="left")
-        panels[-1].set_xlabel("normalised score: 0 random policy, 1 best algorithm")
+            title = name + (" (less is better)" if name == "optimality gap" else "")
+            axes.set_title(wrapped(title, _room(labels), 11), loc="left")
+        panels[-1].set_xlabel(wrapped(f"normalised score: {scale}", _room(labels), 10, "normal"))
         return Picture(figure)
 
 
@@ -93,11 +111,13 @@ def improvement(estimates: Mapping[str, Estimate], baseline: str, style: Mapping
     :param baseline: its label
     :param style: by arm
     """
-    with new_figure(WIDTH, 1.3 + 0.42 * len(estimates)) as figure:
+    labels = _broken(estimates)
+    title = wrapped(f"Probability of improvement over {baseline}", _room(labels), 11)
+    with new_figure(WIDTH, 1.3 + 0.2 * title.count("\n") + _row(0.42, labels) * len(estimates)) as figure:
         axes = figure.subplots()
         _intervals(axes, estimates, style)
         axes.axvline(0.5, color="0.4", linewidth=1, linestyle="--")
-        axes.set(title=f"Probability of improvement over {baseline}", xlim=(-0.02, 1.02), xlabel="final score")
+        axes.set(title=title, xlim=(-0.02, 1.02), xlabel="final score")
         return Picture(figure)
 
 
@@ -121,6 +141,8 @@ def update_traces(
 ) -> Picture | None:
     """Draw what was recorded of the updates: median over seeds, and the range of all updates as a band.
 
+    What is too low for a panel is drawn at its lower end, and its title says so.
+
     :param title: of the figure
     :param panels: from top to bottom; those that no arm has are left out
     :param traces: of the seeds, by arm
@@ -138,27 +160,32 @@ def update_traces(
     with new_figure(WIDTH, 0.7 + 1.75 * len(drawn), legend=arms) as figure:
         every = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (name, lines) in zip(every, drawn.items()):
-            for arm, (steps, curve) in lines.items():
-                _line(axes, steps, curve, style[arm])
-            axes.set_title(name, loc="left", fontsize=10, fontweight="normal")
-            _decorate(axes, name)
+            _draw_updates(axes, name, lines, style)
         every[-1].set_xlabel("environment steps")
         steps_axis(every[-1])
-        figure.suptitle(title)
+        figure.suptitle(wrapped(title, WIDTH - 0.2))
         add_legend(figure, {arm: style[arm] for arm in arms})
         return Picture(figure)
 
 
-def _decorate(axes: Axes, name: str) -> None:
-    if "KL" in name or name in ("beta", "value loss", "adaptive learning rate"):
-        plain_log_axis(axes)
+def _draw_updates(axes: Axes, name: str, lines: Mapping[str, tuple[Matrix, Curve]], style: Mapping[str, Look]) -> None:
+    values = np.concatenate([part for _, curve in lines.values() for part in curve])
+    logarithmic = "KL" in name or name in ("beta", "value loss", "adaptive learning rate")
+    end = lower_end(values, KL_ROUNDING if "KL" in name else 0.0) if logarithmic else None
+    least = LEAST_EXPLAINED_VARIANCE if name == "explained variance" else -np.inf if end is None else end
+    for arm, (steps, curve) in lines.items():
+        _line(axes, steps, Curve(*(np.maximum(part, least) for part in curve)), style[arm])
+    title = f"{name} (lower is drawn at {least:.2g})" if (values < least).any() else name
+    axes.set_title(title, loc="left", fontsize=10, fontweight="normal")
     if "/ target" in name:
         axes.axhspan(1 / KL_TOLERANCE, KL_TOLERANCE, color="0.85", zorder=0)
         axes.axhline(1, color="0.5", linewidth=1)
+    if end is not None:
+        plain_log_axis(axes)  # whose limits hold the band, too
     if name == "clip fraction":
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     if name == "explained variance":
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.5), top=1.02)
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], LEAST_EXPLAINED_VARIANCE - 0.05), top=1.02)
 
 
 def _binned(runs: Sequence[Trace], read: Read) -> tuple[Matrix, Curve] | None:
@@ -203,10 +230,25 @@ def _intervals(axes: Axes, estimates: Mapping[str, Estimate], style: Mapping[str
         exactly: dict[str, Any] = {"linewidth": 6, "alpha": 0.35, "solid_capstyle": "butt"}  # not half a width longer
         axes.plot([estimate.low, estimate.high], [row, row], color=look.color, **exactly)
         axes.plot(estimate.value, row, color=look.color, marker=look.marker, markersize=7)
-    axes.set_yticks(range(len(estimates)), list(estimates))
+    axes.set_yticks(range(len(estimates)), _broken(estimates))
     axes.set_ylim(len(estimates) - 0.4, -0.6)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y", visible=False)
+
+
+def _broken(arms: Iterable[str]) -> list[str]:
+    """Break the labels that would leave the axes beside them too little room."""
+    return [wrapped(arm, 0.4 * WIDTH, 10, "normal") for arm in arms]
+
+
+def _row(height: float, labels: Sequence[str]) -> float:
+    """Return the height of a row that has room for any of these labels."""
+    return max(height, *(0.2 * (label.count("\n") + 1) for label in labels))
+
+
+def _room(labels: Sequence[str]) -> float:
+    """Return how wide axes are that have these labels beside them."""
+    return WIDTH - 0.3 - max(inches(line, 10, "normal") for label in labels for line in label.split("\n"))
 
 
 __all__ = [

@@ -86,6 +86,18 @@ def scales(comparison: Comparison, best: str) -> str:
     return f"Scores are normalised per environment: {measured} ({'; '.join(shown)})."
 
 
+def scale_in_short(comparison: Comparison) -> str:
+    """Say what is 0 and 1 of the scores of all environments together, in the few words that an axis has room for.
+
+    :param comparison: all results
+    """
+    envs = comparison.scores.common_envs()
+    given = [env for env in envs if env in comparison.given]
+    if not given:
+        return "0 random policy, 1 best algorithm"
+    return "0 and 1 as given" if len(given) == len(envs) else "0 and 1 as given or measured"
+
+
 def _aggregate_pictures(
     comparison: Comparison, aggregates: dict[str, dict[str, Estimate]], better: dict[str, Estimate]
 ) -> dict[str, Picture]:
@@ -94,7 +106,7 @@ def _aggregate_pictures(
     thresholds = np.linspace(0, max(1.0, *(float(matrix.max()) for matrix in matrices.values())), 41)
     shares, curves = _normalised_curves(comparison)
     pictures = {
-        "aggregates": figures.aggregate_intervals(aggregates, style),
+        "aggregates": figures.aggregate_intervals(aggregates, style, scale_in_short(comparison)),
         "profiles": figures.profiles(statistics.performance_profile(matrices, thresholds), thresholds, style),
         "sample_efficiency": figures.normalised_curves(statistics.iqm_curve(curves), shares, style),
     }
@@ -216,10 +228,10 @@ def efficiency_section(comparison: Comparison) -> Section:
     """
     tables = [table for env in comparison.envs if (table := time_table(comparison, env)) is not None]
     note = Text(
-        "The first evaluation at which a run's mean reward reaches the fraction of the way from the random policy's "
-        f"score to the mean final score of {comparison.baseline}: median over runs [runs that reach it at all]. "
-        "A median over runs of which half or more never reach it is given as “not reached”. Seconds are those of "
-        "training, evaluations not counted."
+        "The first evaluation at which a run's mean reward reaches the fraction of the way from "
+        f"{comparison.zero_in_words()} to the mean final score of {comparison.baseline}: median over runs [runs that "
+        "reach it at all]. A median over runs of which half or more never reach it is given as “not reached”. Seconds "
+        "are those of training, evaluations not counted."
     )
     return Section("Time to a score", [note, *tables] if tables else [])
 

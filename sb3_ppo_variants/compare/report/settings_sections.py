@@ -19,7 +19,7 @@ def warnings(comparison: Comparison) -> list[str]:
     :param comparison: all results
     """
     return [
-        *few_runs_warning(comparison.fewest_runs(), len(comparison.plan.seeds)),
+        *few_runs_warning(comparison.fewest_runs(), comparison.fewest_planned()),
         *_incomplete(comparison),
         *_not_finite(comparison),
         *_lost_settings(comparison),
@@ -39,14 +39,16 @@ def protocol_section(comparison: Comparison) -> Section:
     plan = comparison.plan
     stochastic = [env for env in comparison.envs if not _deterministic(comparison, env)]
     how = "the likeliest action is taken" + (f" (sampled actions on {joined(stochastic)})" if stochastic else "")
+    who = "On an environment all algorithms get the same seeds and"
+    if not comparison.has_every_combination:
+        who = "Not all algorithms were meant to run everywhere with every seed. On an environment those that were get"
     text = (
         f"{_compared(comparison)}, {counted(len(plan.budgets), 'environment')}, seeds {_ranges(plan.seeds)}. "
-        "On an environment all algorithms get the same seeds and the same number of environment steps, and are "
-        f"evaluated at the same steps, over {plan.eval_episodes} episodes, in a separate environment whose seeds "
-        f"depend on the training seed and the evaluation only; {how}. Rewards are those of the environment itself, "
-        "not normalised. Training ends with the last evaluation. The final score of a run is the mean of its "
-        "evaluations in the last tenth of the training; the mean over the training is the area under its learning "
-        "curve divided by its length."
+        f"{who} the same number of environment steps, and are evaluated at the same steps, over {plan.eval_episodes} "
+        "episodes, in a separate environment whose seeds depend on the training seed and the evaluation only; "
+        f"{how}. Rewards are those of the environment itself, not normalised. Training ends with the last evaluation. "
+        "The final score of a run is the mean of its evaluations in the last tenth of the training; the mean "
+        "over the training is the area under its learning curve divided by its length."
     )
     budgets = [
         [env, f"{b.n_timesteps:,}", f"{b.eval_freq:,}", _updates(comparison, env)] for env, b in plan.budgets.items()
@@ -132,7 +134,7 @@ def _incomplete(comparison: Comparison) -> list[str]:
         return []
     listed = [f"{cell} (crashed)" if cell in comparison.crashed else str(cell) for cell in missing[:8]]
     listed += [f"{len(missing) - 8} more"] if len(missing) > 8 else []
-    n_cells = len(list(comparison.plan.cells()))
+    n_cells = len(comparison.cells)
     if len(missing) == 1:
         return [f"1 of {n_cells} cells has no result: {listed[0]}."]
     crashed = sum(cell in comparison.crashed for cell in missing)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from sb3_ppo_variants.compare.report.picture import WIDTH, Picture
 from sb3_ppo_variants.compare.report.statistics import Estimate
-from sb3_ppo_variants.figures.figure_style import Look, add_legend, new_figure
+from sb3_ppo_variants.figures.figure_style import Look, add_legend, new_figure, wrapped
 
 Line = Sequence[Estimate | None]
 """An estimate for each value on the axis; None where there is no run."""
@@ -39,9 +39,11 @@ def scores_by_value(
                 _draw(axes, places, line, style[arm])
             axes.set_ylabel(ylabel)
             if setting:
-                axes.set_title(setting, loc="left", fontsize=10, fontweight="normal")
+                axes.set_title(
+                    wrapped(setting, WIDTH - 0.9, 10, "normal"), loc="left", fontsize=10, fontweight="normal"
+                )
         every[-1].set_xlabel(name)
-        figure.suptitle(title)
+        figure.suptitle(wrapped(title, WIDTH - 0.2))
         add_legend(figure, {arm: style[arm] for arm in arms})
         return Picture(figure)
 

@@ -23,14 +23,14 @@ FAILED_BELOW = 0.5
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How much an algorithm depends on its setting; normalised scores, 0 = random policy.
+    """How much an algorithm depends on its setting; normalised scores, 0 = random policy, unless given.
 
     :param tuned_per_env: mean over environments of the best score on each
     :param best_setting: mean over environments of the best single setting
     :param sensitivity: the difference of the two
     :param mean: over all settings and environments
     :param failed: share of settings and environments below half of the baseline's best setting there; None where that
-        is nowhere above random
+        is nowhere above 0
     """
 
     tuned_per_env: Estimate
@@ -71,13 +71,16 @@ class SweepScores:
 
     @cached_property
     def axes(self) -> dict[str, list[Any]]:
-        """Return the values of each swept hyperparameter, the one with the most values first."""
+        """Return the values of each swept hyperparameter, numbers sorted; the one with the most values first."""
         axes: dict[str, list[Any]] = {}
         for point in self.comparison.plan.swept.values():
             for key, value in point.values.items():
                 values = axes.setdefault(key, [])
                 if not any(same(value, known) for known in values):
                     values.append(value)
+        for values in axes.values():
+            if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+                values.sort()
         return dict(sorted(axes.items(), key=lambda item: -len(item[1])))
 
     def label_at(self, arm: str, values: Mapping[str, Any]) -> str | None:
@@ -135,7 +138,7 @@ class SweepScores:
         return found
 
     def not_judged(self, kind: str) -> list[str]:
-        """Return the environments on which the baseline's best setting is not above random, so that none can fail.
+        """Return the environments on which the baseline's best setting is not above 0, so that none can fail.
 
         :param kind: ``"final"`` or ``"area"``
         """

@@ -105,7 +105,8 @@ def _note(sweep: SweepScores) -> str:
 
 def _not_judged(sweep: SweepScores) -> str:
     texts = [f"{joined(sorted(envs))} ({name})" for kind, name in KINDS.items() if (envs := sweep.not_judged(kind))]
-    return f", without those where that is not above random: {joined(texts)}" if texts else ""
+    zero = "the score that counts as 0" if sweep.comparison.given else "random"
+    return f", without those where that is not above {zero}: {joined(texts)}" if texts else ""
 
 
 def _sentences(sweep: SweepScores, found: dict[str, Sensitivity]) -> Iterator[str]:

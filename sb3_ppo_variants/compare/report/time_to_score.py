@@ -12,15 +12,15 @@ CLOCKS = {"timesteps": "steps", "train_seconds": "wall-clock s", "cpu_seconds": 
 
 
 def target_score(comparison: Comparison, env: str, fraction: float) -> float | None:
-    """Return the score that is a fraction of the way from the random policy's to the baseline's mean final score.
+    """Return the score that is a fraction of the way from the one that counts as 0 to the baseline's mean final score.
 
     :param comparison: all results
     :param env: environment ID
     :param fraction: in (0, 1]
-    :return: None without runs of the baseline, or if they are not clearly better than random actions
+    :return: None without runs of the baseline, without a score that counts as 0, or if they are not above that
     """
     base, low = comparison.raw("final", comparison.baseline, env), comparison.lowest_score(env)
-    if not len(base) or low is None or not comparison.beats_random(env, float(base.mean())):
+    if not len(base) or low is None or not comparison.beats_zero(env, float(base.mean())):
         return None
     return low + fraction * (float(base.mean()) - low)
 

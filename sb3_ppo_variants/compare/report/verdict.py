@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sb3_ppo_variants.compare.cells import RANDOM_POLICY
 from sb3_ppo_variants.compare.report import statistics
 from sb3_ppo_variants.compare.report.blocks import Block, Byline, Points, Table, Text, estimate, number
 from sb3_ppo_variants.compare.report.claims import improvement_claim, joined, ratio_claim
@@ -15,7 +16,7 @@ FEW_ENVIRONMENTS = 2
 """Up to so many environments have a column of scores each; more are put together."""
 
 SHARE_OF_SCORE = 0.9
-"""Of the way from the random policy's score to the baseline's: of all of it, noise would decide when it is reached."""
+"""Of the way from the score that counts as 0 to the baseline's: of all of it, noise would decide when it is reached."""
 
 
 def verdict(comparison: Comparison) -> list[Block]:
@@ -47,7 +48,7 @@ def verdict(comparison: Comparison) -> list[Block]:
     note = (
         f"P(better than {baseline}), the probability of improvement, is how likely a run is to end with a higher score "
         f"than one of {baseline} on the same environment; 0.5 means no difference. The time is that of the first "
-        f"evaluation which has gone {SHARE_OF_SCORE:.0%} of the way from the random policy's score to {baseline}'s "
+        f"evaluation which has gone {SHARE_OF_SCORE:.0%} of the way from {comparison.zero_in_words()} to {baseline}'s "
         f"final score: the median over runs [runs that get there].{_left_out(comparison)}"
     )
     return [
@@ -63,11 +64,17 @@ def _left_out(comparison: Comparison) -> str:
     reasons: dict[str, list[str]] = {}
     for env in comparison.envs:
         if target_score(comparison, env, SHARE_OF_SCORE) is None:
-            why = f"{comparison.baseline} does not beat random actions"
-            if comparison.lowest_score(env) is None:
-                why = "the random policy has no result"
-            reasons.setdefault(why, []).append(env)
+            reasons.setdefault(_why_without_a_target(comparison, env), []).append(env)
     return "".join(f" It leaves out {joined(envs)}, where {why}." for why, envs in reasons.items())
+
+
+def _why_without_a_target(comparison: Comparison, env: str) -> str:
+    baseline = comparison.baseline
+    if not len(comparison.raw("final", baseline, env)):
+        return f"{baseline} has no run{' with a score' if comparison.of(baseline, env) else ''}"
+    if comparison.lowest_score(env) is None:
+        return f"the random policy has no {'score' if comparison.of(RANDOM_POLICY, env) else 'result'}"
+    return f"{baseline} does not beat {'the score given as 0' if env in comparison.given else 'random actions'}"
 
 
 def _score_names(comparison: Comparison) -> list[str]:
@@ -130,7 +137,7 @@ def _survivors(comparison: Comparison, arm: str) -> str:
     """Say of how many runs a sentence is, where some have no result: those that crash may be the bad ones."""
     shares = []
     for label in (arm, comparison.baseline):
-        planned = sum(cell.arm == label for cell in comparison.plan.cells())
+        planned = sum(cell.arm == label for cell in comparison.cells)
         usable = sum(len(comparison.raw("final", label, env)) for env in comparison.envs)
         shares += [f"{usable} of {planned} runs of {label}"] if usable < planned else []
     return f" (of the runs that have a score: {joined(shares)})" if shares else ""

@@ -146,13 +146,15 @@ class ResultsFolder:
 class Merged(NamedTuple):
     """Results of several folders together.
 
-    :param plan: all that was planned
+    :param plan: all that was planned; the folders' plans joined, so it has combinations that no folder has
+    :param planned: the cells of the folders' own plans
     :param results: by cell
     :param damaged: unusable files, with the reason
     :param crashed: logs of cells that crashed and are in none of the folders
     """
 
     plan: Plan
+    planned: list[Cell]
     results: dict[Cell, dict[str, Any]]
     damaged: dict[Path, str]
     crashed: dict[Cell, Path]
@@ -165,7 +167,7 @@ def merge(folders: Sequence[ResultsFolder]) -> Merged:
     :raises ValueError: if their settings differ, or two have different results of one cell
     """
     plan = folders[0].read_plan()
-    merged = Merged(plan, {}, {}, {})
+    merged = Merged(plan, [], {}, {}, {})
     for folder in folders:
         own = folder.read_plan()
         if bool(own.swept) != bool(plan.swept):
@@ -177,6 +179,7 @@ def merge(folders: Sequence[ResultsFolder]) -> Merged:
             listed = "\n  ".join(changes)
             raise ValueError(f"{folders[0].path} and {folder.path} do not fit together. What differs:\n  {listed}")
         plan = plan.merged_with(own)
+        merged.planned.extend(own.cells())
         inventory = folder.take_inventory(own)
         merged.damaged.update(inventory.damaged)
         merged.crashed.update(folder.crashed(inventory.missing))
@@ -184,7 +187,7 @@ def merge(folders: Sequence[ResultsFolder]) -> Merged:
             if _episodes(merged.results.setdefault(cell, result)) != _episodes(result):
                 raise ValueError(f"{folder.path} and another folder have different results of {cell}; leave one out")
     crashed = {cell: log for cell, log in merged.crashed.items() if cell not in merged.results}
-    return merged._replace(plan=plan, crashed=crashed)
+    return merged._replace(plan=plan, planned=list(dict.fromkeys(merged.planned)), crashed=crashed)
 
 
 def _axes(plan: Plan) -> set[str]:
