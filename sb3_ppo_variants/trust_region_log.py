@@ -199,7 +199,7 @@ def complete_rows(path: Path) -> list[dict[str, str]]:
     """Read the cells of all complete updates; what a killed run had half written is left out.
 
     :param path: of a file that ``TrustRegionRecorder`` wrote
-    :raises ValueError: if it is of another layout, damaged, or holds several runs
+    :raises ValueError: if it is of another layout
     """
     try:
         text = path.read_text()
@@ -216,12 +216,16 @@ def complete_rows(path: Path) -> list[dict[str, str]]:
     )
     rows = list(csv.DictReader(text[: text.rfind("\n")].splitlines()))
     updates = [i for i, row in enumerate(rows) if row["epoch"] == ""]
-    rows = rows[: updates[-1] + 1] if updates else []
-    _check_one_run(path, rows)
-    return rows
+    return rows[: updates[-1] + 1] if updates else []
 
 
-def _check_one_run(path: Path, rows: Sequence[dict[str, str]]) -> None:
+def check_one_run(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Refuse rows that were cut, or are of several runs that somebody has joined.
+
+    :param path: of the file
+    :param rows: of :func:`complete_rows`
+    :raises ValueError: naming the row, or the updates
+    """
     cut = next((i for i, row in enumerate(rows) if len(row) != len(COLUMNS) or None in row.values()), None)
     if cut is not None:  # the cells that are too many are under None, and None stands for those that are missing
         raise ValueError(f"`{path}` is damaged: row {cut + 1} has not {len(COLUMNS)} cells; move the file away")
@@ -245,6 +249,7 @@ def read_trust_region(path: str | Path) -> TrustRegionLog:
     :raises ValueError: if it is of another layout, damaged, or holds several runs
     """
     rows = complete_rows(Path(path))
+    check_one_run(Path(path), rows)
     try:
         table = table_of([{name: float(cell or "nan") for name, cell in row.items()} for row in rows])
     except ValueError as error:

@@ -104,6 +104,10 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         """Say whether the KL moves the coefficient: if not, ``max_kl="target"`` does not stop updates either."""
         return self.kl_tolerance < math.inf and not self.steered_from_outside
 
+    def has_target(self) -> bool:
+        """Say whether anything depends on ``target_kl``."""
+        return True
+
     def update_rules(self) -> UpdateRules:
         rules, adapts, moment = super().update_rules(), self.adapts(), self.adapt_after
         return rules._replace(
@@ -135,7 +139,7 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
 
     def record_state(self) -> None:
         super().record_state()
-        if self.adapts():  # else nothing aims at it
+        if self.has_target():
             self.logger.record("train/target_kl", self.current_target_kl())
 
     def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:

@@ -93,6 +93,9 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     def adapts(self) -> bool:
         return self.adaptive_beta and super().adapts()
 
+    def has_target(self) -> bool:
+        return self.adaptive_beta or self.hinge_coef > 0
+
     def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment:
         adjustment = controller(self.beta, kl, target, self.beta_bounds, tightens="up")
         self.beta = adjustment.value

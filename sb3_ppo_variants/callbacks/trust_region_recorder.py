@@ -19,6 +19,7 @@ from sb3_ppo_variants.trust_region_log import (
     HEADER,
     TRUST_REGION,
     Row,
+    check_one_run,
     complete_rows,
     row_of_update,
     table_of,
@@ -72,6 +73,7 @@ class TrustRegionRecorder(UpdateCallback):
             self.path.rename(aside)
             self._say(f"{self.path} holds another run, which is kept as {aside}")
             return []
+        check_one_run(self.path, rows)
         made = {"timesteps": self.model.num_timesteps, "n_updates": self.model._n_updates}
         kept = [row for row in rows if all(float(row[name]) <= most for name, most in made.items())]
         self._say(f"{self.path}: {len(kept)} of {len(rows)} rows kept, training goes on at step {made['timesteps']}")

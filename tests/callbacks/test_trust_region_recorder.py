@@ -310,8 +310,7 @@ def test_several_runs_in_one_file_are_refused(between: str, tmp_path: Path) -> N
     message = r"the updates in `.*run.csv` must be those of one run, .* got '1 after 3'; keep a file for each run"
     with pytest.raises(ValueError, match=message):
         read_trust_region(path)
-    with pytest.raises(ValueError, match="must be those of one run"):
-        build(PPOClip).learn(ROLLOUT, callback=TrustRegionRecorder(path))
+    refused_to_go_on_in(path, "must be those of one run")
     path.write_text(HEADER + updates_as_text(1, 2, 2))
     with pytest.raises(ValueError, match="got '2 after 2'"):
         read_trust_region(path)
@@ -323,8 +322,18 @@ def test_a_row_that_is_cut_within_is_damage(cut: str, tmp_path: Path) -> None:
     path.write_text(HEADER + updates_as_text(1) + cut + updates_as_text(3))
     with pytest.raises(ValueError, match=rf"`.*run.csv` is damaged: row 2 has not {len(COLUMNS)} cells"):
         read_trust_region(path)
-    with pytest.raises(ValueError, match="is damaged"):
-        build(PPOClip).learn(ROLLOUT, callback=TrustRegionRecorder(path))
+    refused_to_go_on_in(path, "is damaged")
+
+
+def refused_to_go_on_in(path: Path, message: str) -> None:
+    """Check that a run that goes on refuses a file, and one from the beginning puts it aside."""
+    text = path.read_text()
+    model = build(PPOClip).learn(ROLLOUT)
+    with pytest.raises(ValueError, match=message):
+        model.learn(ROLLOUT, callback=TrustRegionRecorder(path), reset_num_timesteps=False)
+    build(PPOClip).learn(ROLLOUT, callback=TrustRegionRecorder(path))
+    assert path.with_suffix(".1.csv").read_text() == text
+    assert list(read_trust_region(path).updates["update"]) == [1]
 
 
 def test_a_run_from_the_beginning_keeps_the_file_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
