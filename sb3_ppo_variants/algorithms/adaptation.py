@@ -15,8 +15,6 @@ from sb3_ppo_variants.update.losses import Number
 from sb3_ppo_variants.update.policy_evaluation import package_of
 from sb3_ppo_variants.update.rules import UpdateRules
 
-_PACKAGE = __name__.partition(".")[0]
-
 
 class AdaptiveUpdateMixin(PolicyUpdateMixin):
     """A coefficient that is moved by the exact KL divergence of the update.
@@ -42,7 +40,8 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        adaptive = [base.__name__ for base in cls.__mro__ if package_of(base) == _PACKAGE and "adjust" in vars(base)]
+        ours = package_of(AdaptiveUpdateMixin)
+        adaptive = [base.__name__ for base in cls.__mro__ if package_of(base) == ours and "adjust" in vars(base)]
         if len(adaptive) > 2:  # the last one is this class
             raise TypeError(
                 f"{cls.__name__} has {' and '.join(adaptive[:-1])}: they share `target_kl`, and the first would "

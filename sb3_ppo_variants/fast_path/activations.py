@@ -42,13 +42,10 @@ def _tanh_backward(gradient: Any, output: Any) -> None:
 
 
 def _tanh_of_tensor(x: th.Tensor) -> th.Tensor:
-    if x.device.type == "cpu" and x.numel() >= _WORTH_MORE_CALLS:
-        if not _TANH_IS_FAST:
-            return x.mul_(2).sigmoid_().mul_(2).sub_(1)  # as above
-        if x.dtype == th.float32:
-            np.tanh(x.numpy(), out=x.numpy())  # torch's is MKL's, which on AMD's processors takes ten times as long
-            return x
-    return x.tanh_()
+    if x.device.type != "cpu" or x.dtype != th.float32 or x.numel() < _WORTH_MORE_CALLS:
+        return x.tanh_()
+    _tanh(x.numpy(), out=x.numpy())  # torch's own is MKL's, which on AMD's processors takes ten times as long
+    return x
 
 
 def _relu(x: Any, out: Any) -> None:

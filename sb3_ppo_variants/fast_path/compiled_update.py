@@ -285,7 +285,8 @@ def minibatches_per_graph(algorithm: UpdatedAlgorithm) -> int:
     :param algorithm: the model
     """
     rows, size = algorithm.rollout_buffer.buffer_size * algorithm.n_envs, int(algorithm.batch_size)
-    whole, ends = rows // size, [rows // size]
+    whole = rows // size
+    ends = [whole]
     if algorithm.update_rules().watches_kl:
         ends += TraceRecorder.checked_after(-(-rows // size))
     return max(k for k in range(1, _MOST_MINIBATCHES_PER_GRAPH + 1) if not any(end % k for end in ends if end <= whole))

@@ -172,6 +172,16 @@ def lower_end(values: npt.NDArray[np.float64], rounding: float = 0.0) -> float |
     return float(positive.min()) / (2 if (values <= 0).any() else 1)
 
 
+def naming_lower_end(title: str, values: npt.NDArray[np.float64], least: float) -> str:
+    """Add to a panel's title where what is too low for it is drawn, if anything is.
+
+    :param title: of the panel
+    :param values: all that is drawn there
+    :param least: what is below is drawn here
+    """
+    return f"{title} (lower is drawn at {least:.2g})" if (values < least).any() else title
+
+
 def plain_log_axis(axes: Axes) -> None:
     """Make the vertical axis logarithmic, with plain numbers such as 20, 50, 100, at least two of them.
 

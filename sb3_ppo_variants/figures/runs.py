@@ -19,6 +19,7 @@ from sb3_ppo_variants.figures.figure_style import (
     in_order,
     looks,
     lower_end,
+    naming_lower_end,
     new_figure,
     plain_log_axis,
     say,
@@ -159,8 +160,7 @@ def _draw(axes: Axes, panel: _Panel, groups: Groups, style: Mapping[str, Look]) 
     values = np.concatenate([curve.values() for curve in curves.values()]) if curves else np.empty(0)
     end = lower_end(values, panel.rounding) if panel.log else None
     least = -math.inf if end is None else end
-    title = f"{panel.title} (lower is drawn at {least:.2g})" if (values < least).any() else panel.title
-    axes.set(title=wrapped(title, WIDTH - 1.3, 11), ylabel=panel.ylabel)
+    axes.set(title=wrapped(naming_lower_end(panel.title, values, least), WIDTH - 1.3, 11), ylabel=panel.ylabel)
     if not curves:
         say(axes, panel.missing)
         return []

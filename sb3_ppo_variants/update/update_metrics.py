@@ -1,6 +1,7 @@
 """What an update measures: one row per minibatch on the device, read back once at the end."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -181,6 +182,7 @@ class TraceRecorder:
         self._coefficients: list[Mapping[str, Number]] = []
         self.epoch = 0
         self._in_epoch = 0
+        self._checked_after = self.checked_after(minibatches_per_epoch)
         self.steps = 0
 
     @classmethod
@@ -212,8 +214,7 @@ class TraceRecorder:
         self.steps += taken
         if self.stopped:
             return False
-        checks = [self.checks_per_epoch * done // self.minibatches_per_epoch for done in (before, self._in_epoch)]
-        return checks[0] < checks[1]
+        return bisect_right(self._checked_after, before) < bisect_right(self._checked_after, self._in_epoch)
 
     def read_kl(self) -> float | None:
         """Average the exact KL of the minibatches since the last call; this waits for the device.

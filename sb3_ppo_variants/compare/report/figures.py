@@ -17,6 +17,7 @@ from sb3_ppo_variants.figures.figure_style import (
     add_legend,
     inches,
     lower_end,
+    naming_lower_end,
     new_figure,
     plain_log_axis,
     steps_axis,
@@ -175,8 +176,7 @@ def _draw_updates(axes: Axes, name: str, lines: Mapping[str, tuple[Matrix, Curve
     least = LEAST_EXPLAINED_VARIANCE if name == "explained variance" else -np.inf if end is None else end
     for arm, (steps, curve) in lines.items():
         _line(axes, steps, Curve(*(np.maximum(part, least) for part in curve)), style[arm])
-    title = f"{name} (lower is drawn at {least:.2g})" if (values < least).any() else name
-    axes.set_title(title, loc="left", fontsize=10, fontweight="normal")
+    axes.set_title(naming_lower_end(name, values, least), loc="left", fontsize=10, fontweight="normal")
     if "/ target" in name:
         axes.axhspan(1 / KL_TOLERANCE, KL_TOLERANCE, color="0.85", zorder=0)
         axes.axhline(1, color="0.5", linewidth=1)
