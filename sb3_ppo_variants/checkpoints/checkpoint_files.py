@@ -6,6 +6,7 @@ digest of its content, so that damage of any kind shows without opening it.
 
 import hashlib
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from sb3_ppo_variants.saving.atomic_file import UNFINISHED, write_atomically
 
 _PREFIX = "checkpoint_"
+_NAME = re.compile(rf"{_PREFIX}(\d{{12,}})_[0-9a-f]{{16}}\.zip")  # a CheckpointCallback's may lie beside them
 
 
 class CheckpointFile(NamedTuple):
@@ -53,12 +55,8 @@ def list_checkpoints(folder: Path) -> list[CheckpointFile]:
 
     :param folder: of the run's checkpoints; it may be missing
     """
-    found = []
-    for path in folder.glob(f"{_PREFIX}*_*.zip"):
-        number = path.stem.removeprefix(_PREFIX).partition("_")[0]
-        if number.isdecimal():
-            found.append(CheckpointFile(int(number), path))
-    return sorted(found, reverse=True)
+    names = ((_NAME.fullmatch(path.name), path) for path in folder.glob(f"{_PREFIX}*.zip"))
+    return sorted((CheckpointFile(int(name[1]), path) for name, path in names if name), reverse=True)
 
 
 def newest_checkpoint(folder: str | os.PathLike[str]) -> CheckpointFile:

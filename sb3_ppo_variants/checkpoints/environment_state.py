@@ -1,21 +1,17 @@
 """The state of vectorised environments in the middle of their episodes, taken out of one stack and put into another.
 
 An environment's state is the attributes of its layers (wrappers and environment). They are pickled together, so that
-what they share stays shared, views of one numpy array included, and references to a layer itself become references to
-the same layer of the other stack.
+what they share stays shared.
 """
 
-import io
-import pickle
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import cloudpickle
 import gymnasium as gym
-import numpy as np
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
+from sb3_ppo_variants.checkpoints.layer_pickle import pickled, unpickled
 from sb3_ppo_variants.vec_env.gymnasium_vec_env import GymnasiumVecEnv
 from sb3_ppo_variants.vec_env.lean_vec_env import LeanVecEnv
 
@@ -24,7 +20,11 @@ _OF_A_VEC_ENV = ("reset_infos", "_seeds", "_options")
 
 
 class CheckpointableEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Makes an environment's state reachable from outside its process: put it around each one of a SubprocVecEnv."""
+    """Makes an environment's state reachable from outside its process.
+
+    Each environment of a ``SubprocVecEnv`` needs one, around all other wrappers:
+    ``make_vec_env(..., wrapper_class=CheckpointableEnv)``. What is outside of it would be lost.
+    """
 
     def state_dict(self) -> "bytes | _Obstacle":
         """Return the state of the wrapped environment, or what is in the way of it."""
@@ -144,7 +144,21 @@ def _names(layers: list[Any]) -> list[str]:
 
 
 def _speaks_for_itself(layer: Any) -> bool:
+    if isinstance(layer, CheckpointableEnv):  # within one process it is a wrapper like others
+        return False
     return hasattr(type(layer), "state_dict") and hasattr(type(layer), "load_state_dict")
+
+
+def _reaches_outermost(venv: VecEnv) -> bool:
+    """Tell whether what answers to ``state_dict`` in other processes are the environments as a whole.
+
+    :param venv: that finds methods of inner wrappers, too
+    """
+    if not venv.has_attr("state_dict"):
+        return False
+    if not venv.has_attr("class_name"):  # a method of wrappers: there is none
+        return True
+    return set(venv.env_method("class_name")) == {CheckpointableEnv.__name__}
 
 
 def _answered(answer: Any) -> Any:
@@ -160,8 +174,8 @@ def _state_of(layer: Any) -> Any:
         state = {name: getattr(layer, name) for name in _OF_A_VEC_ENV}
         if not isinstance(layer, DummyVecEnv):
             # a GymnasiumVecEnv counts episodes itself, and its environments are restored together or not at all
-            if isinstance(layer, GymnasiumVecEnv) or not layer.has_attr("state_dict"):
-                way_out = "put each into a CheckpointableEnv, and these into a SubprocVecEnv"
+            if isinstance(layer, GymnasiumVecEnv) or not _reaches_outermost(layer):
+                way_out = "put each into a CheckpointableEnv, around all other wrappers, and these into a SubprocVecEnv"
                 raise TypeError(f"the environments of a {type(layer).__name__} are out of reach; {way_out}")
             state["envs"] = list(map(_answered, layer.env_method("state_dict")))
         return state
@@ -204,49 +218,12 @@ def _mangled(cls: type, name: str) -> str:
     return f"_{cls.__name__.lstrip('_')}{name}" if private else name
 
 
-def _view(owner: Any, shape: tuple[int, ...], dtype: Any, offset: int, strides: tuple[int, ...], writable: bool) -> Any:
-    view: Any = np.ndarray(shape, dtype, owner, offset, strides)
-    view.flags.writeable = writable
-    return view
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # no type information
-    def __init__(self, file: io.BytesIO, layers: list[Any]):
-        super().__init__(file)
-        self.places = {id(layer): place for place, layer in enumerate(layers)}
-
-    def persistent_id(self, obj: Any) -> int | None:
-        return self.places.get(id(obj))
-
-    def reducer_override(self, obj: Any) -> Any:
-        """Keep a view of an array a view: pickle itself would make a copy of it."""
-        owner = obj
-        while type(owner) is np.ndarray and type(owner.base) is np.ndarray:
-            owner = owner.base
-        if owner is obj or obj.size == 0 or owner.dtype.hasobject or not owner.flags.c_contiguous:
-            return super().reducer_override(obj)
-        start, end = (array.__array_interface__["data"][0] for array in (owner, obj))
-        return _view, (owner, obj.shape, obj.dtype, end - start, obj.strides, obj.flags.writeable)
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, layers: list[Any]):
-        super().__init__(file)
-        self.layers = layers
-
-    def persistent_load(self, pid: int) -> Any:
-        return self.layers[pid]
-
-
 def _pickled(layers: list[Any]) -> bytes:
-    file = io.BytesIO()
-    _Pickler(file, layers).dump([_state_of(layer) for layer in layers])
-    return file.getvalue()
+    return pickled(list(map(_state_of, layers)), layers)
 
 
 def _put(content: bytes, layers: list[Any]) -> None:
-    states = _Unpickler(io.BytesIO(content), layers).load()
-    for layer, state in zip(layers, states):
+    for layer, state in zip(layers, unpickled(content, layers)):
         _restore(layer, state)
 
 

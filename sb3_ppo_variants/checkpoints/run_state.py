@@ -28,6 +28,7 @@ _NOT_IN_THE_MODEL_FILE = ("_last_lstm_states",)
 _OF_THE_RANK = ("_last_obs", "_last_episode_starts", "_last_original_obs")  # the model's file has them of rank 0
 _PLAIN = (type(None), bool, int, float, str, np.ndarray, np.generic)
 _LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
+_APART, _SEEDS = 10**8, 2**31  # between the seeds of training and evaluations; below which seeds are
 _NOISE = ("exploration_mat", "exploration_matrices")
 
 
@@ -97,10 +98,15 @@ def put_attributes(state: RunState, model: OnPolicyAlgorithm) -> str | None:
     return obstacle
 
 
-def _seed_anew(env: VecEnv, model: OnPolicyAlgorithm) -> None:
-    """Seed environments that begin again: their first seeds would repeat the first episodes of the run."""
-    ahead = model.num_timesteps + ranks_of(model).rank * env.num_envs
-    env.seed(None if model.seed is None else model.seed + ahead)
+def _seed_anew(env: VecEnv, model: OnPolicyAlgorithm, apart: int = 0) -> None:
+    """Seed environments that begin again: their first seeds would repeat the first episodes of the run.
+
+    :param env: of the training, or of an evaluation
+    :param model: which is about to go on
+    :param apart: number of the evaluation, from 1 on, whose episodes are not to be those of the training
+    """
+    ahead = model.num_timesteps + ranks_of(model).rank * env.num_envs + apart * _APART
+    env.seed(None if model.seed is None else (model.seed + ahead) % _SEEDS)
 
 
 def put_back(state: RunState, model: OnPolicyAlgorithm, callback: BaseCallback) -> None:
@@ -110,9 +116,9 @@ def put_back(state: RunState, model: OnPolicyAlgorithm, callback: BaseCallback) 
     :param model: whose training has just begun
     :param callback: the root of its callbacks
     """
-    for name, one in named_callbacks(callback):
+    for number, (name, one) in enumerate(named_callbacks(callback), start=1):
         if name in state.callbacks:
-            _restore_callback(one, state.callbacks[name], model)
+            _restore_callback(one, state.callbacks[name], model, number)
     for name, items in state.logged.items():
         getattr(model.logger, name).update(items)
     _restore_generators(state.generators, model.device)
@@ -151,7 +157,7 @@ def _callback_state(callback: BaseCallback) -> Any:
     return {**plain, **evaluation}
 
 
-def _restore_callback(callback: BaseCallback, state: Any, model: OnPolicyAlgorithm) -> None:
+def _restore_callback(callback: BaseCallback, state: Any, model: OnPolicyAlgorithm, number: int) -> None:
     if _speaks_for_itself(callback):
         callback.load_state_dict(state)  # type: ignore[attr-defined]  # it has one
         return
@@ -160,7 +166,7 @@ def _restore_callback(callback: BaseCallback, state: Any, model: OnPolicyAlgorit
         # It resets before each evaluation: this is for its generator.
         obstacle = put_state(EnvironmentState(**evaluation), callback.eval_env)
         if obstacle is not None:
-            _seed_anew(callback.eval_env, model)
+            _seed_anew(callback.eval_env, model, apart=number)
             begins = "the environments of an EvalCallback begin with new seeds, their state is not restored"
             warnings.warn(f"{begins}: {obstacle}", stacklevel=2)
     vars(callback).update(state)

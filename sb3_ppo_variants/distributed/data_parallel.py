@@ -6,15 +6,17 @@ A mixin under the update loop. In a single process it does nothing.
 import hashlib
 import inspect
 import io
+import platform
 import warnings
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.type_aliases import MaybeCallback
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from sb3_ppo_variants.arguments.checks import require
 from sb3_ppo_variants.arguments.signatures import HostMethods
@@ -95,6 +97,7 @@ class DataParallelMixin(HostMethods):
         if ranks.size == 1:
             return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         self._check_agreement(total_timesteps, callback)
+        self._check_monitor_files()
         self._warn_of_same_draws()
         with ranks.failing_together():
             common = self._take_over_from_first()
@@ -127,6 +130,16 @@ class DataParallelMixin(HostMethods):
                 values,
                 "build the same model with as many environments in each",
             )
+
+    def _check_monitor_files(self) -> None:
+        """Refuse environments of several processes that write their episodes into one file, which would spoil it."""
+        assert self.env is not None  # it is about to learn
+        written = [file for files in self.ranks.gather(monitor_files(self.env)) for file in files]
+        twice = sorted({path for file, path in written if written.count((file, path)) > 1})
+        way_out = (
+            'give each its own folder: monitor_dir=f"log/rank_{sb3_ppo_variants.distributed.current_ranks().rank}"'
+        )
+        require(not twice, "each environment of a run must have a monitor file of its own", twice, way_out)
 
     def _warn_of_same_draws(self) -> None:
         """Warn if ranks are about to draw the same actions, and so learn from the same steps."""
@@ -167,6 +180,22 @@ class DataParallelMixin(HostMethods):
         file = io.BytesIO()
         th.save(state, file)
         return file.getvalue()
+
+
+def monitor_files(env: VecEnv) -> list[tuple[str, str]]:
+    """List the files that ``Monitor`` and ``VecMonitor`` write episodes into, each with the computer's name.
+
+    :param env: with its wrappers; what is in a ``SubprocVecEnv`` is out of reach
+    """
+    layers: list[Any] = [env]
+    while isinstance(layers[-1], VecEnvWrapper):
+        layers.append(layers[-1].venv)
+    for single in getattr(layers[-1], "envs", ()):
+        layers.append(single)
+        while isinstance(layers[-1], gym.Wrapper):
+            layers.append(layers[-1].env)
+    writers = filter(None, (vars(layer).get("results_writer") for layer in layers))
+    return [(platform.node(), writer.file_handler.name) for writer in writers]
 
 
 def _comparable(setting: Any) -> Any:

@@ -61,6 +61,7 @@ class Episodes:
             self._inside |= self._is_simulator
         if found is not None and ("_episode" not in found or found["_episode"][index]):
             own = info_of(found["episode"], index, self._n_envs)
+            own |= {name: np.ravel(own[name])[0].item() for name in ("r", "l")}  # some make an array of each number
         elif self._inside[index] and (self._is_simulator or not is_cut):
             return None
         if self._writer is not None:

@@ -3,25 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium.utils.env_checker import data_equivalence
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
-from stable_baselines3.common.env_util import is_wrapped
-from stable_baselines3.common.monitor import Monitor, ResultsWriter
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from stable_baselines3.common.monitor import ResultsWriter
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_ppo_variants.arguments.checks import require
+from sb3_ppo_variants.vec_env.attributes_of_parts import AttributesOfParts
 from sb3_ppo_variants.vec_env.episodes import Episodes
-from sb3_ppo_variants.vec_env.vector_infos import Info, LazyInfos, as_array, has_rows, info_of, on_host, row_of, rows_of
+from sb3_ppo_variants.vec_env.vector_infos import Info, LazyInfos, as_array, by_name, info_of, on_host, row_of, rows_of
 
 _LAST = ("final_obs", "final_observation")  # observations of an episode, of gymnasium's present and of its earlier name
 
 
-class GymnasiumVecEnv(VecEnv):
+class GymnasiumVecEnv(AttributesOfParts):
     """A ``gymnasium.vector.VectorEnv`` for SB3, without a loop over its environments.
 
     Arrays may be numpy's, torch's (then actions are tensors too, on the device of the observations) or JAX's. Episodes
@@ -49,9 +47,8 @@ class GymnasiumVecEnv(VecEnv):
         if not isinstance(env, VectorEnv):
             rule = f"`env` must be a gymnasium.vector.VectorEnv, got {type(env).__name__}"
             raise TypeError(f"{rule}; make one with gymnasium.make_vec()")
-        self.env = env
         mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
-        known = self._known = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+        known = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
         self._same_step, self._says = mode is AutoresetMode.SAME_STEP, "autoreset_mode" in env.metadata
         self._resets_by_mask = mode is AutoresetMode.DISABLED or (known and not self._same_step and _sees_masks(env))
         require(
@@ -60,14 +57,10 @@ class GymnasiumVecEnv(VecEnv):
             f"autoreset_mode={mode.value!r} inside {type(env).__name__}",
             "pass autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP to it",
         )
-        self._envs: Sequence[gym.Env[Any, Any]] | None = getattr(env.unwrapped, "envs", None) if known else None
-        self._pipes = isinstance(env.unwrapped, AsyncVectorEnv)
-        self._there: set[str] = set()  # attributes of the processes' environments
         self._actions: Any = None
         self._device: th.device | None = None
         self._episodes = Episodes(env, results_writer)
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
-        self.metadata = env.metadata
+        super().__init__(env)
         self._begin_episodes()
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
@@ -84,7 +77,13 @@ class GymnasiumVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         options = self._options[0] or None
-        observations, infos = self.env.reset(seed=self._seeds[0], options=options)
+        seed = self._seeds[0]
+        observations, infos = self.env.reset(seed=None if seed is None else int(seed), options=options)
+        if not isinstance(infos, Mapping):
+            way_out = (
+                "leave out the wrapper that gives a list, such as DictInfoToList: SB3's list of infos is made here"
+            )
+            raise TypeError(f"the infos of `env` must be one dictionary for all, got {type(infos).__name__}; {way_out}")
         self._reset_seeds()
         self._reset_options()
         self._begin_episodes()
@@ -94,7 +93,8 @@ class GymnasiumVecEnv(VecEnv):
         return as_array(observations)  # type: ignore[no-any-return]  # an array, or a dictionary of them
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        self._actions = actions if self._device is None else th.as_tensor(actions, device=self._device)
+        # a copy: SB3 keeps the actions, and a simulator may clip them in place
+        self._actions = actions if self._device is None else th.tensor(actions, device=self._device)
 
     def step_wait(self) -> VecEnvStepReturn:
         observations, raw_rewards, terminations, truncations, infos = self.env.step(self._actions)
@@ -148,6 +148,8 @@ class GymnasiumVecEnv(VecEnv):
         """Tell of the last steps of episodes in SB3's words; tensors come to the host once, for all environments."""
         final = on_host(self._final_observations(observations, infos))
         source = infos.get("final_info", infos) if self._same_step else infos
+        if not isinstance(source, Mapping):  # None, or one info for each as in gymnasium's earlier format
+            source = infos if source is None else by_name(source)
         rows = on_host(rows_of(source, self.num_envs))
         last: dict[int, Info] = {}
         for index in map(int, np.flatnonzero(ended)):
@@ -161,63 +163,6 @@ class GymnasiumVecEnv(VecEnv):
             info["TimeLimit.truncated"] = is_cut
         return last
 
-    # ------------------------------------------------------------------------------ attributes and methods of the parts
-
-    def has_attr(self, attr_name: str) -> bool:
-        """Tell whether all environments have it; gymnasium's processes end at a question for what is not there."""
-        if self._pipes and self._wrapper_with(attr_name) is None:
-            return all(self.env.unwrapped.call("has_wrapper_attr", attr_name))  # type: ignore[attr-defined]  # has it
-        return super().has_attr(attr_name)
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        wrapper = self._wrapper_with(attr_name)
-        if wrapper is not None:
-            return self._of_all(getattr(wrapper, attr_name), indices)
-        if self._pipes:
-            self._require_in_processes(attr_name)
-            of_each = self.env.unwrapped.get_attr(attr_name)  # type: ignore[attr-defined]  # has it
-            return [of_each[i] for i in self._get_indices(indices)]
-        if self._envs is not None:
-            return [self._envs[i].get_wrapper_attr(attr_name) for i in self._get_indices(indices)]
-        return self._of_all(getattr(self._owner(attr_name), attr_name), indices)
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        if self._envs is not None:
-            for i in self._get_indices(indices):
-                self._envs[i].set_wrapper_attr(attr_name, value)
-            return
-        self._require_all("set_attr", indices)
-        if self._pipes:
-            self.env.unwrapped.set_attr(attr_name, [value] * self.num_envs)  # type: ignore[attr-defined]  # has it
-            return
-        try:
-            owner = self._owner(attr_name)
-        except AttributeError:
-            owner = self.env.unwrapped
-        setattr(owner, attr_name, value)
-
-    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        wrapper = self._wrapper_with(method_name)
-        if wrapper is not None:
-            return self._of_all(getattr(wrapper, method_name)(*args, **kwargs), indices)
-        if self._envs is not None:
-            chosen = [self._envs[i] for i in self._get_indices(indices)]
-            return [env.get_wrapper_attr(method_name)(*args, **kwargs) for env in chosen]
-        if self._pipes:
-            self._require_all("env_method", indices)
-            self._require_in_processes(method_name)
-            return list(self.env.unwrapped.call(method_name, *args, **kwargs))  # type: ignore[attr-defined]  # has it
-        return self._of_all(getattr(self._owner(method_name), method_name)(*args, **kwargs), indices)
-
-    def env_is_wrapped(
-        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
-    ) -> list[bool]:
-        """Tell which are wrapped; all in ``Monitor``, as episodes are counted here. Processes are not asked: False."""
-        chosen = list(self._get_indices(indices))
-        if issubclass(wrapper_class, Monitor):
-            return [True] * len(chosen)
-        return [self._envs is not None and is_wrapped(self._envs[i], wrapper_class) for i in chosen]
-
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         frames: Any = on_host(self.env.render())
         if getattr(frames, "ndim", 0) == 4:  # one array of all, as simulators in torch give it
@@ -227,43 +172,6 @@ class GymnasiumVecEnv(VecEnv):
     def close(self) -> None:
         self.env.close()
         self._episodes.close()
-
-    def _owner(self, name: str) -> Any:
-        """Find the layer of a simulator that has an attribute."""
-        layer: Any = self.env
-        while not hasattr(layer, name):
-            if not isinstance(layer, VectorWrapper):
-                raise AttributeError(f"{type(self.env.unwrapped).__name__} has no attribute {name!r}")
-            layer = layer.env
-        return layer
-
-    def _wrapper_with(self, name: str) -> Any:
-        """Find a wrapper of gymnasium's vector environments that has an attribute of its own."""
-        layer: Any = self.env
-        while self._known and isinstance(layer, VectorWrapper):
-            if hasattr(layer, name) and not hasattr(VectorWrapper, name) and name not in ("env", "num_envs"):
-                return layer
-            layer = layer.env
-        return None
-
-    def _require_in_processes(self, name: str) -> None:
-        """Refuse what is not there before gymnasium's processes are asked for it, as they end at that."""
-        if name not in self._there and not self.has_attr(name):
-            raise AttributeError(f"the environments have no attribute {name!r}")
-        self._there.add(name)
-
-    def _of_all(self, values: Any, indices: VecEnvIndices) -> list[Any]:
-        """Give each environment its part of an array of all, or what is the same for all."""
-        of_each = hasattr(values, "ndim") and has_rows(values, self.num_envs)
-        return [row_of(values, i) if of_each else values for i in self._get_indices(indices)]
-
-    def _require_all(self, method: str, indices: VecEnvIndices) -> None:
-        chosen = list(self._get_indices(indices))
-        everything = chosen == list(range(self.num_envs))
-        way_out = "leave `indices` out"
-        require(
-            everything, f"{method} of {type(self.env.unwrapped).__name__} acts on all environments", chosen, way_out
-        )
 
 
 def _sees_masks(env: VectorEnv[Any, Any, Any]) -> bool:

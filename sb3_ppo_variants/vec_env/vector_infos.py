@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, SupportsIndex, overload
 
@@ -82,6 +82,20 @@ def info_of(infos: Mapping[str, Any], index: int, n_envs: int) -> Info:
             value = row_of(values, index)
             info[key] = value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value
     return info
+
+
+def by_name(infos: Iterable[Any]) -> dict[str, Any]:
+    """Turn infos of single environments into one of all.
+
+    :param infos: a dictionary or None of each environment
+    """
+    of_each = [info if isinstance(info, Mapping) else {} for info in infos]
+    of_all: dict[str, Any] = {}
+    for name in dict.fromkeys(name for info in of_each for name in info):
+        values = [info.get(name) for info in of_each]
+        of_all[name] = by_name(values) if any(isinstance(value, Mapping) for value in values) else values
+        of_all[f"_{name}"] = np.array([name in info for info in of_each])
+    return of_all
 
 
 def rows_of(infos: Mapping[str, Any], n_envs: int, own_objects: bool = True) -> dict[str, Any]:
@@ -210,4 +224,4 @@ for _name in (
     setattr(LazyInfos, _name, _of_a_list(_name))
 
 
-__all__ = ["LazyInfos", "as_array", "has_rows", "info_of", "on_host", "row_of", "rows_of"]
+__all__ = ["LazyInfos", "as_array", "by_name", "has_rows", "info_of", "on_host", "row_of", "rows_of"]

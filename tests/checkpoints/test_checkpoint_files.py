@@ -186,6 +186,16 @@ def test_tidy_removes_unfinished_files_and_sets_damaged_ones_aside(tmp_path: Pat
     assert names(tmp_path) == [good.path.name, bad.path.with_suffix(".damaged").name, "notes.txt"]
 
 
+def test_models_of_sb3_s_callback_in_the_same_folder_are_left_alone(tmp_path: Path) -> None:
+    good = write_checkpoint(tmp_path, 1, b"good")
+    for model in ("checkpoint_640_steps.zip", "checkpoint_000000000640_steps.zip"):
+        (tmp_path / model).write_bytes(b"a model")
+    tidy(tmp_path)
+    prune(tmp_path, 1)
+    assert newest_checkpoint(tmp_path) == good
+    assert names(tmp_path) == [good.path.name, "checkpoint_000000000640_steps.zip", "checkpoint_640_steps.zip"]
+
+
 def test_prune_keeps_the_newest(tmp_path: Path) -> None:
     for timesteps in (30, 10, 40, 20):
         write_checkpoint(tmp_path, timesteps, CONTENT)

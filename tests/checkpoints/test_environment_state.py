@@ -1,5 +1,8 @@
 """Environments go on from the middle of an episode exactly as the ones whose state was taken."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -302,3 +305,114 @@ def test_attributes_that_sb3_has_elsewhere_go_on() -> None:
 
 def test_views_of_one_array_and_slots_go_on() -> None:
     assert_goes_on_alike(lambda: DummyVecEnv([Views, Views]))
+
+
+def columns() -> Any:
+    matrix = np.zeros((2, 2), order="F")
+    return matrix, matrix[:, 0], matrix.T[1]
+
+
+def windows() -> Any:
+    series = np.zeros(4)
+    overlapping: Any = np.lib.stride_tricks.as_strided(series, (3, 2), (8, 8))
+    return series, overlapping[0], overlapping[2]
+
+
+def two_parts() -> Any:
+    whole = np.zeros(4)
+    return whole[:2], whole[:2], whole[2:]
+
+
+class SharesMemory(Views):
+    """Steps on arrays that share memory otherwise."""
+
+    def __init__(self, arrays: Callable[[], Any]) -> None:
+        super().__init__()
+        self.state, self.position, self.velocity = arrays()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super(Views, self).reset(seed=seed)
+        self.count = 0
+        self.state[...] = self.np_random.normal(size=self.state.shape)
+        return np.resize(self.state, 4), {}
+
+    def step(self, action: int) -> Any:
+        return np.resize(self.state, 4), *super().step(action)[1:]
+
+
+@pytest.mark.parametrize("arrays", [columns, windows, two_parts])
+def test_arrays_that_share_memory_go_on_sharing_it(arrays: Callable[[], Any]) -> None:
+    assert_goes_on_alike(lambda: DummyVecEnv([lambda: SharesMemory(arrays)] * 2))
+
+
+DATA = np.zeros(1_000_000)
+
+
+def test_a_window_on_a_data_set_is_kept_without_the_data_set() -> None:
+    def looking_at(window: Any) -> DummyVecEnv:
+        env = TinyEnv()
+        env.window = window  # type: ignore[attr-defined]
+        return DummyVecEnv([lambda: env])
+
+    first, second = looking_at(DATA[10:20]), looking_at(np.ones(10))
+    state = take_state(first)
+    assert len(state.content or b"") < 10_000
+    assert put_state(state, second) is None
+    assert not second.envs[0].window.any()  # type: ignore[attr-defined]
+
+
+def test_a_view_that_cannot_be_written_stays_so() -> None:
+    first, second = Views(), Views()
+    first.position.flags.writeable = False
+    assert put_state(take_state(DummyVecEnv([lambda: first])), DummyVecEnv([lambda: second])) is None
+    assert not second.position.flags.writeable
+    second.state[0] = 7
+    assert second.position[0] == 7
+
+
+def test_a_view_that_only_it_can_write_through_is_named() -> None:
+    env = Views()
+    env.state.flags.writeable = False
+    assert "cannot be written has a view that can" in str(take_state(DummyVecEnv([lambda: env])).obstacle)
+
+
+class LooksInside(gym.Wrapper[Any, Any, Any, Any]):
+    """Rewards what it sees of the innermost environment."""
+
+    def __init__(self, env: gym.Env[Any, Any]):
+        super().__init__(env)
+        self.inner: Any = env.unwrapped
+
+    def step(self, action: Any) -> Any:
+        observation, _, *rest = self.env.step(action)
+        return (observation, float(self.inner.count), *rest)
+
+
+def test_a_checkpointable_environment_is_a_wrapper_like_others_within_one_process() -> None:
+    assert_goes_on_alike(lambda: DummyVecEnv([lambda: LooksInside(CheckpointableEnv(Views()))]))
+
+
+def test_what_is_around_a_checkpointable_environment_in_another_process_is_not_lost_unnoticed() -> None:
+    first, second = (
+        SubprocVecEnv([lambda: Monitor(CheckpointableEnv(TinyEnv()))] * 2, start_method="fork") for _ in range(2)
+    )
+    for venv in (first, second):
+        venv.reset()
+    assert "around all other wrappers" in str(put_state(take_state(first), second))
+    for venv in (first, second):
+        venv.step(np.zeros(2, np.int64))
+        venv.close()
+
+
+@pytest.mark.parametrize("kind", ["one process", "processes"])
+def test_classes_of_the_script_stay_the_script_s(tmp_path: Path, kind: str) -> None:
+    """Else ``self.phase is Phase.UP`` is false after a resume."""
+    script = Path(__file__).parent / "script_with_classes.py"
+    for what, steps in (("start", 32), ("resume", 64)):
+        command = [sys.executable, "-W", "error::UserWarning", str(script), what, kind, str(tmp_path / "run")]
+        ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths()})
+        assert ended.stdout == f"{steps} 1.0\n", ended.stderr
+
+
+def paths() -> str:
+    return os.pathsep.join(filter(None, sys.path))

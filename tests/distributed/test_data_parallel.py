@@ -76,6 +76,15 @@ def test_ranks_stay_together_whatever_one_of_them_does() -> None:
     assert ended[0].output == ended[1].output != ""
 
 
+def test_one_file_for_the_episodes_of_several_ranks_is_refused(tmp_path: Path) -> None:
+    for ended in launched("same_file.py", str(tmp_path)):
+        assert ended.status == 0, ended.errors
+        within, around, *trained = ended.output.splitlines()
+        assert "a monitor file of its own" in within and "shared/0.monitor.csv" in within and "rank_" in within
+        assert "all.monitor.csv" in around and "0.monitor.csv" not in around
+        assert trained == ["32"]
+
+
 def test_the_runs_that_are_compared_moved_and_adapted(ranks: Any) -> None:
     """Without that the comparison would say little."""
     (first, _), _ = ranks

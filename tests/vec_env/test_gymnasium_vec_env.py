@@ -14,7 +14,13 @@ from environments import make_env
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
-from gymnasium.wrappers.vector import NormalizeObservation, NormalizeReward, RecordEpisodeStatistics, TransformReward
+from gymnasium.wrappers.vector import (
+    DictInfoToList,
+    NormalizeObservation,
+    NormalizeReward,
+    RecordEpisodeStatistics,
+    TransformReward,
+)
 from hosts import VARIANTS, build
 from numpy.testing import assert_array_equal
 from stable_baselines3 import PPO
@@ -734,6 +740,73 @@ def test_episodes_are_written_as_monitor_writes_them(tmp_path: Path) -> None:
     assert len(told) > 10
     assert [(e["r"], e["l"]) for e in told] == list(zip(written["r"], written["l"]))
     assert (np.diff(written["t"]) >= 0).all()
+
+
+def test_a_wrapper_s_attribute_is_set_where_it_is_read() -> None:
+    env = GymnasiumVecEnv(NormalizeObservation(sync(AutoresetMode.NEXT_STEP)))
+    env.set_attr("update_running_mean", False)
+    assert env.get_attr("update_running_mean") == [False] * N_ENVS
+    assert not env.env.update_running_mean  # type: ignore[attr-defined]  # of the wrapper
+    with pytest.raises(ValueError, match="acts on all environments"):
+        env.set_attr("update_running_mean", True, indices=[0])
+
+
+def test_infos_as_a_list_are_refused() -> None:
+    with pytest.raises(TypeError, match="one dictionary for all, got list; leave out the wrapper"):
+        GymnasiumVecEnv(DictInfoToList(sync(AutoresetMode.NEXT_STEP))).reset()
+
+
+def test_a_seed_may_be_numpy_s() -> None:
+    first, second = (GymnasiumVecEnv(sync(AutoresetMode.SAME_STEP)) for _ in range(2))
+    first.seed(3)
+    second.seed(np.int64(3))  # type: ignore[arg-type]  # as taken out of an array
+    assert_array_equal(first.reset(), second.reset())
+
+
+@pytest.mark.parametrize("method", ["reset", "step", "close"])
+def test_processes_survive_methods_that_they_keep_to_themselves(method: str) -> None:
+    env = GymnasiumVecEnv(AsyncVectorEnv([make_env()] * 2))
+    env.reset()
+    with pytest.raises(ValueError, match="keeps some methods to itself, got .*; call it on the vectorised"):
+        env.env_method(method)
+    env.step(np.zeros(2, np.int64))
+    env.close()
+
+
+def test_a_simulator_may_change_its_actions_in_place() -> None:
+    class Clips(CountingSimulator):
+        def step(self, actions: Any) -> Any:
+            actions.clamp_(max=0)
+            return super().step(actions)
+
+    env = GymnasiumVecEnv(Clips())
+    env.reset()
+    actions = np.ones(2, np.int64)
+    env.step(actions)
+    assert_array_equal(actions, 1)
+
+
+@pytest.mark.parametrize("kind", [list, lambda rows: np.array([*rows, None], dtype=object)[:-1], lambda rows: None])
+def test_last_infos_may_be_one_for_each_environment(kind: Any) -> None:
+    """As in gymnasium before 1.0."""
+
+    class Earlier(CountingSimulator):
+        def step(self, actions: Any) -> Any:
+            observations, rewards, terminated, truncated, infos = super().step(actions)
+            infos.pop("final_info", None)
+            over = np.asarray(terminated | truncated)
+            if over.any():
+                last = {"cause": "fell", "episode": {"r": np.array([7.0]), "l": np.array([3])}}
+                infos["final_info"] = kind([last if ended else None for ended in over])
+            return observations, rewards, terminated, truncated, infos
+
+    env = GymnasiumVecEnv(Earlier())
+    env.reset()
+    told = [info for _ in range(4) for info in env.step(np.zeros(2, np.int64))[3] if "episode" in info]
+    known = kind([None]) is not None
+    assert len(told) == 2  # environments 0 and 1, after 3 and 4 steps
+    assert {(info.get("cause"), info["episode"]["r"] == 7.0) for info in told} == {("fell" if known else None, known)}
+    assert all(type(info["episode"]["l"]) is int and "terminal_observation" in info for info in told)
 
 
 def test_what_is_no_vector_env_is_refused() -> None:
