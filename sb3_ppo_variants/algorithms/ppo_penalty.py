@@ -1,4 +1,4 @@
-"""PPO-Penalty: a KL penalty in place of the clip, with a coefficient that adapts to the measured KL."""
+"""PPO-Penalty: a KL penalty in place of PPO's clip, with a coefficient that adapts to the measured KL."""
 
 import math
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from sb3_ppo_variants.algorithms.own_terms import Penalty, takes_arrays
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.update.controllers import Adjustment, BandController, within
 from sb3_ppo_variants.update.kl_divergence import KLDirection
-from sb3_ppo_variants.update.losses import Number
+from sb3_ppo_variants.update.losses import WIDE_CLIP, Number
 
 
 class KLPenaltyMixin(AdaptiveUpdateMixin):
@@ -24,7 +24,10 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     ``kl_direction="forward"``: it is large where the new policy is narrower than the old one, and hinders the noise of
     continuous actions from shrinking.
 
-    :param clip_range: None: the penalty alone; a float > 0 or a schedule adds the clip
+    The penalty holds the mean over states. A single ratio grows exponentially where its state's KL grows quadratically:
+    over a million steps some reached hundreds. The wide clip gives those beyond 2 no further gain.
+
+    :param clip_range: of the clip beside the penalty, float > 0 or schedule; None: the penalty alone, as in the paper
     :param initial_beta: first beta, > 0 (0 allowed with ``adaptive_beta=False``); larger keeps the policy closer. A
         loaded model goes on with its own
     :param adaptive_beta: False keeps beta as it is
@@ -35,7 +38,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     :param hinge_coef: adds ``hinge_coef * max(0, KL - 2 target_kl)^2`` to the loss (modular_rl, ppo.py); 0 for none
     """
 
-    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.02, "clip_range": None}
+    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.02, "clip_range": WIDE_CLIP}
     live_state = ("beta",)
     kl_in_loss = True
 
@@ -113,7 +116,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
 
 
 class PPOPenalty(KLPenaltyMixin, PPO):
-    """PPO with an adaptive KL penalty instead of the clipped surrogate."""
+    """PPO with an adaptive KL penalty in place of its clip, and a clip so wide that it only stops runaway ratios."""
 
 
 class RecurrentPPOPenalty(KLPenaltyMixin, RecurrentPPO):

@@ -161,7 +161,8 @@ def check_shared(model: Any) -> None:
         if isinstance(getattr(model, name), (np.floating, np.integer)):  # which SB3 takes for no number
             setattr(model, name, float(getattr(model, name)))
     check_positive(model, "clip_range", "0.2 is usual", optional=True)
-    warn_of_wide_clip_range(model.clip_range)
+    if not model.kl_in_loss:  # else a wide clip beside what holds the policy back is meant
+        warn_of_wide_clip_range(model.clip_range)
     check_positive(model, "clip_range_vf", "pass None for no value clipping", optional=True)
     if model.max_kl is not None and model.max_kl not in model.named_max_kl:
         named = "".join(f"{name!r} or " for name in model.named_max_kl)

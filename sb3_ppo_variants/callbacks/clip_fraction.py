@@ -13,6 +13,7 @@ from sb3_ppo_variants.arguments.schedules import schedule_value
 from sb3_ppo_variants.callbacks.clip_range_steering import current_clip_range
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
 from sb3_ppo_variants.trust_region_log import KL_MEASURES
+from sb3_ppo_variants.update.losses import WIDE_CLIP
 from sb3_ppo_variants.update.scaled_schedule import unscaled
 
 
@@ -201,14 +202,15 @@ def check_fraction(name: str, value: Any) -> None:
 
 
 def warn_without_clip(callback: UpdateCallback) -> None:
-    """Warn if the model has no clip, so that nothing is ever clipped.
+    """Warn if it is no clip that holds the model back, so that hardly anything is ever clipped.
 
     :param callback: that looks at the clip fraction
     """
     if not _has_clip(callback.model):
         callback.warn(
-            f"this {type(callback.model).__name__} has no clip (clip_range=None): its clip fraction is always 0 and "
-            f"{type(callback).__name__} has nothing to go by; StopTrainingOnKL looks at the KL instead"
+            f"this {type(callback.model).__name__} has no clip, or one for ratios beyond {1 + WIDE_CLIP:g} only: its "
+            f"clip fraction is about 0 and {type(callback).__name__} has nothing to go by; StopTrainingOnKL looks at "
+            "the KL instead"
         )
 
 
@@ -216,7 +218,7 @@ def _has_clip(model: OnPolicyAlgorithm) -> bool:
     upper: Any = getattr(model, "clip_range_upper", None)
     progress = model._current_progress_remaining
     above = math.inf if upper is None else schedule_value("clip_range_upper", unscaled(upper), progress)
-    return min(current_clip_range(model), above) < math.inf
+    return min(current_clip_range(model), above) < WIDE_CLIP
 
 
 __all__ = ["ClipFractionCallback", "ClipFractionRecord", "StopTrainingOnClipFraction", "StopTrainingOnKL"]

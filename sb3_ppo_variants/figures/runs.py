@@ -27,6 +27,7 @@ from sb3_ppo_variants.figures.figure_style import (
     wrapped,
 )
 from sb3_ppo_variants.trust_region_log import KL_MEASURES, Table
+from sb3_ppo_variants.update.losses import WIDE_CLIP
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -136,7 +137,13 @@ def _panels(groups: Groups) -> list[_Panel]:
         KL_MEASURES[name] if len(measured) == 1 else f"{KL_MEASURES[name]}: {', '.join(labels)}"
         for name, labels in measured.items()
     ]
-    clip_fraction = {label: name for label, name in logged("clip_fraction").items() if label in logged("clip_range")}
+    holds = {
+        label for label in logged("clip_range") if any((run["clip_range"] < WIDE_CLIP).any() for run in groups[label])
+    }
+    clip_range, clip_fraction = (
+        {label: name for label, name in logged(column).items() if label in holds}
+        for column in ("clip_range", "clip_fraction")
+    )
     no_return = "no return was logged: no episode ended in a Monitor"
     panels = [
         _Panel(
@@ -148,7 +155,7 @@ def _panels(groups: Groups) -> list[_Panel]:
             rounding=1e-8,  # below, as of a policy that has collapsed, it is rounding, negative at times
         ),
         _Panel("What holds it back: β, of the penalty", "β  [surrogate per nat]", logged("beta"), log=True),
-        _Panel("What holds it back: ε, the clip range", "ε  [ratio]", logged("clip_range"), log=True),
+        _Panel("What holds it back: ε, the clip range", "ε  [ratio]", clip_range, log=True),
         _Panel("Share of samples outside the clip range", "clip fraction  [0 to 1]", clip_fraction),
         _Panel("What was learned: return of the latest episodes", "return  [reward]", logged("ep_rew_mean"), no_return),
     ]

@@ -27,6 +27,7 @@ from sb3_contrib import MaskablePPO, RecurrentPPO
 import sb3_ppo_variants as variants
 from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
 from sb3_ppo_variants.arguments.checks import require
+from sb3_ppo_variants.update.losses import WIDE_CLIP
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -76,11 +77,12 @@ def is_maskable(algo: str) -> bool:
 
 
 def has_clip_range(algo: str) -> bool:
-    """Say whether the algorithm clips by default.
+    """Say whether a clip is what holds the algorithm back by default, so that the host's ``clip_range`` is for it.
 
     :param algo: key of ``ALGORITHMS``
     """
-    return inspect.signature(ALGORITHMS[algo]).parameters["clip_range"].default is not None
+    default = inspect.signature(ALGORITHMS[algo]).parameters["clip_range"].default
+    return default is not None and not (isinstance(default, (int, float)) and default >= WIDE_CLIP)
 
 
 def register_algorithm(

@@ -62,7 +62,7 @@ def find_source(algo: str, env_id: str, is_atari: bool) -> Source:
     dropped = {}
     if not has_clip_range(algo):
         by_penalty = issubclass(ALGORITHMS[algo], KLPenaltyMixin)
-        reason = "the KL penalty alone holds the policy back" if by_penalty else f"{algo} does not clip by default"
+        reason = "the KL penalty holds the policy back" if by_penalty else f"{algo} does not clip by default"
         dropped["clip_range"] = reason
     if is_maskable(algo):
         dropped |= dict.fromkeys(("use_sde", "sde_sample_freq"), "MaskablePPO has discrete actions only")

@@ -8,6 +8,7 @@ import numpy as np
 
 from sb3_ppo_variants.compare.report.scores import Matrix
 from sb3_ppo_variants.trust_region_log import KL_MEASURES
+from sb3_ppo_variants.update.losses import WIDE_CLIP
 
 KL_TOLERANCE = 1.5
 """A KL divergence within this factor of its target is in the band; PPO paper (arXiv:1707.06347), section 4."""
@@ -61,9 +62,15 @@ def kl(trace: Trace) -> Matrix | None:
     return None if found is None else found[1]
 
 
+def clip_range(trace: Trace) -> Matrix | None:
+    """Return epsilon; None if it is so wide that no clip holds the policy back."""
+    values = trace.get("clip_range")
+    return None if values is None or np.all(values >= WIDE_CLIP) else values
+
+
 def clip_fraction(trace: Trace) -> Matrix | None:
-    """Return the shares of clipped samples; None without a clip, whatever was logged."""
-    return None if trace.get("clip_range") is None else trace.get("clip_fraction")
+    """Return the shares of clipped samples; None without a clip that holds the policy back, whatever was logged."""
+    return None if clip_range(trace) is None else trace.get("clip_fraction")
 
 
 def adaptive_learning_rate(trace: Trace) -> Matrix | None:
@@ -114,5 +121,14 @@ share_in_band = condensed(kl_over_target, lambda x: np.mean((x >= 1 / KL_TOLERAN
 share_above_band = condensed(kl_over_target, lambda x: np.mean(x > KL_TOLERANCE))
 
 __all__ = ["KL_TOLERANCE", "Condense", "Read", "Trace", "adaptive_learning_rate", "average", "best_kl", "clip_fraction"]
-__all__ += ["column", "kl", "kl_over_target", "last", "mean_clip_fraction", "median_kl", "median_kl_over_target"]
+__all__ += [
+    "clip_range",
+    "column",
+    "kl",
+    "kl_over_target",
+    "last",
+    "mean_clip_fraction",
+    "median_kl",
+    "median_kl_over_target",
+]
 __all__ += ["per_run", "read_traces", "share_above_band", "share_in_band"]
