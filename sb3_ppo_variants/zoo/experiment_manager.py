@@ -186,9 +186,7 @@ class VariantExperimentManager(StockExperimentManager):
         # a static method in the zoo, which needs to know nothing
         if not self._is_ours:
             return super()._preprocess_schedules(hyperparams)
-        ours = our_schedules(hyperparams)
-        theirs = {key: value for key, value in hyperparams.items() if key not in ours}
-        return {**super()._preprocess_schedules(theirs), **ours}
+        return {**hyperparams, **our_schedules(hyperparams)}
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         with self._vectorized_envs(eval_env, no_log):

@@ -15,7 +15,7 @@ from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.zoo import ADDED, ALGORITHMS, has_clip_range, host_name, is_maskable
 
 SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf", "ent_coef", "vf_coef", "target_kl", "clip_range_upper")
-"""What may be a schedule in our classes; the zoo makes one of the first three."""
+"""What may be a schedule in our classes."""
 
 _ZOO_KEYS = (
     "callback",
@@ -128,9 +128,10 @@ def recurrent_policy(algo: str, policy: Any) -> Any:
 
 
 def our_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
-    """Return schedules, as the zoo makes them of text, and every None.
+    """Return schedules, as the zoo makes them of text.
 
-    The zoo knows three keys, takes any word for ``lin``, and fails without a name otherwise.
+    The zoo knows three keys, takes any word for ``lin``, and fails without a name otherwise. It makes schedules of
+    numbers, too, which stay numbers here: our classes refuse one outside its range, and cannot look into a schedule.
 
     :param hyperparams: of an entry
     :raises ValueError: for a malformed schedule, naming key and value
@@ -142,8 +143,6 @@ def our_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
         value = hyperparams.get(key, 0.0)
         if isinstance(value, str):
             ours[key] = _schedule(key, value)
-        elif value is None:
-            ours[key] = None
         elif callable(value):  # config.yml could not hold it
             raise ValueError(f"`{key}` must be a number or text such as 'lin_0.01' in an entry, got {value!r}")
     return ours

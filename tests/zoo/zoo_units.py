@@ -113,11 +113,26 @@ def test_our_schedules_become_linear_and_numbers_stay() -> None:
     assert ours["target_kl"](0.25) == pytest.approx(0.005)
 
 
-def test_none_is_kept_from_the_zoo() -> None:
-    assert our_schedules({"clip_range": None, "clip_range_vf": None, "ent_coef": 0.0}) == {
-        "clip_range": None,
-        "clip_range_vf": None,
-    }
+@pytest.mark.parametrize(
+    ("algo", "param", "message"),
+    [
+        ("ppo_adaptive_lr", "learning_rate:0.05", "`learning_rate` must lie within learning_rate_bounds = (1e-05, 0."),
+        ("ppo_clip", "learning_rate:-0.1", "`learning_rate` must be a finite number >= 0 or a schedule, got -0.1"),
+        ("ppo_clip", "clip_range:0", "`clip_range` must be > 0, got 0"),
+        ("ppo_clip", "clip_range_vf:0", "`clip_range_vf` must be > 0, got 0; pass None"),
+        ("ppo_adaptive_clip", "clip_range:5.0", "`clip_range` must lie within clip_range_bounds = (0.01, 1.0), got 5"),
+    ],
+)
+def test_a_constant_outside_its_range_is_the_class_s_to_refuse(
+    algo: str, param: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refusal(capsys, algo, "CartPole-v1", "-params", param)
+    assert not Path("logs").exists()
+
+
+def test_a_wide_clip_is_the_class_s_to_warn_of() -> None:
+    with pytest.warns(UserWarning, match="from 1 on no ratio is clipped from below"):
+        train("ppo_clip", "CartPole-v1", "-params", "clip_range:1.5", "n_envs:1")
 
 
 @pytest.mark.parametrize("key", ["ent_coef", "vf_coef", "target_kl", "clip_range_upper", "clip_range", "learning_rate"])
