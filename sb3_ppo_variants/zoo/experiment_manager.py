@@ -16,6 +16,7 @@ from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
+from sb3_ppo_variants.algorithms.ppo_adaptive_lr import AdaptiveLearningRateMixin
 from sb3_ppo_variants.arguments.checks import InvalidArgumentError
 from sb3_ppo_variants.distributed.ranks import current_ranks
 from sb3_ppo_variants.saving.saved_class import check_saved_class, saved_attributes
@@ -171,7 +172,11 @@ class VariantExperimentManager(StockExperimentManager):
         self.custom_hyperparams = {**trial, **(self.custom_hyperparams or {})}
 
     def _drop(self, hyperparams: dict[str, Any], saved: dict[str, Any]) -> None:
-        for key, reason in self._source.dropped.items() if self._source is not None else ():
+        dropped = {} if self._source is None else dict(self._source.dropped)
+        of_study = self.optimize_hyperparameters or (self.storage and self.study_name)
+        if of_study and issubclass(ALGORITHMS[self.algo], AdaptiveLearningRateMixin):
+            dropped["learning_rate_bounds"] = "a study samples learning rates beyond them"
+        for key, reason in dropped.items():
             if key in hyperparams and key not in (self.custom_hyperparams or {}):
                 del hyperparams[key]
                 print(f"{key} {saved.pop(key)} of that entry is left out: {reason}")

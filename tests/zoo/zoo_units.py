@@ -314,6 +314,21 @@ def test_a_trial_whose_sample_does_not_fit_to_the_entry_is_pruned(capsys: pytest
     assert "`learning_rate` must" in capsys.readouterr().out
 
 
+def test_every_sampled_learning_rate_reaches_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yml").write_text(
+        "CartPole-v1: {n_timesteps: 64, policy: MlpPolicy, learning_rate: 5.0e-4, "
+        "learning_rate_bounds: [4.0e-4, 6.0e-4]}"
+    )
+    study = ["--conf-file", "mine.yml", "--study-name", "study", "--storage", "sqlite:///study.db"]
+    train("ppo_adaptive_lr", "CartPole-v1", *study, "-optimize", "--n-trials", "3", "--no-optim-plots", "--seed", "1")
+    trials = optuna.load_study(study_name="study", storage="sqlite:///study.db").trials
+    assert [trial.state for trial in trials] == [optuna.trial.TrialState.COMPLETE] * 3
+    assert not all(4e-4 <= trial.params["learning_rate"] <= 6e-4 for trial in trials)
+    train("ppo_adaptive_lr", "CartPole-v1", *study, "--trial-id", "1")
+    left_out = "learning_rate_bounds [0.0004, 0.0006] of that entry is left out: a study samples learning rates beyond"
+    assert capsys.readouterr().out.count(left_out) == 2
+
+
 def test_an_agent_without_normalisation_is_played_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_such_file(repo_id: str, filename: str) -> str:
         raise LocalEntryNotFoundError(filename)
