@@ -221,6 +221,8 @@ class VariantExperimentManager(StockExperimentManager):
 
     def hyperparameters_optimization(self) -> None:
         try:
+            if self._is_ours:
+                self._check_what_trials_share()
             if self.storage is not None:
                 check_storage(self.storage)
                 if "://" in self.storage:
@@ -234,6 +236,15 @@ class VariantExperimentManager(StockExperimentManager):
             raise SystemExit("No trial was completed, so that none is the best") from None
         finally:
             self._remove_folder()  # it has no model, for which the zoo's commands would look in it
+
+    def _check_what_trials_share(self) -> None:
+        """Refuse a value of the entry or of -params here: every trial with it would be pruned for its sake."""
+        cls: Any = ALGOS[self.algo]
+        env = self.create_envs(self.n_envs, no_log=True)
+        try:
+            cls(env=env, device=self.device, _init_setup_model=False, **self._hyperparams).check_arguments()
+        finally:
+            env.close()
 
     @property
     def _study_of(self) -> str:

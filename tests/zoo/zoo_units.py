@@ -314,6 +314,21 @@ def test_a_trial_whose_sample_does_not_fit_to_the_entry_is_pruned(capsys: pytest
     assert "`learning_rate` must" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("param", "message"),
+    [
+        ("on_max_kl:'stopp'", "`on_max_kl` must be one of 'project', 'stop', got 'stopp'"),
+        ("n_steps:0", "`n_steps` must be an integer >= 1, got 0"),
+    ],
+)
+def test_a_study_with_a_mistyped_value_begins_no_trial(
+    param: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ["-optimize", "--n-trials", "2", "--study-name", "study", "--storage", "sqlite:///study.db"]
+    assert message in refusal(capsys, "ppo_penalty", "CartPole-v1", *study, "-params", param)
+    assert not list(Path().iterdir())
+
+
 def test_every_sampled_learning_rate_reaches_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yml").write_text(
         "CartPole-v1: {n_timesteps: 64, policy: MlpPolicy, learning_rate: 5.0e-4, "
