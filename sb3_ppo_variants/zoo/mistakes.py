@@ -12,6 +12,8 @@ from typing import NoReturn
 import gymnasium as gym
 import yaml
 
+from sb3_ppo_variants.arguments.checks import InvalidArgumentError
+
 SHOW_TRACEBACK = "SB3_PPO_VARIANTS_TRACEBACK"
 """Variable of the environment that keeps the traceback, to look for a mistake of the program."""
 
@@ -64,10 +66,12 @@ def _text(error: BaseException) -> str:
 def _is_refusal(error: BaseException) -> bool:
     frames = list(_frames(error.__traceback__))
     in_training = any(package != "rl_zoo3" and function == "learn" for package, function in frames)
-    ours = __package__.partition(".")[0]
     while isinstance(error, OSError) and len(frames) > 1 and frames[-1][0] in {"os", "pathlib"}:
         frames.pop()  # it is the caller's file
-    return bool(_text(error)) and not in_training and frames[-1][0] in {ours, *_REFUSING}
+    known = {__package__.partition(".")[0], *_REFUSING}
+    passed_through_others = {package for package, _ in frames} - known - sys.stdlib_module_names
+    is_ours = isinstance(error, InvalidArgumentError)  # which a variant of the user's own passes on
+    return bool(_text(error)) and not in_training and frames[-1][0] in known and (is_ours or not passed_through_others)
 
 
 def _frames(trace: TracebackType | None) -> Iterator[tuple[str, str]]:

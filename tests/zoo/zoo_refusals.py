@@ -10,11 +10,15 @@ import gymnasium as gym
 import optuna
 import pytest
 import rl_zoo3
+import torch as th
 from gymnasium.envs.classic_control import CartPoleEnv
+from stable_baselines3 import PPO
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from zoo_in_process import command, refusal, refused, train, working_folder  # noqa: F401  # every test uses it
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
-from sb3_ppo_variants.zoo import register
+from sb3_ppo_variants.extend import AdaptiveClipMixin
+from sb3_ppo_variants.zoo import register, register_algorithm
 from sb3_ppo_variants.zoo.experiment_manager import StockExperimentManager
 from sb3_ppo_variants.zoo.mistakes import SHOW_TRACEBACK, one_line_errors
 from sb3_ppo_variants.zoo.studies import check_storage
@@ -165,6 +169,54 @@ def test_folder_of_a_failed_run_goes_if_nothing_was_trained(fails_at: int, stays
     with pytest.raises(ValueError, match="out of order"):  # with its traceback: it is the environment's own
         train("ppo_penalty", "Failing-v0", "-params", "n_steps:8", "--env-kwargs", f"fails_at:{fails_at}")
     assert Path("logs").exists() == stays
+
+
+class WithoutActions(CartPoleEnv):
+    """It is wrong in its own code, and gymnasium says so."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        self.action_space = gym.spaces.Discrete(-1)
+
+
+class Narrow(BaseFeaturesExtractor):
+    """Its layer does not fit to the observations."""
+
+    def __init__(self, observation_space: gym.Space[Any]) -> None:
+        super().__init__(observation_space, 8)
+        self.width = th.nn.Linear(3, 8)(th.zeros(1, 4)).shape[1]
+
+
+class Careful(AdaptiveClipMixin, PPO):
+    """A variant whose own constructor passes arguments on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "ppo_penalty"])
+def test_users_code_in_which_a_library_fails_keeps_its_traceback(algo: str) -> None:
+    gym.register("WithoutActions-v0", entry_point=WithoutActions)
+    Path("own.py").write_text("hyperparams = {'WithoutActions-v0': dict(n_timesteps=64, policy='MlpPolicy')}")
+    with pytest.raises(ValueError, match="have to be positive"):
+        train(algo, "WithoutActions-v0", "-conf", "own.py")
+
+
+@pytest.mark.parametrize("algo", ["ppo", "ppo_penalty"])
+def test_a_layer_of_the_user_s_that_does_not_fit_keeps_its_traceback(algo: str) -> None:
+    gym.register("Narrow-v0", entry_point=CartPoleEnv)
+    Path("own.py").write_text(
+        f"from {__name__} import Narrow\n"
+        "kwargs = dict(features_extractor_class=Narrow)\n"
+        "hyperparams = {'Narrow-v0': dict(n_timesteps=64, policy='MlpPolicy', policy_kwargs=kwargs)}\n"
+    )
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train(algo, "Narrow-v0", "-conf", "own.py")
+
+
+def test_what_a_variant_of_one_s_own_is_given_is_refused_in_one_line(capsys: Capture) -> None:
+    register_algorithm("careful", Careful)
+    assert "`target_kl` must be > 0, got -1" in refusal(capsys, "careful", "CartPole-v1", "-params", "target_kl:-1")
 
 
 def test_folder_of_another_run_stays_when_one_fails(capsys: Capture) -> None:
