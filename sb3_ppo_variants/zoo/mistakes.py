@@ -27,6 +27,9 @@ _REFUSING = {
     *("importlib", "_frozen_importlib", "torch"),
 }
 
+_LOOKS_BEFORE_TRAINING = ("_init_callback", "_on_training_start")
+"""Methods in which our callbacks refuse a model or a file: called by ``learn``, but before the first step."""
+
 
 def refuse(problem: str) -> NoReturn:
     """End the command with one line and status 2.
@@ -65,10 +68,12 @@ def _text(error: BaseException) -> str:
 
 def _is_refusal(error: BaseException) -> bool:
     frames = list(_frames(error.__traceback__))
-    in_training = any(package != "rl_zoo3" and function == "learn" for package, function in frames)
+    ours = __package__.partition(".")[0]
+    begun = any(package != "rl_zoo3" and function == "learn" for package, function in frames)
+    in_training = begun and not any((ours, function) in frames for function in _LOOKS_BEFORE_TRAINING)
     while isinstance(error, OSError) and len(frames) > 1 and frames[-1][0] in {"os", "pathlib"}:
         frames.pop()  # it is the caller's file
-    known = {__package__.partition(".")[0], *_REFUSING}
+    known = {ours, *_REFUSING}
     passed_through_others = {package for package, _ in frames} - known - sys.stdlib_module_names
     is_ours = isinstance(error, InvalidArgumentError)  # which a variant of the user's own passes on
     return bool(_text(error)) and not in_training and frames[-1][0] in known and (is_ours or not passed_through_others)

@@ -141,6 +141,26 @@ def test_environment_without_masks_is_refused_before_training(capsys: Capture) -
     assert re.match(r"ppo_clip_mask needs .* action_masks\(\), got CartPole-v1 .* use ppo_clip,", message)
 
 
+@pytest.mark.parametrize(
+    ("algo", "callback", "message"),
+    [
+        ("ppo_penalty", "'{}.ClipRangeFromClipFraction'", "ClipRangeFromClipFraction needs a clip, got 'PPO"),
+        (
+            "ppo_clip",
+            "{{'{}.TrustRegionRecorder':dict(path='/proc/x.csv')}}",
+            "`path` must be a file that can be written",
+        ),
+        ("dqn", "{{'{}.TrustRegionRecorder':dict(path='x.csv')}}", "TrustRegionRecorder needs an on-policy algorithm"),
+    ],
+)
+def test_what_a_callback_refuses_before_training_is_one_line(
+    algo: str, callback: str, message: str, capsys: Capture
+) -> None:
+    callback = callback.format("sb3_ppo_variants.callbacks")
+    assert message in refusal(capsys, algo, "CartPole-v1", "-params", f"callback:[{callback}]")
+    assert not list(Path().iterdir())
+
+
 # ------------------------------------------------------------------------------------------ what leaves a folder behind
 
 
