@@ -108,7 +108,7 @@ def main() -> None:
         _check_algorithm(sys.argv[1:])
     if name in _PLAYING and not {"-h", "--help"} & set(sys.argv):
         check_played(sys.argv[1:])
-    with one_line_errors() if command.is_zoos else contextlib.nullcontext():
+    with one_line_errors(name) if command.is_zoos else contextlib.nullcontext():
         _run(name, command)
 
 

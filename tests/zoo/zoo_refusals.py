@@ -333,6 +333,36 @@ def test_enjoy_without_pygame_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert re.match(r"pygame is not installed, run `pip install .*`; enjoy does .* with --no-render$", message)
 
 
+def test_a_missing_simulator_is_not_called_a_window(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    message = refusal(capsys, "ppo_penalty", "LunarLander-v3")
+    assert message.startswith("Box2D is not installed") and "--no-render" not in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "way_out"),
+    [
+        (["enjoy", "--no-render"], "--gym-packages MODULE imports the module that registers it"),
+        (["evaluate"], "--gym-packages MODULE imports the module that registers it"),
+        (["record_video"], "a custom_envs.py in the working folder must register it"),
+        (["push_to_hub", "-orga", "me"], "a custom_envs.py in the working folder must register it"),
+    ],
+)
+def test_an_environment_that_nobody_registered_has_the_way_out_of_the_command(
+    arguments: list[str], way_out: str, capsys: Capture
+) -> None:
+    if arguments[0] == "record_video":
+        pytest.importorskip("moviepy")
+    train("ppo_penalty", "CartPole-v1")
+    run = Path("logs/ppo_penalty/CartPole-v1_1").rename("logs/ppo_penalty/My-v0_1")
+    for name in ("CartPole-v1.zip", "CartPole-v1"):
+        (run / name).rename(run / name.replace("CartPole-v1", "My-v0"))
+    message = refused(capsys, *arguments, "--algo", "ppo_penalty", "--env", "My-v0", "-f", "logs")
+    assert message.endswith(f"; {way_out}"), message
+
+
 @pytest.mark.parametrize("name", ["enjoy", "evaluate"])
 def test_missing_run_is_named(name: str, capsys: Capture) -> None:
     message = refused(capsys, name, "--algo", "ppo_penalty", "--env", "CartPole-v1", "-f", "logs")
