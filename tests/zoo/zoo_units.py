@@ -242,6 +242,15 @@ def test_agents_play_with_the_env_kwargs_of_their_entry(
     assert set(played) == {expected}
 
 
+def test_the_zoo_s_function_is_called_as_ever_and_leaves_its_arguments() -> None:
+    gym.register("Bonus-v0", entry_point=Bonus, max_episode_steps=10)
+    hyperparams = {"env_kwargs": {"bonus": 5.0}, "env_wrapper": None}
+    env = rl_zoo3.create_test_env("Bonus-v0", 1, None, 0, None, False, hyperparams)
+    assert env.get_attr("bonus") == [5.0]
+    assert hyperparams == {"env_kwargs": {"bonus": 5.0}, "env_wrapper": None}
+    assert rl_zoo3.create_test_env("CartPole-v1", should_render=False, hyperparams={}).num_envs == 1
+
+
 # ------------------------------------------------------------------------------------------------------ search spaces
 
 
