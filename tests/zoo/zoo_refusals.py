@@ -93,6 +93,10 @@ def test_values_are_read_as_the_zoo_reads_them() -> None:
         (["--algo", "ppo_penalty", "--trial-id", "77"], "--trial-id 77 needs --storage and --study-name"),
         (["--algo", "ppo_penalty", "--env-kwargs", "gravity:low"], "--env-kwargs takes KEY:VALUE"),
         (["--algo", "ppo", "-params", "target_kll:0.01"], "unexpected keyword argument 'target_kll'"),
+        (
+            ["--algo", "ppo_penalty", "--vec-env", "envpol"],
+            "--vec-env must be one of dummy, subproc, gymnasium, envpool, got 'envpol'; did you mean 'envpool'?",
+        ),
         ([], "--algo is missing; choose from a2c, "),
     ],
 )
