@@ -99,14 +99,20 @@ def check_counts(hyperparams: Mapping[str, Any], given: Iterable[str], where: st
     :param hyperparams: of the entry, with those of the command line
     :param given: names of the latter
     :param where: file and environment, for the message
-    :raises ValueError: if `n_timesteps` is missing, or a count is less than 1
+    :raises ValueError: if `n_timesteps` is missing or no number, or a count is less than 1
     """
     if "n_timesteps" not in hyperparams:
         raise ValueError(f"{where}: `n_timesteps` is missing; the entry must have it, although -n goes before it")
     places = dict.fromkeys(given, "-params")
     steps = hyperparams["n_timesteps"]
-    if isinstance(steps, (int, float)) and steps < 1:
-        raise ValueError(f"{places.get('n_timesteps', where)}: `n_timesteps` must be >= 1, got {steps!r}")
+    place = places.get("n_timesteps", where)
+    try:
+        whole = int(steps)  # as the zoo does
+    except (TypeError, ValueError, OverflowError):
+        ways_out = "YAML takes 1e6 for text: write 1000000 or !!float 1e6"
+        raise ValueError(f"{place}: `n_timesteps` must be a number, got {steps!r}; {ways_out}") from None
+    if whole < 1:
+        raise ValueError(f"{place}: `n_timesteps` must be >= 1, got {steps!r}")
     for key in ("n_envs", "frame_stack"):
         count = hyperparams.get(key, 1)
         if not isinstance(count, int) or count < 1:
