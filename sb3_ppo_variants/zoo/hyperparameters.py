@@ -115,6 +115,8 @@ def check_counts(hyperparams: Mapping[str, Any], given: Iterable[str], where: st
         raise ValueError(f"{place}: `n_timesteps` must be >= 1, got {steps!r}")
     for key in ("n_envs", "frame_stack"):
         count = hyperparams.get(key, 1)
+        if key == "frame_stack" and count is None:  # none are stacked
+            continue
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{places.get(key, where)}: `{key}` must be a whole number >= 1, got {count!r}")
 

@@ -24,6 +24,8 @@ def as_in_training(create_test_env: Callable[..., VecEnv]) -> Callable[..., VecE
             raise ValueError(f"--n-envs must be >= 1, got {given['n_envs']}")
         hyperparams = dict(given.get("hyperparams") or {})  # the caller's stays as it is
         of_entry = hyperparams.pop("env_kwargs", {})
+        if hyperparams.get("frame_stack", 0) is None:
+            del hyperparams["frame_stack"]  # the zoo, which trains with None, asks here whether it is > 0
         env_kwargs = {**of_entry, **(given.get("env_kwargs") or {})}  # what the command line says has the last word
         return create_test_env(**{**given, "hyperparams": hyperparams, "env_kwargs": env_kwargs})
 

@@ -45,6 +45,13 @@ def test_mistake_of_train_is_one_line(algo: str, arguments: list[str], message: 
     assert not Path("logs").exists()
 
 
+@pytest.mark.parametrize("algo", ["ppo", "ppo_penalty"])
+def test_no_stack_of_frames_is_one_that_can_be_trained_and_played(algo: str, capsys: Capture) -> None:
+    train(algo, "CartPole-v1", "-params", "frame_stack:None", "n_envs:1")
+    command("evaluate", "--algo", algo, "--env", "CartPole-v1", "-n", "1")
+    assert "Evaluation over 1 episodes" in capsys.readouterr().out
+
+
 def test_a_rate_that_no_file_could_hold_is_refused(capsys: Capture) -> None:
     entry = "dict(policy='MlpPolicy', n_timesteps=64, learning_rate=lambda left: 1e-3 * left)"
     Path("own.py").write_text(f"hyperparams = {{'CartPole-v1': {entry}}}")
