@@ -32,7 +32,7 @@ def check_played(arguments: Sequence[str]) -> None:
 
 
 def check_plotted(arguments: Sequence[str]) -> None:
-    """Refuse folders, algorithms and environments without runs.
+    """Refuse folders, algorithms and environments without runs, and to be given none.
 
     :param arguments: of a command that draws several runs
     """
@@ -41,6 +41,10 @@ def check_plotted(arguments: Sequence[str]) -> None:
     parser.add_argument("-e", "--env", nargs="+", default=[])
     parser.add_argument("-f", "--exp-folders", nargs="+", default=[])
     given = parser.parse_known_args(arguments)[0]
+    needed = {"-a": given.algos, "-e": given.env, "-f": given.exp_folders}
+    missing = [option for option, values in needed.items() if not values]
+    if missing:
+        refuse(f"{' and '.join(missing)} missing; give -a ALGORITHM -e ENVIRONMENT -f FOLDER, that of trainings")
     for folder in given.exp_folders:
         if not Path(folder).is_dir():
             refuse(f"there is no folder {folder}; -f takes the log folder of trainings")

@@ -388,6 +388,19 @@ def test_plots_of_an_algorithm_without_runs_are_refused(name: str, option: str, 
     assert "there is no folder nothere" in refused(capsys, name, option, "ppo", "-e", "CartPole-v1", "-f", "nothere")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["all_plots", "-e", "CartPole-v1"], "-a and -f missing; give -a ALGORITHM -e ENVIRONMENT -f FOLDER"),
+        (["plot_train", "-a", "ppo", "-f", "logs"], "-e missing; give -a ALGORITHM -e ENVIRONMENT -f FOLDER"),
+        (["plot_from_file"], "-i missing; give the file that all_plots saves with -o FILE"),
+    ],
+)
+def test_plots_name_the_arguments_that_are_missing(arguments: list[str], message: str, capsys: Capture) -> None:
+    pytest.importorskip("seaborn", reason="the zoo's plots extra has it")
+    assert refused(capsys, *arguments).startswith(message)
+
+
 @pytest.mark.parametrize("name", ["plot_train", "all_plots"])
 def test_plots_of_an_environment_without_runs_are_refused(name: str, capsys: Capture) -> None:
     pytest.importorskip("seaborn", reason="the zoo's plots extra has it")
