@@ -373,6 +373,14 @@ def test_missing_run_is_named(name: str, capsys: Capture) -> None:
     assert "The logs/ppo_penalty folder was not found" in message
 
 
+def test_evaluate_names_the_closest_run_in_its_own_folder_and_what_a_best_model_needs(capsys: Capture) -> None:
+    train("ppo_penalty", "CartPole-v1")
+    message = refused(capsys, "evaluate", "--algo", "ppo_penalty", "--env", "CartPol-v1")
+    assert message == "there is no run of 'CartPol-v1' in logs/ppo_penalty; did you mean 'CartPole-v1'?"
+    message = refused(capsys, "evaluate", "--algo", "ppo_penalty", "--env", "CartPole-v1", "--load-best")
+    assert "best_model.zip; a training saves its best model with --eval-freq; leave --load-best out" in message
+
+
 def test_evaluation_over_no_episode_is_refused(capsys: Capture) -> None:
     arguments = ["--algo", "ppo_penalty", "--env", "CartPole-v1", "-f", "logs", "--n-episodes", "0"]
     assert refused(capsys, "evaluate", *arguments) == "--n-episodes must be >= 1, got 0; 20 is the default"
