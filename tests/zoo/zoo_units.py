@@ -3,6 +3,7 @@
 Importing rl_zoo3 replaces Gymnasium's TimeLimit for the whole process, and takes seconds.
 """
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -367,6 +368,26 @@ def test_an_agent_without_normalisation_is_played_from_the_hub(monkeypatch: pyte
     monkeypatch.setattr(rl_zoo3.enjoy, "enjoy", enjoy)
     hub.enjoy()
     assert called
+
+
+def test_the_card_of_an_agent_names_commands_that_know_its_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = importlib.import_module("huggingface_sb3.push_to_hub")
+    monkeypatch.setattr(library, "generate_metadata", lambda *args: {}, raising=False)
+    zoo: Any = importlib.import_module("rl_zoo3.push_to_hub")
+
+    def card(algo: str) -> str:
+        text: str = zoo.generate_model_card(algo, "PPO", "me", "CartPole-v1", 1.0, 0.0, {"n_steps": 8}, {})[0]
+        return text
+
+    assert hub.own_card(card("ppo")) == card("ppo")
+    own = hub.own_card(card("ppo_clip"))
+    assert "rl_zoo3" not in own
+    assert own.count("```\n") == 5 and own.count("Install sb3_ppo_variants, which brings the RL Zoo.\n\n```\n") == 1
+    for name in ("load_from_hub", "enjoy", "train", "push_to_hub"):
+        assert own.count(f"\nsb3-ppo-variants {name} --algo ppo_clip --env CartPole-v1 ") == 1
+    assert "{'n_steps': 8}" in own
+    register_algorithm("carded", rl_zoo3.ALGOS["ppo_clip"])
+    assert "put the custom_envs.py that registers carded into the working folder" in hub.own_card(card("carded"))
 
 
 def test_entries_of_an_added_algorithm_may_have_a_default() -> None:
