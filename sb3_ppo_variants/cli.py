@@ -57,7 +57,7 @@ COMMANDS = {
     "push_to_hub": Command(_HUB, "push_to_hub", "put a trained agent on the Hugging Face hub"),
     "load_from_hub": Command(_HUB, "load_from_hub", "get a trained agent from the Hugging Face hub"),
     "init": Command(
-        "sb3_ppo_variants.zoo.working_folder", "init", "make rl_zoo3's own commands know our algorithms", False
+        "sb3_ppo_variants.zoo.working_folder", "init", "make rl_zoo3's own train and enjoy know our algorithms", False
     ),
     "plot": Command("sb3_ppo_variants.figures.command", "plot", "draw the objectives, a run or an update", False),
 }

@@ -451,6 +451,14 @@ def test_only_a_module_of_the_extra_is_told_to_be_installed(
         command("record_video")
 
 
+def test_help_of_init_says_which_commands_know_the_algorithms_then(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        command("init", "--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "`python -m rl_zoo3.train`, `rl_zoo3.enjoy` and `rl_zoo3.record_video` know the algorithms" in said
+    assert "The others do not read it" in said and "needs PYTHONPATH=." in said
+
+
 def test_interruption_of_any_command_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
