@@ -57,7 +57,7 @@ COMMANDS = {
     "push_to_hub": Command(_HUB, "push_to_hub", "put a trained agent on the Hugging Face hub"),
     "load_from_hub": Command(_HUB, "load_from_hub", "get a trained agent from the Hugging Face hub"),
     "init": Command(
-        "sb3_ppo_variants.zoo.working_folder", "init", "make rl_zoo3's own commands know our algorithms", False
+        "sb3_ppo_variants.zoo.working_folder", "init", "make rl_zoo3's own train and enjoy know our algorithms", False
     ),
     "plot": Command("sb3_ppo_variants.figures.command", "plot", "draw the objectives, a run or an update", False),
 }
@@ -107,8 +107,8 @@ def main() -> None:
         register()
         _check_algorithm(sys.argv[1:])
     if name in _PLAYING and not {"-h", "--help"} & set(sys.argv):
-        check_played(sys.argv[1:])
-    with one_line_errors() if command.is_zoos else contextlib.nullcontext():
+        check_played(sys.argv[1:], "logs" if name == "evaluate" else "rl-trained-agents")
+    with one_line_errors(name) if command.is_zoos else contextlib.nullcontext():
         _run(name, command)
 
 

@@ -108,8 +108,8 @@ class TrustRegionFigure(UpdateCallback):
     a second. It needs matplotlib: ``pip install ".[plots]"`` in a clone of the project.
 
     :param every: updates from one drawing to the next, >= 1
-    :param path: of the file, ending in .png, .svg or .pdf; None for ``trust_region.png`` in the logger's folder, that
-        of the TensorBoard run
+    :param path: of the file, ending in .png, .svg or .pdf; None for ``trust_region.png`` in the folder of the
+        TensorBoard run or of the logger that ``set_logger`` was given, without either in the working folder
     :param verbose: 1 says where the figure is
     :raises ValueError: for a value outside its range; before training, if the file cannot be written
     :raises ImportError: before training, if matplotlib is not installed
@@ -128,7 +128,7 @@ class TrustRegionFigure(UpdateCallback):
     def _on_training_start(self) -> None:
         super()._on_training_start()
         require_matplotlib()
-        self._file = self.path or Path(self.logger.dir or ".") / "trust_region.png"
+        self._file = self.path or self._usual_folder() / "trust_region.png"
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             is_new = not self._file.exists()
@@ -137,6 +137,12 @@ class TrustRegionFigure(UpdateCallback):
                 self._file.unlink()
         except OSError as error:
             raise ValueError(f"`path` must be a file that can be written, got {self._file} ({error})") from error
+
+    def _usual_folder(self) -> Path:
+        """Return the logger's folder, unless SB3 has made one up where nobody looks."""
+        has_tensorboard = any(isinstance(output, TensorBoardOutputFormat) for output in self.logger.output_formats)
+        is_known = has_tensorboard or self.model._custom_logger
+        return Path(self.logger.dir) if is_known and self.logger.dir else Path()
 
     def _begin_anew(self) -> None:
         self.rows, self.n_drawn = [], 0

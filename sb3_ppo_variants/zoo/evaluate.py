@@ -59,7 +59,10 @@ def _find(given: argparse.Namespace) -> tuple[str, str]:
     try:
         return get_model_path(given.exp_id, given.folder, given.algo, given.env, given.load_best)[1:]
     except (AssertionError, ValueError) as error:  # the zoo's two ways to say that there is none
-        refuse(f"{error}; train one first, or name its log folder with -f")
+        way_out = "train one first, or name its log folder with -f"
+        if given.load_best and isinstance(error, ValueError):  # the run is there
+            way_out = "a training saves its best model with --eval-freq; leave --load-best out for the last one"
+        refuse(f"{error}; {way_out}")
 
 
 def _episode_returns(model_path: str, log_path: str, arguments: argparse.Namespace) -> list[float]:

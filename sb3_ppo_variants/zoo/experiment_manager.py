@@ -16,6 +16,7 @@ from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
+from sb3_ppo_variants.algorithms.ppo_adaptive_lr import AdaptiveLearningRateMixin
 from sb3_ppo_variants.arguments.checks import InvalidArgumentError
 from sb3_ppo_variants.distributed.ranks import current_ranks
 from sb3_ppo_variants.saving.saved_class import check_saved_class, saved_attributes
@@ -171,7 +172,11 @@ class VariantExperimentManager(StockExperimentManager):
         self.custom_hyperparams = {**trial, **(self.custom_hyperparams or {})}
 
     def _drop(self, hyperparams: dict[str, Any], saved: dict[str, Any]) -> None:
-        for key, reason in self._source.dropped.items() if self._source is not None else ():
+        dropped = {} if self._source is None else dict(self._source.dropped)
+        of_study = self.optimize_hyperparameters or (self.storage and self.study_name)
+        if of_study and issubclass(ALGORITHMS[self.algo], AdaptiveLearningRateMixin):
+            dropped["learning_rate_bounds"] = "a study samples learning rates beyond them"
+        for key, reason in dropped.items():
             if key in hyperparams and key not in (self.custom_hyperparams or {}):
                 del hyperparams[key]
                 print(f"{key} {saved.pop(key)} of that entry is left out: {reason}")
@@ -186,9 +191,7 @@ class VariantExperimentManager(StockExperimentManager):
         # a static method in the zoo, which needs to know nothing
         if not self._is_ours:
             return super()._preprocess_schedules(hyperparams)
-        ours = our_schedules(hyperparams)
-        theirs = {key: value for key, value in hyperparams.items() if key not in ours}
-        return {**super()._preprocess_schedules(theirs), **ours}
+        return {**hyperparams, **our_schedules(hyperparams)}
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         with self._vectorized_envs(eval_env, no_log):
@@ -218,6 +221,8 @@ class VariantExperimentManager(StockExperimentManager):
 
     def hyperparameters_optimization(self) -> None:
         try:
+            if self._is_ours:
+                self._check_what_trials_share()
             if self.storage is not None:
                 check_storage(self.storage)
                 if "://" in self.storage:
@@ -231,6 +236,15 @@ class VariantExperimentManager(StockExperimentManager):
             raise SystemExit("No trial was completed, so that none is the best") from None
         finally:
             self._remove_folder()  # it has no model, for which the zoo's commands would look in it
+
+    def _check_what_trials_share(self) -> None:
+        """Refuse a value of the entry or of -params here: every trial with it would be pruned for its sake."""
+        cls: Any = ALGOS[self.algo]
+        env = self.create_envs(self.n_envs, no_log=True)
+        try:
+            cls(env=env, device=self.device, _init_setup_model=False, **self._hyperparams).check_arguments()
+        finally:
+            env.close()
 
     @property
     def _study_of(self) -> str:

@@ -15,7 +15,7 @@ from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.zoo import ADDED, ALGORITHMS, has_clip_range, host_name, is_maskable
 
 SCHEDULES = ("learning_rate", "clip_range", "clip_range_vf", "ent_coef", "vf_coef", "target_kl", "clip_range_upper")
-"""What may be a schedule in our classes; the zoo makes one of the first three."""
+"""What may be a schedule in our classes."""
 
 _ZOO_KEYS = (
     "callback",
@@ -99,16 +99,24 @@ def check_counts(hyperparams: Mapping[str, Any], given: Iterable[str], where: st
     :param hyperparams: of the entry, with those of the command line
     :param given: names of the latter
     :param where: file and environment, for the message
-    :raises ValueError: if `n_timesteps` is missing, or a count is less than 1
+    :raises ValueError: if `n_timesteps` is missing or no number, or a count is less than 1
     """
     if "n_timesteps" not in hyperparams:
         raise ValueError(f"{where}: `n_timesteps` is missing; the entry must have it, although -n goes before it")
     places = dict.fromkeys(given, "-params")
     steps = hyperparams["n_timesteps"]
-    if isinstance(steps, (int, float)) and steps < 1:
-        raise ValueError(f"{places.get('n_timesteps', where)}: `n_timesteps` must be >= 1, got {steps!r}")
+    place = places.get("n_timesteps", where)
+    try:
+        whole = int(steps)  # as the zoo does
+    except (TypeError, ValueError, OverflowError):
+        ways_out = "YAML takes 1e6 for text: write 1000000 or !!float 1e6"
+        raise ValueError(f"{place}: `n_timesteps` must be a number, got {steps!r}; {ways_out}") from None
+    if whole < 1:
+        raise ValueError(f"{place}: `n_timesteps` must be >= 1, got {steps!r}")
     for key in ("n_envs", "frame_stack"):
         count = hyperparams.get(key, 1)
+        if key == "frame_stack" and count is None:  # none are stacked
+            continue
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{places.get(key, where)}: `{key}` must be a whole number >= 1, got {count!r}")
 
@@ -128,9 +136,10 @@ def recurrent_policy(algo: str, policy: Any) -> Any:
 
 
 def our_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
-    """Return schedules, as the zoo makes them of text, and every None.
+    """Return schedules, as the zoo makes them of text.
 
-    The zoo knows three keys, takes any word for ``lin``, and fails without a name otherwise.
+    The zoo knows three keys, takes any word for ``lin``, and fails without a name otherwise. It makes schedules of
+    numbers, too, which stay numbers here: our classes refuse one outside its range, and cannot look into a schedule.
 
     :param hyperparams: of an entry
     :raises ValueError: for a malformed schedule, naming key and value
@@ -142,8 +151,6 @@ def our_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
         value = hyperparams.get(key, 0.0)
         if isinstance(value, str):
             ours[key] = _schedule(key, value)
-        elif value is None:
-            ours[key] = None
         elif callable(value):  # config.yml could not hold it
             raise ValueError(f"`{key}` must be a number or text such as 'lin_0.01' in an entry, got {value!r}")
     return ours

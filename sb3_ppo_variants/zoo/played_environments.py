@@ -1,6 +1,7 @@
 """The environments in which the zoo's scripts play: with all that a run was trained with."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,16 +15,19 @@ def as_in_training(create_test_env: Callable[..., VecEnv]) -> Callable[..., VecE
 
     :param create_test_env: the zoo's
     """
+    signature = inspect.signature(create_test_env)
 
     @functools.wraps(create_test_env)
-    def create(
-        env_id: str, *args: Any, hyperparams: dict[str, Any], env_kwargs: dict[str, Any] | None = None, **kwargs: Any
-    ) -> VecEnv:
-        if kwargs.get("n_envs", 1) < 1:
-            raise ValueError(f"--n-envs must be >= 1, got {kwargs['n_envs']}")
+    def create(*args: Any, **kwargs: Any) -> VecEnv:
+        given = signature.bind(*args, **kwargs).arguments
+        if given.get("n_envs", 1) < 1:
+            raise ValueError(f"--n-envs must be >= 1, got {given['n_envs']}")
+        hyperparams = dict(given.get("hyperparams") or {})  # the caller's stays as it is
         of_entry = hyperparams.pop("env_kwargs", {})
-        given = {**of_entry, **(env_kwargs or {})}  # what the command line says has the last word
-        return create_test_env(env_id, *args, hyperparams=hyperparams, env_kwargs=given, **kwargs)
+        if hyperparams.get("frame_stack", 0) is None:
+            del hyperparams["frame_stack"]  # the zoo, which trains with None, asks here whether it is > 0
+        env_kwargs = {**of_entry, **(given.get("env_kwargs") or {})}  # what the command line says has the last word
+        return create_test_env(**{**given, "hyperparams": hyperparams, "env_kwargs": env_kwargs})
 
     return create
 

@@ -38,7 +38,8 @@ class RunIdentity:
         :param settings: whatever is set, in values of any kind
         """
         kept = {key: value for key, value in settings.items() if key not in _NOT_OF_THE_RUN}
-        return cls(algo, env, None if seed is None or seed < 0 else seed, json.loads(json.dumps(kept, default=_named)))
+        plain = json.loads(json.dumps(_with_names(kept), default=_named))
+        return cls(algo, env, None if seed is None or seed < 0 else seed, plain)
 
     def write(self, folder: Path) -> None:
         """Write it into a folder of checkpoints, which is made if missing.
@@ -75,6 +76,14 @@ class RunIdentity:
     def _facts(self) -> dict[str, Any]:
         seed = "none given" if self.seed is None else self.seed
         return {"algorithm": self.algo, "environment": self.env, "seed": seed, **self.settings}
+
+
+def _with_names(value: Any) -> Any:
+    """Name the keys that JSON has no form for, in dictionaries at any depth."""
+    if isinstance(value, dict):
+        plain = (str, int, float, type(None))
+        return {key if isinstance(key, plain) else _named(key): _with_names(each) for key, each in value.items()}
+    return [_with_names(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _named(value: Any) -> str:

@@ -5,7 +5,7 @@ import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -106,12 +106,20 @@ def _plot(name: str) -> None:
         matplotlib.use("Agg")  # so that the zoo's plt.show() opens no window and leaves the figures to us
     from rl_zoo3 import plots
 
-    if not {"-h", "--help"} & set(sys.argv) and name != "plot_from_file":
-        check_plotted(sys.argv[1:])
+    if not {"-h", "--help"} & set(sys.argv):
+        check = _check_input if name == "plot_from_file" else check_plotted
+        check(sys.argv[1:])
     function: Callable[[], None] = getattr(plots, name)
     function()
     if ours.figures is not None:
         _save_figures(ours.figures)
+
+
+def _check_input(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-i", "--input")
+    if parser.parse_known_args(arguments)[0].input is None:
+        refuse("-i missing; give the file that all_plots saves with -o FILE")
 
 
 def _save_figures(folder: Path) -> None:

@@ -13,15 +13,16 @@ RUN_NUMBER = re.compile(r"_(\d+)(_[0-9a-f-]{36})?$")
 _OF_THE_HUB = "rl-trained-agents"  # a folder that the zoo fills by itself
 
 
-def check_played(arguments: Sequence[str]) -> None:
+def check_played(arguments: Sequence[str], usual_folder: str) -> None:
     """Refuse an environment on which an algorithm has no run, with the closest that it has.
 
     :param arguments: of a command for one trained agent
+    :param usual_folder: in which the command looks without -f
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--algo", default="ppo")
     parser.add_argument("--env", default="CartPole-v1")
-    parser.add_argument("-f", "--folder", default=_OF_THE_HUB)
+    parser.add_argument("-f", "--folder", default=usual_folder)
     given = parser.parse_known_args(arguments)[0]
     runs = Path(given.folder) / given.algo
     if _OF_THE_HUB in given.folder or not runs.is_dir() or (runs / given.env).is_dir():  # the last with --exp-id -1
@@ -32,7 +33,7 @@ def check_played(arguments: Sequence[str]) -> None:
 
 
 def check_plotted(arguments: Sequence[str]) -> None:
-    """Refuse folders, algorithms and environments without runs.
+    """Refuse folders, algorithms and environments without runs, and to be given none.
 
     :param arguments: of a command that draws several runs
     """
@@ -41,6 +42,10 @@ def check_plotted(arguments: Sequence[str]) -> None:
     parser.add_argument("-e", "--env", nargs="+", default=[])
     parser.add_argument("-f", "--exp-folders", nargs="+", default=[])
     given = parser.parse_known_args(arguments)[0]
+    needed = {"-a": given.algos, "-e": given.env, "-f": given.exp_folders}
+    missing = [option for option, values in needed.items() if not values]
+    if missing:
+        refuse(f"{' and '.join(missing)} missing; give -a ALGORITHM -e ENVIRONMENT -f FOLDER, that of trainings")
     for folder in given.exp_folders:
         if not Path(folder).is_dir():
             refuse(f"there is no folder {folder}; -f takes the log folder of trainings")

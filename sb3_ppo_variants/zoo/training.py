@@ -8,7 +8,9 @@ from typing import Any
 
 import rl_zoo3.train
 
+from sb3_ppo_variants.arguments.hints import did_you_mean
 from sb3_ppo_variants.distributed.ranks import current_ranks
+from sb3_ppo_variants.zoo.mistakes import refuse
 from sb3_ppo_variants.zoo.replacing import replaced
 from sb3_ppo_variants.zoo.resuming import ResumingExperimentManager
 from sb3_ppo_variants.zoo.several_processes import arguments_of_rank, console_of_first
@@ -21,7 +23,7 @@ write checkpoints into the run's folder and, if an earlier run has the same algo
 go on with that run from its newest intact one instead of beginning another; every --save-freq steps, by default a
 hundredth of the training"""
 
-
+_OF_SB3 = ("dummy", "subproc")
 _VEC_ENV_HELP = """\
 dummy, subproc: SB3's; gymnasium: a vector environment of gymnasium, the environment's own if it has one; envpool: of
 EnvPool, for Atari, classic control and what else it has, by pip install envpool"""
@@ -36,7 +38,10 @@ def train() -> None:
     parser.add_argument("--resume", action="store_true", help=_HELP)
     parser.add_argument("--vec-env", help=_VEC_ENV_HELP)
     own, others = parser.parse_known_args()
-    if own.vec_env is not None and own.vec_env not in KINDS:
+    kinds = (*_OF_SB3, *KINDS)
+    if own.vec_env is not None and own.vec_env not in kinds:
+        refuse(f"--vec-env must be one of {', '.join(kinds)}, got {own.vec_env!r}{did_you_mean(own.vec_env, kinds)}")
+    if own.vec_env in _OF_SB3:
         others += ["--vec-env", own.vec_env]
         own.vec_env = None
     if {"-h", "--help"} & set(others):

@@ -1,4 +1,4 @@
-"""Prepare a working folder so that rl-zoo3's own commands know our algorithms there."""
+"""Prepare a working folder so that rl-zoo3's own train, enjoy and record_video know our algorithms there."""
 
 import argparse
 from pathlib import Path
@@ -18,8 +18,9 @@ def init() -> None:
     :raises SystemExit: if there is such a file without our line; it is left alone
     """
     argparse.ArgumentParser(
-        description=f"Write {FILE}, by which `python -m rl_zoo3.train` and its other commands know the algorithms "
-        "of this package when they are run in this folder."
+        description=f"Write {FILE}, by which `python -m rl_zoo3.train`, `rl_zoo3.enjoy` and `rl_zoo3.record_video` "
+        "know the algorithms of this package when they are run in this folder. The others do not read it: use those "
+        "of sb3-ppo-variants. The program `rl_zoo3` needs PYTHONPATH=. to find it."
     ).parse_args()
     path = Path(FILE)
     if path.exists():

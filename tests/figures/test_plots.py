@@ -406,6 +406,18 @@ def test_the_figure_needs_no_tensorboard(tmp_path: Path) -> None:
     assert (tmp_path / "figures" / "run.svg").stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize(("logger", "folder"), [(None, "."), ("log", "log")])
+def test_a_figure_without_a_path_lies_where_it_is_found(
+    logger: str | None, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = build(PPOClip)
+    if logger is not None:
+        model.set_logger(configure(logger, ["csv"]))
+    model.learn(ROLLOUT, callback=TrustRegionFigure())
+    assert Path(folder, "trust_region.png").exists()
+
+
 def test_bad_figure_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`every` must be an integer >= 1, got 0"):
         TrustRegionFigure(every=0)

@@ -128,6 +128,7 @@ def test_agent_goes_to_the_hub_and_comes_back(trained: Path, tmp_path: Path) -> 
         source = [*agent, "-f", "logs", "--no-render", "--exp-id", "1"]
         zoo(trained, "push_to_hub", *source, HF_TOKEN="none", **variables)
         assert b"**PPOPenalty** Agent playing **CartPole-v1**" in files["README.md"]
+        assert b"sb3-ppo-variants enjoy --algo ppo_penalty" in files["README.md"]
         assert b"target_kl" in files["config.yml"]
         zoo(tmp_path, "load_from_hub", *agent, "-f", "downloaded", TRUST_REMOTE_CODE="True", **variables)
     model = PPOPenalty.load(tmp_path / "downloaded/ppo_penalty/CartPole-v1_1/CartPole-v1.zip")

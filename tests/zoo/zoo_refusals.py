@@ -10,11 +10,15 @@ import gymnasium as gym
 import optuna
 import pytest
 import rl_zoo3
+import torch as th
 from gymnasium.envs.classic_control import CartPoleEnv
+from stable_baselines3 import PPO
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from zoo_in_process import command, refusal, refused, train, working_folder  # noqa: F401  # every test uses it
 
 from sb3_ppo_variants import PPOClip, PPOPenalty
-from sb3_ppo_variants.zoo import register
+from sb3_ppo_variants.extend import AdaptiveClipMixin
+from sb3_ppo_variants.zoo import register, register_algorithm
 from sb3_ppo_variants.zoo.experiment_manager import StockExperimentManager
 from sb3_ppo_variants.zoo.mistakes import SHOW_TRACEBACK, one_line_errors
 from sb3_ppo_variants.zoo.studies import check_storage
@@ -89,6 +93,10 @@ def test_values_are_read_as_the_zoo_reads_them() -> None:
         (["--algo", "ppo_penalty", "--trial-id", "77"], "--trial-id 77 needs --storage and --study-name"),
         (["--algo", "ppo_penalty", "--env-kwargs", "gravity:low"], "--env-kwargs takes KEY:VALUE"),
         (["--algo", "ppo", "-params", "target_kll:0.01"], "unexpected keyword argument 'target_kll'"),
+        (
+            ["--algo", "ppo_penalty", "--vec-env", "envpol"],
+            "--vec-env must be one of dummy, subproc, gymnasium, envpool, got 'envpol'; did you mean 'envpool'?",
+        ),
         ([], "--algo is missing; choose from a2c, "),
     ],
 )
@@ -137,6 +145,26 @@ def test_environment_without_masks_is_refused_before_training(capsys: Capture) -
     assert re.match(r"ppo_clip_mask needs .* action_masks\(\), got CartPole-v1 .* use ppo_clip,", message)
 
 
+@pytest.mark.parametrize(
+    ("algo", "callback", "message"),
+    [
+        ("ppo_penalty", "'{}.ClipRangeFromClipFraction'", "ClipRangeFromClipFraction needs a clip, got 'PPO"),
+        (
+            "ppo_clip",
+            "{{'{}.TrustRegionRecorder':dict(path='/proc/x.csv')}}",
+            "`path` must be a file that can be written",
+        ),
+        ("dqn", "{{'{}.TrustRegionRecorder':dict(path='x.csv')}}", "TrustRegionRecorder needs an on-policy algorithm"),
+    ],
+)
+def test_what_a_callback_refuses_before_training_is_one_line(
+    algo: str, callback: str, message: str, capsys: Capture
+) -> None:
+    callback = callback.format("sb3_ppo_variants.callbacks")
+    assert message in refusal(capsys, algo, "CartPole-v1", "-params", f"callback:[{callback}]")
+    assert not list(Path().iterdir())
+
+
 # ------------------------------------------------------------------------------------------ what leaves a folder behind
 
 
@@ -165,6 +193,54 @@ def test_folder_of_a_failed_run_goes_if_nothing_was_trained(fails_at: int, stays
     with pytest.raises(ValueError, match="out of order"):  # with its traceback: it is the environment's own
         train("ppo_penalty", "Failing-v0", "-params", "n_steps:8", "--env-kwargs", f"fails_at:{fails_at}")
     assert Path("logs").exists() == stays
+
+
+class WithoutActions(CartPoleEnv):
+    """It is wrong in its own code, and gymnasium says so."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        self.action_space = gym.spaces.Discrete(-1)
+
+
+class Narrow(BaseFeaturesExtractor):
+    """Its layer does not fit to the observations."""
+
+    def __init__(self, observation_space: gym.Space[Any]) -> None:
+        super().__init__(observation_space, 8)
+        self.width = th.nn.Linear(3, 8)(th.zeros(1, 4)).shape[1]
+
+
+class Careful(AdaptiveClipMixin, PPO):
+    """A variant whose own constructor passes arguments on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "ppo_penalty"])
+def test_users_code_in_which_a_library_fails_keeps_its_traceback(algo: str) -> None:
+    gym.register("WithoutActions-v0", entry_point=WithoutActions)
+    Path("own.py").write_text("hyperparams = {'WithoutActions-v0': dict(n_timesteps=64, policy='MlpPolicy')}")
+    with pytest.raises(ValueError, match="have to be positive"):
+        train(algo, "WithoutActions-v0", "-conf", "own.py")
+
+
+@pytest.mark.parametrize("algo", ["ppo", "ppo_penalty"])
+def test_a_layer_of_the_user_s_that_does_not_fit_keeps_its_traceback(algo: str) -> None:
+    gym.register("Narrow-v0", entry_point=CartPoleEnv)
+    Path("own.py").write_text(
+        f"from {__name__} import Narrow\n"
+        "kwargs = dict(features_extractor_class=Narrow)\n"
+        "hyperparams = {'Narrow-v0': dict(n_timesteps=64, policy='MlpPolicy', policy_kwargs=kwargs)}\n"
+    )
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train(algo, "Narrow-v0", "-conf", "own.py")
+
+
+def test_what_a_variant_of_one_s_own_is_given_is_refused_in_one_line(capsys: Capture) -> None:
+    register_algorithm("careful", Careful)
+    assert "`target_kl` must be > 0, got -1" in refusal(capsys, "careful", "CartPole-v1", "-params", "target_kl:-1")
 
 
 def test_folder_of_another_run_stays_when_one_fails(capsys: Capture) -> None:
@@ -261,10 +337,48 @@ def test_enjoy_without_pygame_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert re.match(r"pygame is not installed, run `pip install .*`; enjoy does .* with --no-render$", message)
 
 
+def test_a_missing_simulator_is_not_called_a_window(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    message = refusal(capsys, "ppo_penalty", "LunarLander-v3")
+    assert message.startswith("Box2D is not installed") and "--no-render" not in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "way_out"),
+    [
+        (["enjoy", "--no-render"], "--gym-packages MODULE imports the module that registers it"),
+        (["evaluate"], "--gym-packages MODULE imports the module that registers it"),
+        (["record_video"], "a custom_envs.py in the working folder must register it"),
+        (["push_to_hub", "-orga", "me"], "a custom_envs.py in the working folder must register it"),
+    ],
+)
+def test_an_environment_that_nobody_registered_has_the_way_out_of_the_command(
+    arguments: list[str], way_out: str, capsys: Capture
+) -> None:
+    if arguments[0] == "record_video":
+        pytest.importorskip("moviepy")
+    train("ppo_penalty", "CartPole-v1")
+    run = Path("logs/ppo_penalty/CartPole-v1_1").rename("logs/ppo_penalty/My-v0_1")
+    for name in ("CartPole-v1.zip", "CartPole-v1"):
+        (run / name).rename(run / name.replace("CartPole-v1", "My-v0"))
+    message = refused(capsys, *arguments, "--algo", "ppo_penalty", "--env", "My-v0", "-f", "logs")
+    assert message.endswith(f"; {way_out}"), message
+
+
 @pytest.mark.parametrize("name", ["enjoy", "evaluate"])
 def test_missing_run_is_named(name: str, capsys: Capture) -> None:
     message = refused(capsys, name, "--algo", "ppo_penalty", "--env", "CartPole-v1", "-f", "logs")
     assert "The logs/ppo_penalty folder was not found" in message
+
+
+def test_evaluate_names_the_closest_run_in_its_own_folder_and_what_a_best_model_needs(capsys: Capture) -> None:
+    train("ppo_penalty", "CartPole-v1")
+    message = refused(capsys, "evaluate", "--algo", "ppo_penalty", "--env", "CartPol-v1")
+    assert message == "there is no run of 'CartPol-v1' in logs/ppo_penalty; did you mean 'CartPole-v1'?"
+    message = refused(capsys, "evaluate", "--algo", "ppo_penalty", "--env", "CartPole-v1", "--load-best")
+    assert "best_model.zip; a training saves its best model with --eval-freq; leave --load-best out" in message
 
 
 def test_evaluation_over_no_episode_is_refused(capsys: Capture) -> None:
@@ -280,6 +394,19 @@ def test_plots_of_an_algorithm_without_runs_are_refused(name: str, option: str, 
     message = "there is no folder of 'ppo_penalyt' in logs; did you mean 'ppo_penalty'? (there is ppo_penalty)"
     assert refused(capsys, name, option, "ppo_penalyt", *arguments) == message
     assert "there is no folder nothere" in refused(capsys, name, option, "ppo", "-e", "CartPole-v1", "-f", "nothere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["all_plots", "-e", "CartPole-v1"], "-a and -f missing; give -a ALGORITHM -e ENVIRONMENT -f FOLDER"),
+        (["plot_train", "-a", "ppo", "-f", "logs"], "-e missing; give -a ALGORITHM -e ENVIRONMENT -f FOLDER"),
+        (["plot_from_file"], "-i missing; give the file that all_plots saves with -o FILE"),
+    ],
+)
+def test_plots_name_the_arguments_that_are_missing(arguments: list[str], message: str, capsys: Capture) -> None:
+    pytest.importorskip("seaborn", reason="the zoo's plots extra has it")
+    assert refused(capsys, *arguments).startswith(message)
 
 
 @pytest.mark.parametrize("name", ["plot_train", "all_plots"])
@@ -322,6 +449,14 @@ def test_only_a_module_of_the_extra_is_told_to_be_installed(
     monkeypatch.setattr("sb3_ppo_variants.zoo.scripts.record_video", fail)
     with pytest.raises(SystemExit if is_the_command_s else ModuleNotFoundError, match=missing):
         command("record_video")
+
+
+def test_help_of_init_says_which_commands_know_the_algorithms_then(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        command("init", "--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "`python -m rl_zoo3.train`, `rl_zoo3.enjoy` and `rl_zoo3.record_video` know the algorithms" in said
+    assert "The others do not read it" in said and "needs PYTHONPATH=." in said
 
 
 def test_interruption_of_any_command_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -212,6 +212,23 @@ def test_a_folder_that_another_process_has_made_meanwhile_is_its_own(monkeypatch
     assert (FIRST / "CartPole-v1.zip").is_file()
 
 
+def test_a_wrapper_that_is_a_class_with_arguments_resumes() -> None:
+    Path("own.py").write_text(
+        "import gymnasium as gym\n"
+        "wrapper = [{gym.wrappers.TransformReward: dict(func=abs)}]\n"
+        "entry = dict(n_timesteps=64, policy='MlpPolicy', env_wrapper=wrapper)\n"
+        "hyperparams = {'CartPole-v1': entry}\n"
+    )
+    for _ in range(2):
+        resume(more=("--conf-file", "own.py"))
+    assert len(steps_done()) == 1
+    given = {"wrapper": [{gym.Wrapper: {max: 1}}], "counts": {1: {None: 2}}}
+    assert RunIdentity.of("ppo", "CartPole-v1", 1, given).settings == {
+        "wrapper": [{"gymnasium.core.Wrapper": {"builtins.max": 1}}],
+        "counts": {"1": {"null": 2}},  # as JSON has them
+    }
+
+
 def test_an_object_without_a_text_of_its_own_is_the_same_in_every_process() -> None:
     first, second = (RunIdentity.of("ppo", "CartPole-v1", 1, {"given": functools.partial(hash)}) for _ in range(2))
     made = [RunIdentity.of("ppo", "CartPole-v1", 1, {"given": object()}) for _ in range(2)]

@@ -22,6 +22,10 @@ SHORT = ["-n", "64", "--env", "CartPole-v1", "--eval-freq", "-1", "-f", "logs", 
         (["-optimize", "--n-jobs", "0"], "--n-jobs must be >= 1 or -1, got 0"),
         (["--seed", "5000000000"], "--seed must be below 2**32, got 5000000000"),
         (["-params", "n_timesteps:0"], "-params: `n_timesteps` must be >= 1, got 0"),
+        (
+            ["-params", "n_timesteps:'1e3'"],
+            "-params: `n_timesteps` must be a number, got '1e3'; YAML takes 1e6 for text",
+        ),
         (["-params", "frame_stack:0"], "-params: `frame_stack` must be a whole number >= 1, got 0"),
         (["-f", "z[1]"], "-f must not have *, ? or [, which the zoo takes for patterns, got 'z[1]'"),
         (["-f", "empty.yml"], "Not a directory: 'empty.yml"),
@@ -39,6 +43,13 @@ def test_mistake_of_train_is_one_line(algo: str, arguments: list[str], message: 
     Path("short.yml").write_text("CartPole-v1: {policy: MlpPolicy}")
     assert message in refused(capsys, "train", *SHORT, "--algo", algo, *arguments)
     assert not Path("logs").exists()
+
+
+@pytest.mark.parametrize("algo", ["ppo", "ppo_penalty"])
+def test_no_stack_of_frames_is_one_that_can_be_trained_and_played(algo: str, capsys: Capture) -> None:
+    train(algo, "CartPole-v1", "-params", "frame_stack:None", "n_envs:1")
+    command("evaluate", "--algo", algo, "--env", "CartPole-v1", "-n", "1")
+    assert "Evaluation over 1 episodes" in capsys.readouterr().out
 
 
 def test_a_rate_that_no_file_could_hold_is_refused(capsys: Capture) -> None:

@@ -3,6 +3,7 @@
 Importing rl_zoo3 replaces Gymnasium's TimeLimit for the whole process, and takes seconds.
 """
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -113,11 +114,26 @@ def test_our_schedules_become_linear_and_numbers_stay() -> None:
     assert ours["target_kl"](0.25) == pytest.approx(0.005)
 
 
-def test_none_is_kept_from_the_zoo() -> None:
-    assert our_schedules({"clip_range": None, "clip_range_vf": None, "ent_coef": 0.0}) == {
-        "clip_range": None,
-        "clip_range_vf": None,
-    }
+@pytest.mark.parametrize(
+    ("algo", "param", "message"),
+    [
+        ("ppo_adaptive_lr", "learning_rate:0.05", "`learning_rate` must lie within learning_rate_bounds = (1e-05, 0."),
+        ("ppo_clip", "learning_rate:-0.1", "`learning_rate` must be a finite number >= 0 or a schedule, got -0.1"),
+        ("ppo_clip", "clip_range:0", "`clip_range` must be > 0, got 0"),
+        ("ppo_clip", "clip_range_vf:0", "`clip_range_vf` must be > 0, got 0; pass None"),
+        ("ppo_adaptive_clip", "clip_range:5.0", "`clip_range` must lie within clip_range_bounds = (0.01, 1.0), got 5"),
+    ],
+)
+def test_a_constant_outside_its_range_is_the_class_s_to_refuse(
+    algo: str, param: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refusal(capsys, algo, "CartPole-v1", "-params", param)
+    assert not Path("logs").exists()
+
+
+def test_a_wide_clip_is_the_class_s_to_warn_of() -> None:
+    with pytest.warns(UserWarning, match="from 1 on no ratio is clipped from below"):
+        train("ppo_clip", "CartPole-v1", "-params", "clip_range:1.5", "n_envs:1")
 
 
 @pytest.mark.parametrize("key", ["ent_coef", "vf_coef", "target_kl", "clip_range_upper", "clip_range", "learning_rate"])
@@ -227,6 +243,15 @@ def test_agents_play_with_the_env_kwargs_of_their_entry(
     assert set(played) == {expected}
 
 
+def test_the_zoo_s_function_is_called_as_ever_and_leaves_its_arguments() -> None:
+    gym.register("Bonus-v0", entry_point=Bonus, max_episode_steps=10)
+    hyperparams = {"env_kwargs": {"bonus": 5.0}, "env_wrapper": None}
+    env = rl_zoo3.create_test_env("Bonus-v0", 1, None, 0, None, False, hyperparams)
+    assert env.get_attr("bonus") == [5.0]
+    assert hyperparams == {"env_kwargs": {"bonus": 5.0}, "env_wrapper": None}
+    assert rl_zoo3.create_test_env("CartPole-v1", should_render=False, hyperparams={}).num_envs == 1
+
+
 # ------------------------------------------------------------------------------------------------------ search spaces
 
 
@@ -299,6 +324,36 @@ def test_a_trial_whose_sample_does_not_fit_to_the_entry_is_pruned(capsys: pytest
     assert "`learning_rate` must" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("param", "message"),
+    [
+        ("on_max_kl:'stopp'", "`on_max_kl` must be one of 'project', 'stop', got 'stopp'"),
+        ("n_steps:0", "`n_steps` must be an integer >= 1, got 0"),
+    ],
+)
+def test_a_study_with_a_mistyped_value_begins_no_trial(
+    param: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = ["-optimize", "--n-trials", "2", "--study-name", "study", "--storage", "sqlite:///study.db"]
+    assert message in refusal(capsys, "ppo_penalty", "CartPole-v1", *study, "-params", param)
+    assert not list(Path().iterdir())
+
+
+def test_every_sampled_learning_rate_reaches_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yml").write_text(
+        "CartPole-v1: {n_timesteps: 64, policy: MlpPolicy, learning_rate: 5.0e-4, "
+        "learning_rate_bounds: [4.0e-4, 6.0e-4]}"
+    )
+    study = ["--conf-file", "mine.yml", "--study-name", "study", "--storage", "sqlite:///study.db"]
+    train("ppo_adaptive_lr", "CartPole-v1", *study, "-optimize", "--n-trials", "3", "--no-optim-plots", "--seed", "1")
+    trials = optuna.load_study(study_name="study", storage="sqlite:///study.db").trials
+    assert [trial.state for trial in trials] == [optuna.trial.TrialState.COMPLETE] * 3
+    assert not all(4e-4 <= trial.params["learning_rate"] <= 6e-4 for trial in trials)
+    train("ppo_adaptive_lr", "CartPole-v1", *study, "--trial-id", "1")
+    left_out = "learning_rate_bounds [0.0004, 0.0006] of that entry is left out: a study samples learning rates beyond"
+    assert capsys.readouterr().out.count(left_out) == 2
+
+
 def test_an_agent_without_normalisation_is_played_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_such_file(repo_id: str, filename: str) -> str:
         raise LocalEntryNotFoundError(filename)
@@ -313,6 +368,26 @@ def test_an_agent_without_normalisation_is_played_from_the_hub(monkeypatch: pyte
     monkeypatch.setattr(rl_zoo3.enjoy, "enjoy", enjoy)
     hub.enjoy()
     assert called
+
+
+def test_the_card_of_an_agent_names_commands_that_know_its_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = importlib.import_module("huggingface_sb3.push_to_hub")
+    monkeypatch.setattr(library, "generate_metadata", lambda *args: {}, raising=False)
+    zoo: Any = importlib.import_module("rl_zoo3.push_to_hub")
+
+    def card(algo: str) -> str:
+        text: str = zoo.generate_model_card(algo, "PPO", "me", "CartPole-v1", 1.0, 0.0, {"n_steps": 8}, {})[0]
+        return text
+
+    assert hub.own_card(card("ppo")) == card("ppo")
+    own = hub.own_card(card("ppo_clip"))
+    assert "rl_zoo3" not in own
+    assert own.count("```\n") == 5 and own.count("Install sb3_ppo_variants, which brings the RL Zoo.\n\n```\n") == 1
+    for name in ("load_from_hub", "enjoy", "train", "push_to_hub"):
+        assert own.count(f"\nsb3-ppo-variants {name} --algo ppo_clip --env CartPole-v1 ") == 1
+    assert "{'n_steps': 8}" in own
+    register_algorithm("carded", rl_zoo3.ALGOS["ppo_clip"])
+    assert "put the custom_envs.py that registers carded into the working folder" in hub.own_card(card("carded"))
 
 
 def test_entries_of_an_added_algorithm_may_have_a_default() -> None:
