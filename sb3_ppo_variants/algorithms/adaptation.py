@@ -22,7 +22,8 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
     The KL that a given coefficient leads to varies several-fold from one update to the next. The paper's rule, one step
     per update, cannot follow that. The defaults therefore also act inside the update: a small step after every epoch,
     and a projection where the target is passed. docs/trust_region.md has the figures behind them. The paper's plain
-    rule is ``adapt_after="update", max_kl=None, adaptation_factor=2.0``, for a penalty without ``clip_range``.
+    rule is ``adapt_after="update", max_kl=None, adaptation_factor=2.0``, in ``PPOPenalty`` also
+    ``kl_direction="forward", clip_range=None``.
 
     :param target_kl: set point of the exact KL of an update, nats per state: number > 0 or schedule; larger lets the
         policy move further

@@ -13,7 +13,7 @@ from sb3_ppo_variants.algorithms.own_terms import Penalty, takes_arrays
 from sb3_ppo_variants.arguments import checks
 from sb3_ppo_variants.update.controllers import Adjustment, BandController, within
 from sb3_ppo_variants.update.kl_divergence import KLDirection
-from sb3_ppo_variants.update.losses import WIDE_CLIP, Number
+from sb3_ppo_variants.update.losses import Number
 
 
 class KLPenaltyMixin(AdaptiveUpdateMixin):
@@ -38,7 +38,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     :param hinge_coef: adds ``hinge_coef * max(0, KL - 2 target_kl)^2`` to the loss (modular_rl, ppo.py); 0 for none
     """
 
-    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.02, "clip_range": WIDE_CLIP}
+    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.02, "clip_range": checks.WIDE_CLIP}
     live_state = ("beta",)
     kl_in_loss = True
 

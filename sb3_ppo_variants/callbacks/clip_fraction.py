@@ -8,12 +8,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_ppo_variants.arguments.checks import check_count, is_number, require
+from sb3_ppo_variants.arguments.checks import WIDE_CLIP, check_count, is_number, require
 from sb3_ppo_variants.arguments.schedules import schedule_value
 from sb3_ppo_variants.callbacks.clip_range_steering import current_clip_range
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
 from sb3_ppo_variants.trust_region_log import KL_MEASURES
-from sb3_ppo_variants.update.losses import WIDE_CLIP
 from sb3_ppo_variants.update.scaled_schedule import unscaled
 
 

@@ -26,6 +26,11 @@ class CheckpointableEnv(gym.Wrapper[Any, Any, Any, Any]):
     ``make_vec_env(..., wrapper_class=CheckpointableEnv)``. What is outside of it would be lost.
     """
 
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name by which a :class:`SubprocVecEnv` tells that this is the outermost layer."""
+        return CheckpointableEnv.__name__
+
     def state_dict(self) -> "bytes | _Obstacle":
         """Return the state of the wrapped environment, or what is in the way of it."""
         try:
@@ -144,7 +149,7 @@ def _names(layers: list[Any]) -> list[str]:
 
 
 def _speaks_for_itself(layer: Any) -> bool:
-    if isinstance(layer, CheckpointableEnv):  # within one process it is a wrapper like others
+    if getattr(type(layer), "state_dict", None) is CheckpointableEnv.state_dict:  # in one process a wrapper like others
         return False
     return hasattr(type(layer), "state_dict") and hasattr(type(layer), "load_state_dict")
 

@@ -16,9 +16,6 @@ Number = float | th.Tensor
 ValueClipping = Literal["pessimistic", "sb3"]
 ValueLoss = Literal["mse", "huber"]
 
-WIDE_CLIP = 1.0
-"""A clip range from which on a clip does not hold the policy back: it only stops ratios from running away beyond 2."""
-
 
 def masked_mean(values: Array, mask: th.Tensor | None = None) -> Array:
     """Average the samples that count.

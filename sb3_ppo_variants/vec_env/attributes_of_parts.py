@@ -77,8 +77,6 @@ class AttributesOfParts(VecEnv):
             return [env.get_wrapper_attr(method_name)(*args, **kwargs) for env in chosen]
         if self._pipes:
             self._require_all("env_method", indices)
-            rule, way_out = "AsyncVectorEnv keeps some methods to itself", "call it on the vectorised environment"
-            require(method_name not in _OF_ASYNC, rule, method_name, way_out)
             self._require_in_processes(method_name)
             return list(self.env.unwrapped.call(method_name, *args, **kwargs))  # type: ignore[attr-defined]  # has it
         return self._of_all(getattr(self._owner(method_name), method_name)(*args, **kwargs), indices)
@@ -111,7 +109,9 @@ class AttributesOfParts(VecEnv):
         return None
 
     def _require_in_processes(self, name: str) -> None:
-        """Refuse what is not there before gymnasium's processes are asked for it, as they end at that."""
+        """Refuse what ends gymnasium's processes: what is not there, and what they keep to themselves."""
+        rule, way_out = "AsyncVectorEnv keeps some methods to itself", "call it on the vectorised environment"
+        require(name not in _OF_ASYNC, rule, name, way_out)
         if name not in self._there and not self.has_attr(name):
             raise AttributeError(f"the environments have no attribute {name!r}")
         self._there.add(name)

@@ -59,6 +59,7 @@ class GymnasiumVecEnv(AttributesOfParts):
         )
         self._actions: Any = None
         self._device: th.device | None = None
+        self.results_writer = results_writer  # as in SB3's VecMonitor
         self._episodes = Episodes(env, results_writer)
         super().__init__(env)
         self._begin_episodes()
@@ -93,8 +94,9 @@ class GymnasiumVecEnv(AttributesOfParts):
         return as_array(observations)  # type: ignore[no-any-return]  # an array, or a dictionary of them
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        # a copy: SB3 keeps the actions, and a simulator may clip them in place
-        self._actions = actions if self._device is None else th.tensor(actions, device=self._device)
+        # copies: SB3 keeps the actions, and a simulator may clip them in place
+        copied = np.array(actions)
+        self._actions = copied if self._device is None else th.as_tensor(copied, device=self._device)
 
     def step_wait(self) -> VecEnvStepReturn:
         observations, raw_rewards, terminations, truncations, infos = self.env.step(self._actions)

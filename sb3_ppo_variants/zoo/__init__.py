@@ -26,8 +26,7 @@ from sb3_contrib import MaskablePPO, RecurrentPPO
 
 import sb3_ppo_variants as variants
 from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
-from sb3_ppo_variants.arguments.checks import require
-from sb3_ppo_variants.update.losses import WIDE_CLIP
+from sb3_ppo_variants.arguments.checks import WIDE_CLIP, require
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm

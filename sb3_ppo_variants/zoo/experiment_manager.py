@@ -34,6 +34,7 @@ from sb3_ppo_variants.zoo.hyperparameters import (
 from sb3_ppo_variants.zoo.interruptible import InterruptibleSubprocVecEnv
 from sb3_ppo_variants.zoo.masking import MaskableTrialEvalCallback, require_masks
 from sb3_ppo_variants.zoo.replacing import replaced
+from sb3_ppo_variants.zoo.search_spaces import SAMPLED_WITHIN_BOUNDS
 from sb3_ppo_variants.zoo.studies import (
     check_storage,
     check_study,
@@ -243,6 +244,9 @@ class VariantExperimentManager(StockExperimentManager):
         env = self.create_envs(self.n_envs, no_log=True)
         try:
             cls(env=env, device=self.device, _init_setup_model=False, **self._hyperparams).check_arguments()
+        except InvalidArgumentError as error:
+            if not str(error).startswith(SAMPLED_WITHIN_BOUNDS):
+                raise
         finally:
             env.close()
 

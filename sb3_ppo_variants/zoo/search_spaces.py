@@ -14,9 +14,12 @@ from sb3_ppo_variants.algorithms.ppo_clip import ClipMixin
 from sb3_ppo_variants.algorithms.ppo_penalty import KLPenaltyMixin
 from sb3_ppo_variants.zoo import ALGORITHMS, has_clip_range, host_name
 
+SAMPLED_WITHIN_BOUNDS = ("`learning_rate`", "`clip_range`", "`initial_beta`")
+"""How messages name what classes check against bounds and every trial samples, so that no entry's value is used."""
+
 
 class _WithoutClipRange:
-    """A trial in which the zoo's suggestion of ``clip_range`` leaves no trace: the algorithm has none."""
+    """A trial in which the zoo's suggestion of ``clip_range`` leaves no trace: it is no clip that holds the policy."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self._trial = trial
@@ -76,4 +79,4 @@ def convert(algo: str, suggested: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-__all__ = ["convert", "sample"]
+__all__ = ["SAMPLED_WITHIN_BOUNDS", "convert", "sample"]

@@ -93,17 +93,17 @@ def test_usual_factor_is_the_default_and_the_papers() -> None:
     assert PPOPenalty("MlpPolicy", "CartPole-v1", **TINY).adaptation_factor == 1.3
 
 
-@pytest.mark.parametrize("clip_range", [1, 1.5])
-def test_clip_range_that_clips_nothing_from_below_is_warned_of(clip_range: float) -> None:
+@pytest.mark.parametrize(("cls", "clip_range"), [(PPOClip, 1), (PPOClip, 1.5), (PPOPenalty, 20)])
+def test_clip_range_that_clips_nothing_from_below_is_warned_of(cls: Any, clip_range: float) -> None:
     with pytest.warns(UserWarning, match=rf"`clip_range` is half the width .*, got {clip_range}: from 1 on no ratio"):
-        PPOClip("MlpPolicy", "CartPole-v1", clip_range=clip_range, **TINY)
+        cls("MlpPolicy", "CartPole-v1", clip_range=clip_range, **TINY)
 
 
 @pytest.mark.parametrize("cls", [PPOClip, PPOPenalty, PPOAdaptiveClip])
 def test_usual_clip_ranges_are_not_warned_of(cls: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for clip_range in (0.2, lambda progress: 1.5, *([None] if cls is PPOPenalty else [])):
+        for clip_range in (0.2, lambda progress: 1.5, *([None, 1.0] if cls is PPOPenalty else [])):
             cls("MlpPolicy", "CartPole-v1", clip_range=clip_range, **TINY)
 
 

@@ -493,8 +493,9 @@ def test_other_mismatches_are_refused_before_training() -> None:
         (
             build(PPOPenalty, clip_range=None),
             ClipRangeFromClipFraction(),
-            "needs a clip, got 'PPOPenalty with clip_range=None'",
+            "needs a clip that holds the policy back, got 'PPOPenalty with clip_range=None'",
         ),
+        (build(PPOPenalty), ClipRangeFromClipFraction(), "got 'PPOPenalty with clip_range=1.0'"),
         (build(PPO, clip_range=0.005), ClipRangeFromClipFraction(), r"must lie within .* = \(0.01, 1.0\), got 0.005"),
         (
             build(PPOAdaptiveClip),

@@ -392,6 +392,17 @@ def test_a_checkpointable_environment_is_a_wrapper_like_others_within_one_proces
     assert_goes_on_alike(lambda: DummyVecEnv([lambda: LooksInside(CheckpointableEnv(Views()))]))
 
 
+def test_a_checkpointable_environment_may_be_a_subclass() -> None:
+    class Own(CheckpointableEnv):
+        pass
+
+    def make() -> VecEnv:
+        return SubprocVecEnv([lambda: Own(Monitor(TinyEnv()))] * 2, start_method="fork")
+
+    assert_goes_on_alike(make)
+    assert_goes_on_alike(lambda: DummyVecEnv([lambda: LooksInside(Own(Views()))]))
+
+
 def test_what_is_around_a_checkpointable_environment_in_another_process_is_not_lost_unnoticed() -> None:
     first, second = (
         SubprocVecEnv([lambda: Monitor(CheckpointableEnv(TinyEnv()))] * 2, start_method="fork") for _ in range(2)

@@ -79,9 +79,10 @@ def test_ranks_stay_together_whatever_one_of_them_does() -> None:
 def test_one_file_for_the_episodes_of_several_ranks_is_refused(tmp_path: Path) -> None:
     for ended in launched("same_file.py", str(tmp_path)):
         assert ended.status == 0, ended.errors
-        within, around, *trained = ended.output.splitlines()
+        within, around, vectorised, *trained = ended.output.splitlines()
         assert "a monitor file of its own" in within and "shared/0.monitor.csv" in within and "rank_" in within
         assert "all.monitor.csv" in around and "0.monitor.csv" not in around
+        assert "vector.monitor.csv" in vectorised
         assert trained == ["32"]
 
 

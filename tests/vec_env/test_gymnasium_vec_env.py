@@ -767,8 +767,9 @@ def test_a_seed_may_be_numpy_s() -> None:
 def test_processes_survive_methods_that_they_keep_to_themselves(method: str) -> None:
     env = GymnasiumVecEnv(AsyncVectorEnv([make_env()] * 2))
     env.reset()
-    with pytest.raises(ValueError, match="keeps some methods to itself, got .*; call it on the vectorised"):
-        env.env_method(method)
+    for ask in (env.env_method, env.get_attr):
+        with pytest.raises(ValueError, match="keeps some methods to itself, got .*; call it on the vectorised"):
+            ask(method)
     env.step(np.zeros(2, np.int64))
     env.close()
 
@@ -779,11 +780,16 @@ def test_a_simulator_may_change_its_actions_in_place() -> None:
             actions.clamp_(max=0)
             return super().step(actions)
 
-    env = GymnasiumVecEnv(Clips())
-    env.reset()
-    actions = np.ones(2, np.int64)
-    env.step(actions)
-    assert_array_equal(actions, 1)
+    class ClipsArrays(ReusingSimulator):
+        def step(self, actions: Any) -> Any:
+            actions[:] = 0
+            return super().step(actions)
+
+    for env in (GymnasiumVecEnv(Clips()), GymnasiumVecEnv(ClipsArrays())):
+        env.reset()
+        actions = np.ones(env.num_envs, np.int64)
+        env.step(actions)
+        assert_array_equal(actions, 1)
 
 
 @pytest.mark.parametrize("kind", [list, lambda rows: np.array([*rows, None], dtype=object)[:-1], lambda rows: None])

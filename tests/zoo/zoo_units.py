@@ -3,6 +3,7 @@
 Importing rl_zoo3 replaces Gymnasium's TimeLimit for the whole process, and takes seconds.
 """
 
+import contextlib
 import importlib
 import re
 import sys
@@ -337,6 +338,16 @@ def test_a_study_with_a_mistyped_value_begins_no_trial(
     study = ["-optimize", "--n-trials", "2", "--study-name", "study", "--storage", "sqlite:///study.db"]
     assert message in refusal(capsys, "ppo_penalty", "CartPole-v1", *study, "-params", param)
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("algo", "bounds"), [("ppo_adaptive_lr", "learning_rate_bounds:(1e-5,2e-4)"), ("ppo_penalty", "beta_bounds:(3,9)")]
+)
+def test_a_study_begins_where_only_what_it_samples_is_out_of_bounds(algo: str, bounds: str) -> None:
+    study = ["--study-name", "study", "--storage", "sqlite:///study.db", "-optimize", "--n-trials", "1", "--seed", "3"]
+    with contextlib.suppress(SystemExit):  # its only trial may be pruned
+        train(algo, "CartPole-v1", *study, "--no-optim-plots", "-params", bounds)
+    assert len(optuna.load_study(study_name="study", storage="sqlite:///study.db").trials) == 1
 
 
 def test_every_sampled_learning_rate_reaches_a_model(capsys: pytest.CaptureFixture[str]) -> None:

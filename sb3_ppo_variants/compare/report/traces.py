@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from sb3_ppo_variants.arguments.checks import WIDE_CLIP
 from sb3_ppo_variants.compare.report.scores import Matrix
 from sb3_ppo_variants.trust_region_log import KL_MEASURES
-from sb3_ppo_variants.update.losses import WIDE_CLIP
 
 KL_TOLERANCE = 1.5
 """A KL divergence within this factor of its target is in the band; PPO paper (arXiv:1707.06347), section 4."""
@@ -63,9 +63,11 @@ def kl(trace: Trace) -> Matrix | None:
 
 
 def clip_range(trace: Trace) -> Matrix | None:
-    """Return epsilon; None if it is so wide that no clip holds the policy back."""
+    """Return epsilon; None if it is so wide that a penalty holds the policy back, not the clip."""
     values = trace.get("clip_range")
-    return None if values is None or np.all(values >= WIDE_CLIP) else values
+    if values is None or ("beta" in trace and np.all(values >= WIDE_CLIP)):
+        return None
+    return values
 
 
 def clip_fraction(trace: Trace) -> Matrix | None:
