@@ -239,7 +239,7 @@ class VariantExperimentManager(StockExperimentManager):
             self._remove_folder()  # it has no model, for which the zoo's commands would look in it
 
     def _check_what_trials_share(self) -> None:
-        """Refuse a value of the entry or of -params here: every trial with it would be pruned for its sake."""
+        """Refuse a value of the entry or of -params that would prune every trial, unless trials sample another one."""
         cls: Any = ALGOS[self.algo]
         env = self.create_envs(self.n_envs, no_log=True)
         try:
