@@ -85,7 +85,7 @@ ARMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "lr_project": (PPOAdaptiveLR, {"max_kl": "target", **PROJECT}),
     "lr_project_1.5": (PPOAdaptiveLR, {"max_kl": 0.015, "kl_tolerance": 1.5, **PROJECT}),
 }
-_THEN = {"kl_direction": "forward", "clip_range": None}  # the defaults when these were measured
-ARMS = {name: (cls, {**_THEN, **own} if issubclass(cls, PPOPenalty) else own) for name, (cls, own) in ARMS.items()}
+_FORWARD = {"kl_direction": "forward"}  # the default when these were measured
+ARMS = {name: (cls, {**own, **_FORWARD} if issubclass(cls, PPOPenalty) else own) for name, (cls, own) in ARMS.items()}
 
 __all__ = ["ARMS"]

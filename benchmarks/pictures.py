@@ -39,7 +39,7 @@ ILL: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "learning rate too high\nPPOClip, 0.02": ("ppo_clip", PPOClip, {"learning_rate": 0.02}),
     "learning rate too low\nPPOAdaptiveClip, 0.00001": ("ppo_adaptive_clip", PPOAdaptiveClip, {"learning_rate": 1e-5}),
     "clip range too small\nPPOClip, 0.002": ("ppo_clip", PPOClip, {"clip_range": 0.002, "learning_rate": 1e-3}),
-    "target too small\nPPOPenalty, 0.00003": ("ppo_penalty", PPOPenalty, {"target_kl": 3e-5, "clip_range": None}),
+    "target too small\nPPOPenalty, 0.00003": ("ppo_penalty", PPOPenalty, {"target_kl": 3e-5}),
 }
 
 

@@ -22,10 +22,7 @@ from sb3_ppo_variants.trust_region_log import Table, read_trust_region
 
 TARGET_KL = 0.01
 PAPER = "PPO-Penalty, paper's rule"
-PAPER_RULE = {
-    **{"adapt_after": "update", "max_kl": None, "adaptation_factor": 2.0},
-    **{"kl_direction": "forward", "clip_range": None},
-}
+PAPER_RULE = {"adapt_after": "update", "max_kl": None, "adaptation_factor": 2.0, "kl_direction": "forward"}
 RUNS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "PPO-Clip": (PPOClip, {}),
     "PPO-Penalty": (PPOPenalty, {"target_kl": TARGET_KL}),

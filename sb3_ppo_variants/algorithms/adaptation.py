@@ -23,7 +23,7 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
     per update, cannot follow that. The defaults therefore also act inside the update: a small step after every epoch,
     and a projection where the target is passed. docs/trust_region.md has the figures behind them. The paper's plain
     rule is ``adapt_after="update", max_kl=None, adaptation_factor=2.0``, in ``PPOPenalty`` also
-    ``kl_direction="forward", clip_range=None``.
+    ``kl_direction="forward"``.
 
     :param target_kl: set point of the exact KL of an update, nats per state: number > 0 or schedule; larger lets the
         policy move further

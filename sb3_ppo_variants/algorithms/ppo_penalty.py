@@ -25,9 +25,9 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     continuous actions from shrinking.
 
     The penalty holds the mean over states. A single ratio grows exponentially where its state's KL grows quadratically:
-    over a million steps some reached hundreds. The wide clip gives those beyond 2 no further gain.
+    over a million steps some reached hundreds. A wide clip, of 0.5 or 1, gives those no further gain.
 
-    :param clip_range: of the clip beside the penalty, float > 0 or schedule; None: the penalty alone, as in the paper
+    :param clip_range: None: the penalty alone; a float > 0 or a schedule adds the clip
     :param initial_beta: first beta, > 0 (0 allowed with ``adaptive_beta=False``); larger keeps the policy closer. A
         loaded model goes on with its own
     :param adaptive_beta: False keeps beta as it is
@@ -38,7 +38,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     :param hinge_coef: adds ``hinge_coef * max(0, KL - 2 target_kl)^2`` to the loss (modular_rl, ppo.py); 0 for none
     """
 
-    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.02, "clip_range": checks.WIDE_CLIP}
+    host_defaults: ClassVar[dict[str, Any]] = {"target_kl": 0.02, "clip_range": None}
     live_state = ("beta",)
     kl_in_loss = True
 
@@ -116,7 +116,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
 
 
 class PPOPenalty(KLPenaltyMixin, PPO):
-    """PPO with an adaptive KL penalty in place of its clip, and a clip so wide that it only stops runaway ratios."""
+    """PPO with an adaptive KL penalty instead of the clipped surrogate."""
 
 
 class RecurrentPPOPenalty(KLPenaltyMixin, RecurrentPPO):

@@ -10,9 +10,9 @@ from sb3_ppo_variants.compare.sweep import Axes
 
 _DEFAULTS, _PAPER = str(PRESET_FILES / "defaults.yml"), str(PRESET_FILES / "paper.yml")
 
-_PAPERS_PENALTY = {"kl_direction": "forward", "clip_range": None}
+_FORWARD = {"kl_direction": "forward"}
 # The rule of the PPO paper (arXiv:1707.06347), section 4, as it stands there.
-_PAPER_RULE: dict[str, Any] = {"adapt_after": "update", "adaptation_factor": 2.0, "max_kl": None, **_PAPERS_PENALTY}
+_PAPER_RULE: dict[str, Any] = {"adapt_after": "update", "adaptation_factor": 2.0, "max_kl": None, **_FORWARD}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Preset:
 
 
 def _fixed(beta: float) -> dict[str, Any]:
-    return {"initial_beta": beta, "adaptive_beta": False, "max_kl": None, **_PAPERS_PENALTY}
+    return {"initial_beta": beta, "adaptive_beta": False, "max_kl": None, **_FORWARD}
 
 
 _TABLE_1: dict[str, tuple[str, dict[str, Any], float]] = {

@@ -156,7 +156,7 @@ def test_variants_that_do_not_adapt_equal_stock_however_far_the_policy_moves() -
     free = trained(PPO, **case, clip_range=1e6, log=free_log)
     assert all(logged["approx_kl"] > 0.1 for logged in free_log.updates)
 
-    neutral = {**NEUTRAL_CLIP, "initial_beta": 0, "adaptive_beta": False, "clip_range": None}
+    neutral = {**NEUTRAL_CLIP, "initial_beta": 0, "adaptive_beta": False}
     assert_identical(trained(PPOPenalty, **case, **neutral), free)
     neutral = {**NEUTRAL_CLIP, "kl_tolerance": math.inf}
     assert_identical(trained(PPOAdaptiveClip, **case, **neutral, clip_range=0.5), clipped)

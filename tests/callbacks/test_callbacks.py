@@ -495,7 +495,7 @@ def test_other_mismatches_are_refused_before_training() -> None:
             ClipRangeFromClipFraction(),
             "needs a clip that holds the policy back, got 'PPOPenalty with clip_range=None'",
         ),
-        (build(PPOPenalty), ClipRangeFromClipFraction(), "got 'PPOPenalty with clip_range=1.0'"),
+        (build(PPOPenalty, clip_range=1.0), ClipRangeFromClipFraction(), "got 'PPOPenalty with clip_range=1.0'"),
         (build(PPO, clip_range=0.005), ClipRangeFromClipFraction(), r"must lie within .* = \(0.01, 1.0\), got 0.005"),
         (
             build(PPOAdaptiveClip),
