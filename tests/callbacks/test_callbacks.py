@@ -491,7 +491,7 @@ def test_other_mismatches_are_refused_before_training() -> None:
             "needs an algorithm with a `target_kl`",
         ),
         (
-            build(PPOPenalty, clip_range=None),
+            build(PPOPenalty),
             ClipRangeFromClipFraction(),
             "needs a clip that holds the policy back, got 'PPOPenalty with clip_range=None'",
         ),

@@ -115,8 +115,7 @@ def test_rows_equal_values_worked_out_from_the_ratios(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize(("cls", "column"), [(PPOPenalty, "beta"), (MaskablePPOPenalty, "beta")])
 def test_epochs_have_the_coefficients_they_went_by(cls: type[Any], column: str, tmp_path: Path) -> None:
-    # every epoch ends above its target
-    model = build(cls, target_kl=1e-9, max_kl=None, adaptation_factor=2.0, clip_range=None)
+    model = build(cls, target_kl=1e-9, max_kl=None, adaptation_factor=2.0)  # every epoch ends above its target
     model.learn(2 * ROLLOUT, callback=TrustRegionRecorder(tmp_path / "run.csv"))
     log = read_trust_region(tmp_path / "run.csv")
     assert list(log.epochs[column]) == [1, 2, 4, 8, 16, 32]

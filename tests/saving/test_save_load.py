@@ -242,7 +242,7 @@ def test_a_file_of_stock_ppo_can_be_used_as_parameters(cls: type[PPO], tmp_path:
 
 
 def test_a_missing_clip_range_stays_infinite(tmp_path: Path) -> None:
-    model = make(PPOPenalty, clip_range=None).learn(ROLLOUT)
+    model = make(PPOPenalty).learn(ROLLOUT)
     assert model.clip_range(1.0) == math.inf
     model.save(tmp_path / "model")
     loaded: Any = PPOPenalty.load(tmp_path / "model", env=make_vec_env(), device="cpu")
