@@ -47,8 +47,8 @@ class GymnasiumVecEnv(AttributesOfParts):
         if not isinstance(env, VectorEnv):
             rule = f"`env` must be a gymnasium.vector.VectorEnv, got {type(env).__name__}"
             raise TypeError(f"{rule}; make one with gymnasium.make_vec()")
-        mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
-        known = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+        super().__init__(env)
+        known, mode = self._known, AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self._same_step, self._says = mode is AutoresetMode.SAME_STEP, "autoreset_mode" in env.metadata
         self._resets_by_mask = mode is AutoresetMode.DISABLED or (known and not self._same_step and _sees_masks(env))
         require(
@@ -61,7 +61,6 @@ class GymnasiumVecEnv(AttributesOfParts):
         self._device: th.device | None = None
         self.results_writer = results_writer  # as in SB3's VecMonitor
         self._episodes = Episodes(env, results_writer)
-        super().__init__(env)
         self._begin_episodes()
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
