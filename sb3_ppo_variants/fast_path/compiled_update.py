@@ -10,7 +10,13 @@ import torch as th
 from torch import nn
 
 from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form
-from sb3_ppo_variants.fast_path.compiler import compiler_options, first_line, most_apart, validation_kept
+from sb3_ppo_variants.fast_path.compiler import (
+    compiler_options,
+    easy_to_differentiate,
+    first_line,
+    most_apart,
+    validation_kept,
+)
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, clipping_factor
 from sb3_ppo_variants.fast_path.graph_recording import collection_paused, free_generator
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
@@ -79,7 +85,7 @@ class CompiledStep:
         self._coefficient_names = coefficient_names
 
         def loss_of(flat: th.Tensor, minibatch: Any, old: Parameters | None, c: dict[str, Number]) -> Any:
-            parameters = dict(zip(names, adam.views(flat)))
+            parameters = dict(zip(names, map(easy_to_differentiate, adam.views(flat))))
             # No layers share parameters (Acceleration sees to it); SB3's two names for one extractor confuse the tracer
             # unless tie_weights is off.
             return th.func.functional_call(loss, parameters, (minibatch, old, c), tie_weights=False)

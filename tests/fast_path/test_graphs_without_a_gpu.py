@@ -10,13 +10,28 @@ import numpy as np
 import pytest
 import torch as th
 from hosts import build, collect_rollout, flat
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from sb3_ppo_variants import PPOClip
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep
+from sb3_ppo_variants.fast_path.compiler import easy_to_differentiate
 from sb3_ppo_variants.fast_path.fingerprint import plain_attributes
 from sb3_ppo_variants.fast_path.graph_recording import collection_paused
 from sb3_ppo_variants.fast_path.recorded_forward import RecordedForward, _tensors
 from sb3_ppo_variants.update.minibatches import staging_obstacle
+
+
+@pytest.mark.parametrize(("n_inputs", "order"), [(4, "inputs.T @ gradient"), (64, "gradient.T @ inputs")])
+def test_the_gradient_of_a_weight_with_few_inputs_is_computed_in_the_faster_order(n_inputs: int, order: str) -> None:
+    def loss(weight: th.Tensor) -> th.Tensor:
+        return th.nn.functional.linear(inputs, easy_to_differentiate(weight)).square().sum()
+
+    inputs, weight = th.randn(256, n_inputs), th.randn(64, n_inputs)
+    traced = make_fx(th.func.grad(loss))(weight)
+    last = [node for node in traced.graph.nodes if node.target == th.ops.aten.mm.default][-1]
+    assert last.meta["tensor_meta"].shape == ((n_inputs, 64) if order == "inputs.T @ gradient" else (64, n_inputs))
+    plain = th.func.grad(lambda w: th.nn.functional.linear(inputs, w).square().sum())(weight)
+    th.testing.assert_close(traced(weight), plain, rtol=1e-4, atol=1e-3)
 
 
 def test_garbage_is_collected_again_after_a_recording() -> None:
