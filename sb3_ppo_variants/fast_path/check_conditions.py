@@ -1,6 +1,7 @@
 """What a check of a fast piece is made under, so that it leaves no trace and is not misled."""
 
 import copy
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,19 +45,23 @@ def untouched(policy: Any) -> Any:
 
 @contextmanager
 def same_draws() -> Iterator[Callable[[], None]]:
-    """Leave all generators as they were; the function given sets torch's and numpy's back to where they began."""
+    """Leave all global generators as they were; the function given sets them back to where they began."""
     devices = list(range(th.cuda.device_count())) if th.cuda.is_available() and th.cuda.is_initialized() else []
     with preserved_numpy_generator(), th.random.fork_rng(devices=devices):
-        of_numpy = np.random.get_state()
+        of_numpy, of_python = np.random.get_state(), random.getstate()
         cpu, gpus = th.get_rng_state(), [th.cuda.get_rng_state(device) for device in devices]
 
         def again() -> None:
             np.random.set_state(of_numpy)
+            random.setstate(of_python)
             th.set_rng_state(cpu)
             for device, state in zip(devices, gpus):
                 th.cuda.set_rng_state(state, device)
 
-        yield again
+        try:
+            yield again
+        finally:
+            random.setstate(of_python)
 
 
 __all__ = ["failure_or", "same_draws", "untouched"]

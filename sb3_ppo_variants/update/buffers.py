@@ -28,7 +28,7 @@ class BufferPlace(NamedTuple):
 
         :param value: of any shape
         """
-        return self.tensor.shape == value.shape and th.equal(self.tensor, value)
+        return self.tensor.shape == value.shape and same_numbers(self.tensor, value)
 
     def put(self, value: th.Tensor) -> None:
         """Make what is there equal to a value.
@@ -44,7 +44,7 @@ class BufferPlace(NamedTuple):
 
 
 def buffer_places(policy: nn.Module, floating: bool = False) -> list[BufferPlace]:
-    """Find all buffers of a policy.
+    """Find all buffers of a policy, but for sparse ones: nothing averages, trains or measures those.
 
     :param policy: any module
     :param floating: only those of floating-point numbers
@@ -53,8 +53,17 @@ def buffer_places(policy: nn.Module, floating: bool = False) -> list[BufferPlace
         BufferPlace(module, name)
         for module in policy.modules()
         for name, buffer in module._buffers.items()
-        if buffer is not None and (buffer.is_floating_point() or not floating)
+        if buffer is not None and buffer.layout == th.strided and (buffer.is_floating_point() or not floating)
     ]
+
+
+def same_numbers(one: th.Tensor, other: th.Tensor) -> bool:
+    """Tell whether two tensors of one shape hold the same numbers; NaN is the same as NaN.
+
+    :param one: dense
+    :param other: dense
+    """
+    return th.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 class KeptTensors:
@@ -71,11 +80,11 @@ class KeptTensors:
     def put_back(self) -> None:
         """Give them the values that they had, and every place of a buffer the tensor that it held."""
         for parameter, value in self._parameters:
-            if not th.equal(parameter, value):  # a parameter that is written to cannot be differentiated any more
+            if not same_numbers(parameter, value):  # a parameter that is written to cannot be differentiated any more
                 parameter.copy_(value)
         for place, tensor, value in self._buffers:
             place.module._buffers[place.name] = tensor
             place.put(value)
 
 
-__all__ = ["BufferPlace", "KeptTensors", "buffer_places"]
+__all__ = ["BufferPlace", "KeptTensors", "buffer_places", "same_numbers"]

@@ -180,6 +180,8 @@ def explained(model: UpdatedAlgorithm, doing: str) -> Iterator[None]:
 
 def _bad_state(model: UpdatedAlgorithm) -> str | None:
     observations = model._last_obs if isinstance(model._last_obs, dict) else {"observation": model._last_obs}
+    if foreign_module(model.policy) is not None:  # as in check_rollout
+        observations = {}
     for name, array in observations.items():
         bad = None if array is None else _first_bad(np.asarray(array))
         if bad is not None:

@@ -1,7 +1,8 @@
 """The policy as it was before an update, to be asked for its distributions.
 
 It is a copy. Where somebody has hung a function onto a module, as a wrapper around ``forward()`` or a compiled method,
-the copy would call the module that is being trained: then the policy itself is asked, with its old parameters.
+the copy would call the module that is being trained: then the policy itself is asked, with its old parameters. So is
+one that cannot be copied, as with a lock or an open file in a module.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ class OldPolicy:
 
     def __init__(self, policy: ActorCriticPolicy):
         self._policy = policy
-        self._copy = None if holds_functions(policy) else snapshot_policy(policy)
+        self._copy = None if holds_functions(policy) else _copy_of(policy)
         self._old = KeptTensors(policy) if self._copy is None else None
 
     @property
@@ -50,6 +51,13 @@ class OldPolicy:
             yield
         finally:
             now.put_back()
+
+
+def _copy_of(policy: ActorCriticPolicy) -> ActorCriticPolicy | None:
+    try:
+        return snapshot_policy(policy)
+    except Exception:  # whatever somebody's own object raises at being copied
+        return None
 
 
 def holds_functions(policy: BasePolicy) -> bool:
