@@ -6,6 +6,8 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import sb3_contrib
+import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import open_path
 
@@ -27,10 +29,15 @@ def check_saved_class(cls: type[BaseAlgorithm], data: Mapping[str, Any], name: s
     # A subclass may read its base's file, but a variant not its host's: that lacks the variant's arguments.
     bases = [base.__name__ for base in cls.__mro__] if "saved_as" in data else []
     related = cls.__name__ in held or held[0] in bases
-    way_out = (
-        f"load it with {held[0]}.load, or take over its networks and optimiser with {cls.__name__}(...).set_parameters"
-    )
+    take_over = f"{cls.__name__}(...).set_parameters"
+    way_out = f"load it with {_spelled_out(held[0])}.load, or take over its networks and optimiser with {take_over}"
     require(related, f"{name} must hold a model of {cls.__name__}", held[0], way_out)
+
+
+def _spelled_out(name: str) -> str:
+    """Add the package to the name of a library's class: a script may have ours under the same name."""
+    packages = (package for package in (stable_baselines3, sb3_contrib) if hasattr(package, name))
+    return next((f"{package.__name__}.{name}" for package in packages), name)
 
 
 def saved_classes(data: Mapping[str, Any], expected: type[BaseAlgorithm]) -> list[str]:

@@ -1,6 +1,7 @@
 """Which class a saved model is of."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,18 @@ def test_class_is_told_from_the_file(cls: type[Any], tmp_path: Path) -> None:
     assert saved_classes(data, expected=PPOClip)[0] == cls.__name__
 
 
-@pytest.mark.parametrize("held", [PPO, PPOClip, VARIANTS["RecurrentPPOPenalty"]])
-def test_load_refuses_another_class_and_names_it(held: type[Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("held", "loader"),
+    [
+        (PPO, "stable_baselines3.PPO.load"),  # a script may have ours as PPO
+        (MaskablePPO, "sb3_contrib.MaskablePPO.load"),
+        (PPOClip, "PPOClip.load"),
+        (VARIANTS["RecurrentPPOPenalty"], "RecurrentPPOPenalty.load"),
+    ],
+)
+def test_load_refuses_another_class_and_names_it(held: type[Any], loader: str, tmp_path: Path) -> None:
     save(held, tmp_path / "model")
-    name = held.__name__
-    message = rf"model must hold a model of PPOPenalty, got '{name}'; load it with {name}\.load"
+    message = rf"model must hold a model of PPOPenalty, got '{held.__name__}'; load it with {re.escape(loader)}, or"
     with pytest.raises(ValueError, match=message):
         PPOPenalty.load(tmp_path / "model")
 
