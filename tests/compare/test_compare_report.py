@@ -23,6 +23,7 @@ from sb3_ppo_variants.compare.report.blocks import Report, Table
 from sb3_ppo_variants.compare.report.claims import improvement_claim, kl_claim, ratio_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.report import make_report, write_report
+from sb3_ppo_variants.compare.report.score_sections import scales
 from sb3_ppo_variants.compare.report.scores import Reference
 from sb3_ppo_variants.compare.report.settings_sections import warnings
 from sb3_ppo_variants.compare.report.statistics import Estimate
@@ -345,6 +346,33 @@ def test_an_environment_on_which_nobody_is_clearly_above_chance_is_not_normalise
     summary = str(make_report(found).sections[0])
     assert "C-v0: not part of what is said of all environments together" in summary
     assert "It leaves out C-v0, where ppo does not beat random actions" in summary
+
+
+@pytest.mark.parametrize("n_seeds", [1, 5])
+def test_one_lucky_episode_is_not_above_a_random_policy_that_always_has_the_floor(n_seeds: int) -> None:
+    """As on Acrobot-v1 or MountainCar-v0: the error of the random policy is 0 there."""
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "Floor-v0"], n_seeds=n_seeds)
+    results = make_results(plan, {"ppo": [99.0] * 5, "trpo": [101.0] * 5})
+    for cell, result in results.items():
+        if cell.env == "Floor-v0":
+            for evaluation in result["evaluations"]:
+                evaluation["rewards"] = [-200.0, -200.0]
+    results[Cell("ppo", "Floor-v0", 0)]["evaluations"][-1]["rewards"][0] = -199.0
+    found = comparison(plan, results)
+    assert list(found.scores.references) == ["A-v0"]
+    assert time_table(found, "Floor-v0") is None
+    assert "It leaves out Floor-v0, where ppo does not beat random actions" in str(make_report(found).sections[0])
+
+
+def test_an_environment_counts_where_any_algorithm_is_clearly_above_random_and_its_scale_is_told_apart() -> None:
+    """The best mean may be that of few lucky runs; what others earn is there all the same."""
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0"], n_seeds=5)
+    finals = {"ppo": [-200.0, -200.0, -200.0, -200.0, -197.5], "trpo": [-199.7, -199.6, -199.7, -199.6, -199.7]}
+    results = make_results(plan, finals, random=-200.0)
+    found = comparison(plan, results)
+    assert found.scores.references == {"A-v0": (-200.0, pytest.approx(-199.5))}
+    assert not found.beats_zero("ppo", "A-v0") and found.beats_zero("trpo", "A-v0")
+    assert "(A-v0: -200.0 to -199.5)" in scales(found, "the best algorithm")
 
 
 def test_different_numbers_of_cells_at_a_time_are_told() -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
 from sb3_ppo_variants.compare.plan import Plan
-from sb3_ppo_variants.compare.report.scores import Matrix, Reference, Scores, clearly_above, episode_table, make_scores
+from sb3_ppo_variants.compare.report.scores import Matrix, Reference, Scores, episode_table, make_scores
 from sb3_ppo_variants.compare.report.statistics import FEW_RUNS
 from sb3_ppo_variants.figures.figure_style import Look, in_order, looks
 
@@ -139,8 +139,9 @@ class Comparison:
 
     def random_score(self, env: str) -> float | None:
         """Return the mean reward of the random policy on an environment; None if it has no result that is finite."""
-        rewards = self._random_rewards(env)
-        return None if rewards is None else float(rewards.mean())
+        result = self.results.get(Cell(RANDOM_POLICY, env, 0))
+        rewards = np.array(result["evaluations"][0]["rewards"] if result else [], dtype=float)
+        return float(rewards.mean()) if len(rewards) and np.isfinite(rewards).all() else None
 
     def lowest_score(self, env: str) -> float | None:
         """Return the score that counts as 0: the one given, else the random policy's; None if that was not measured."""
@@ -155,21 +156,15 @@ class Comparison:
             return "the score given as 0"
         return f"the score that counts as 0 (as given for {', '.join(given)}; elsewhere the random policy's)"
 
-    def beats_zero(self, env: str, score: float) -> bool:
-        """Say whether a score is above the one given as 0, or else clearly above the random policy's, if there is one.
+    def beats_zero(self, arm: str, env: str) -> bool:
+        """Say whether an arm's final scores are above the one given as 0, or else clearly above the random policy's.
 
+        :param arm: its label, of one with runs there
         :param env: environment ID
-        :param score: mean reward
         """
         if env in self.given:
-            return score > self.given[env].low
-        rewards = self._random_rewards(env)
-        return rewards is not None and score > clearly_above(rewards)
-
-    def _random_rewards(self, env: str) -> "pd.Series[float] | None":
-        result = self.results.get(Cell(RANDOM_POLICY, env, 0))
-        rewards = pd.Series(result["evaluations"][0]["rewards"] if result else [], dtype=float)
-        return rewards if len(rewards) and np.isfinite(rewards).all() else None
+            return float(self.raw("final", arm, env).mean()) > self.given[env].low
+        return (arm, env) in self.scores.above_random
 
     def fewest_runs(self) -> int:
         """Return the fewest runs of an arm on an environment, or on all together, of those that have any."""

@@ -6,10 +6,10 @@ import pandas as pd
 from sb3_ppo_variants.compare.cells import file_name
 from sb3_ppo_variants.compare.presets import PRESETS
 from sb3_ppo_variants.compare.report import figures, statistics
-from sb3_ppo_variants.compare.report.blocks import Block, Figures, Section, Table, Text, estimate, number
+from sb3_ppo_variants.compare.report.blocks import Block, Figures, Section, Table, Text, estimate, number, span
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.picture import Picture
-from sb3_ppo_variants.compare.report.scores import Matrix, Reference
+from sb3_ppo_variants.compare.report.scores import Matrix, Reference, final_episodes
 from sb3_ppo_variants.compare.report.statistics import FEW_RUNS, Estimate
 from sb3_ppo_variants.compare.report.time_to_score import time_table
 
@@ -76,7 +76,7 @@ def scales(comparison: Comparison, best: str) -> str:
     :param comparison: all results
     :param best: whose mean final score is 1, in words
     """
-    shown = [f"{env}: {number(low)} to {number(high)}" for env, (low, high) in comparison.scores.references.items()]
+    shown = [f"{env}: {span(*ends)}" for env, ends in comparison.scores.references.items()]
     given = [env for env in comparison.scores.references if env in comparison.given]
     measured = f"the random policy's mean reward is 0, the mean final score of {best} is 1"
     if len(given) == len(shown):
@@ -215,9 +215,7 @@ def _difference(values: Matrix, base: Matrix) -> str:
 
 
 def _episode_spread(comparison: Comparison, arm: str, env: str) -> float:
-    episodes = comparison.episodes
-    rows = episodes[(episodes["algo"] == arm) & (episodes["env"] == env)]
-    late = rows[rows["timesteps"] > 0.9 * rows["timesteps"].max()]
+    late = final_episodes(comparison.episodes, arm, env)
     return float(late.groupby("seed")["reward"].std(ddof=0).mean())
 
 
