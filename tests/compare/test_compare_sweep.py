@@ -47,6 +47,7 @@ def swept_comparison(
     at_random: float = 0.0,
     lost: Callable[[Cell], bool] = lambda _: False,
     means: dict[tuple[str, float], tuple[float, float]] = MEANS,
+    crashed: Callable[[Cell], bool] = lambda _: False,
 ) -> Comparison:
     labels = {f"{arm}@learning_rate={rate}": SweptArm(arm, {"learning_rate": rate}) for arm, rate in MEANS}
     algos = {label: {"ppo": "ppo", "mine": "ppo_penalty"}[point.arm] for label, point in labels.items()}
@@ -55,12 +56,12 @@ def swept_comparison(
     for cell in plan.cells():
         if cell.arm == RANDOM_POLICY:
             results[cell] = make_result(plan, cell, [at_random])
-        elif cell.arm not in without and not lost(cell):
+        elif cell.arm not in without and not lost(cell) and not crashed(cell):
             point = labels[cell.arm]
             mean = means[point.arm, point.values["learning_rate"]][ENVS.index(cell.env)]
             end = mean + 0.1 * (cell.seed - (n_seeds - 1) / 2)
             results[cell] = make_result(plan, cell, [0.0, end / 2, end])
-    return Comparison(plan, results, {}, {})
+    return Comparison(plan, results, {cell: Path("log") for cell in plan.cells() if crashed(cell)}, {})
 
 
 # -------------------------------------------------------------------------------------------------------------- points
@@ -207,14 +208,49 @@ def test_where_the_baseline_is_not_above_random_nothing_can_fail() -> None:
     assert "without those where that is not above random: B-v0 (final score)" in text
 
 
-def test_a_setting_that_crashes_everywhere_on_an_environment_is_named_and_nothing_concluded() -> None:
+def test_a_setting_without_a_run_on_an_environment_is_named_and_nothing_concluded() -> None:
     comparison = swept_comparison(lost=lambda cell: (cell.arm, cell.env) == ("ppo@learning_rate=0.01", "B-v0"))
     text = str(make_report(comparison).sections[0].blocks)
     assert "against ppo" not in text
     assert "ppo@learning_rate=0.01 has no run on B-v0, which is left out of the numbers of all environments" in text
 
 
-def test_scattered_crashes_leave_out_their_algorithm_only() -> None:
+def test_crashed_runs_of_a_setting_count_as_random_actions_and_the_sentence_says_so() -> None:
+    bad = "mine@learning_rate=0.01"
+    comparison = swept_comparison(crashed=lambda cell: cell.arm == bad and cell.env == "A-v0" and cell.seed < 4)
+    found = SweepScores(comparison).sensitivities("final")["mine"]
+    # on A 70 twice and 0 four times, 23 on average, which is less than half of ppo's best, 100
+    assert found.mean.value == pytest.approx((0.9 + 0.9 + 0.7 * 2 / 6 + 1) / 4, abs=2e-3)
+    assert found.failed is not None and found.failed.value == 0.25
+    assert comparison.fewest_runs() == 6
+    text = str(make_report(comparison).sections[0].blocks)
+    assert "(without a score, so counted as random actions: 4 of 24 runs of mine)." in text
+    assert "Counted as the mean score of random actions, in all numbers and figures: 4 runs that crashed" in text
+
+
+def test_a_setting_of_which_every_run_crashed_does_not_vanish() -> None:
+    comparison = swept_comparison(crashed=lambda cell: cell.arm == "mine@learning_rate=0.01")
+    sweep = SweepScores(comparison)
+    assert sweep.labels["mine"] == ["mine@learning_rate=0.001", "mine@learning_rate=0.01"]
+    assert comparison.scores.common_envs() == list(ENVS)
+    found = sweep.sensitivities("final")["mine"]
+    assert found.mean.value == pytest.approx((0.9 + 1) / 4, abs=2e-3)  # on B its 90 is the best that is left
+    assert found.failed is not None and found.failed.value == 0.5
+    report = make_report(comparison)
+    text = str(report.sections[0].blocks)
+    assert "mine against ppo: depends less on its setting, has a lower mean score" in text
+    assert "its other settings" not in text
+    assert len(report.pictures()) == 3
+
+
+def test_a_run_with_a_reward_that_is_not_finite_counts_as_random_actions_too() -> None:
+    comparison = swept_comparison()
+    comparison.results[Cell("mine@learning_rate=0.01", "A-v0", 1)]["evaluations"][-1]["rewards"][0] = float("nan")
+    assert comparison.lost == {("mine@learning_rate=0.01", "A-v0", 1): 0.0}
+    assert SweepScores(comparison).cube("final", "mine").shape == (6, 2, 2)
+
+
+def test_scattered_runs_that_are_missing_leave_out_their_algorithm_only() -> None:
     gone = {"ppo@learning_rate=0.001": range(3), "ppo@learning_rate=0.01": range(3, 6)}
     comparison = swept_comparison(lost=lambda cell: cell.seed in gone.get(cell.arm, ()))
     summary = make_report(comparison).sections[0].blocks

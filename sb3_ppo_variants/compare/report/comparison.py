@@ -41,9 +41,38 @@ class Comparison:
 
     @cached_property
     def scores(self) -> Scores:
-        """Return the scores, with the baseline first and the others in the order of all figures."""
-        arms = sorted(in_order(self.plan.arms), key=lambda arm: arm != self.plan.baseline)
-        return make_scores(self.episodes, arms, list(self.plan.budgets), self.given)
+        """Return the scores, with the baseline first and the others in the order of all figures.
+
+        In a sweep those of runs that have none are among them.
+        """
+        if not self.plan.swept:
+            return self._measured
+        return self._measured.with_scores_of(self.lost, self._in_order)
+
+    @cached_property
+    def _measured(self) -> Scores:
+        return make_scores(self.episodes, self._in_order, list(self.plan.budgets), self.given)
+
+    @property
+    def _in_order(self) -> list[str]:
+        return sorted(in_order(self.plan.arms), key=lambda arm: arm != self.plan.baseline)
+
+    @cached_property
+    def lost(self) -> dict[Cell, float]:
+        """Return what a sweep counts for the runs that crashed or have rewards that are not finite: as random actions.
+
+        Without them an algorithm would look the better the more of its bad settings crash.
+        """
+        tables = self._measured.final.items()
+        scored = {(arm, env, seed) for arm, table in tables for env in table for seed in table[env].dropna().index}
+        return {
+            cell: low
+            for cell in self.cells
+            if cell not in scored
+            and cell.arm != RANDOM_POLICY
+            and (cell in self.results or cell in self.crashed)
+            and (low := self.lowest_score(cell.env)) is not None
+        }
 
     @property
     def baseline(self) -> str:

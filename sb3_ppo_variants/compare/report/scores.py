@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,6 +81,21 @@ class Scores:
         complete = table.reindex(columns=list(envs)).dropna()
         columns = [self.references[env].normalise(complete[env].to_numpy(float)) for env in envs]
         return np.stack(columns, axis=1)
+
+    def with_scores_of(self, lost: Mapping[Cell, float], arms: Sequence[str]) -> "Scores":
+        """Give runs that have no score one; it moves no reference.
+
+        :param lost: the score of each, in place of the final one and of that of the whole training
+        :param arms: labels, in the order of the report
+        """
+
+        def filled(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+            full = {arm: tables[arm].copy() if arm in tables else pd.DataFrame(dtype=float) for arm in arms}
+            for cell, score in lost.items():
+                full[cell.arm].loc[cell.seed, cell.env] = score
+            return {arm: table for arm, table in full.items() if table.size}
+
+        return replace(self, final=filled(self.final), area=filled(self.area))
 
     def common_envs(self) -> list[str]:
         """Return the environments that can be normalised and on which every arm has a run."""

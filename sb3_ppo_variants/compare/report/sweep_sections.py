@@ -114,7 +114,7 @@ def _sentences(sweep: SweepScores, found: dict[str, Sensitivity]) -> Iterator[st
     incomplete = [arm for arm in sweep.labels if arm not in found]
     if incomplete:
         yield f"No seed has a result at every setting of {joined(incomplete)}, which the table leaves out."
-    if sweep.comparison.without_runs or incomplete:  # settings that crashed every run, maybe
+    if sweep.comparison.without_runs or incomplete:  # settings that were not run yet
         return
     if min(len(sweep.cube("final", arm)) for arm in found) < statistics.FEW_RUNS:
         return
@@ -133,7 +133,19 @@ def _sentences(sweep: SweepScores, found: dict[str, Sensitivity]) -> Iterator[st
             claims += [lower] if mine.high < theirs.low else [higher] if mine.low > theirs.high else []
         if arm != sweep.baseline:
             shown = ", ".join(claims) if claims else "no difference is shown, the intervals overlap"
-            yield f"{arm} against {sweep.baseline}: {shown}."
+            yield f"{arm} against {sweep.baseline}: {shown}{_crashed(sweep, arm)}."
+
+
+def _crashed(sweep: SweepScores, arm: str) -> str:
+    """Say of how many runs a sentence is that only count as random actions."""
+    shares = []
+    for name in (arm, sweep.baseline):
+        runs, lost = (
+            sum(cell.arm in sweep.labels[name] for cell in cells)
+            for cells in (sweep.comparison.cells, sweep.comparison.lost)
+        )
+        shares += [f"{lost} of {runs} runs of {name}"] if lost else []
+    return f" (without a score, so counted as random actions: {joined(shares)})" if shares else ""
 
 
 def _picture(sweep: SweepScores, title: str, read: Callable[[str], Estimate | None], ylabel: str) -> Picture:
