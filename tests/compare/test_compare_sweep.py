@@ -275,6 +275,17 @@ def test_numbers_are_drawn_in_their_order_and_names_as_they_were_given() -> None
     assert np.asarray(line.get_ydata()).tolist() == [64, 128, 512]
 
 
+def test_line_and_band_break_where_a_setting_has_no_run() -> None:
+    swept = {f"ppo@n_steps={n}": SweptArm("ppo", {"n_steps": n}) for n in (64, 72, 80, 96, 112)}
+    plan = make_plan(dict.fromkeys(swept, "ppo"), ["A-v0"], n_seeds=2, swept=swept)
+    final = {label: [point.values["n_steps"] - 1.0, point.values["n_steps"] + 1.0] for label, point in swept.items()}
+    results = {cell: result for cell, result in make_results(plan, final).items() if cell.arm != "ppo@n_steps=80"}
+    axes = make_report(Comparison(plan, results, {}, {})).pictures()["sweep_A-v0"].figure.axes[-1]
+    (line,), (band,) = axes.lines, axes.collections
+    assert np.array_equal(line.get_ydata(), [64, 72, np.nan, 96, 112], equal_nan=True)
+    assert len(band.get_paths()) == 2
+
+
 def test_true_and_one_are_two_values() -> None:
     swept = {f"ppo@normalize={value}": SweptArm("ppo", {"normalize": value}) for value in (True, 1)}
     plan = make_plan(dict.fromkeys(swept, "ppo"), ["A-v0"], n_seeds=1, swept=swept)
