@@ -139,6 +139,9 @@ def test_report_has_all_parts_and_says_what_is_shown(written: Path) -> None:
     assert "| ppo | 0.55 [" in text
     assert "| ppo_penalty | 5 | 1.00 | 22.0 [" in text
     assert re.search(r"\| 10\.0 \[[89]\.\d, 1[12]\.\d\] \\\* \|", text)  # the difference, marked
+    assert (
+        "Of equal algorithms with normal scores 12 % with 5 runs each, 8 % with 10 and 6 % with 20 are marked" in text
+    )
     # the median of 0.01 and 0.04 is 2.5 times the target, one of two updates is in the band
     assert "it is not shown whether most updates are within the band, target / 1.5 to 1.5 × target: 50%" in text
     assert "50% above, 0% below; the median one is at 2.50 of it." in text
