@@ -176,6 +176,18 @@ def test_more_than_two_environments_are_put_together() -> None:
     assert {"IQM", "median", "mean", "optimality gap"} <= set(tables(report, "All environments together")[0].header)
 
 
+def test_normalised_scores_of_some_environments_are_not_said_to_be_of_all() -> None:
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "B-v0", "C-v0"], n_seeds=5)
+    results = make_results(plan, {"ppo": [1, 2, 3, 4, 5], "trpo": [2, 3, 4, 5, 6]})
+    results[Cell(RANDOM_POLICY, "C-v0", 0)]["evaluations"][0]["rewards"] = [80.0, 120.0]
+    report = make_report(comparison(plan, results))
+    assert "final score, normalised (IQM, 2 of 3 environments)" in tables(report, "")[0].header
+    assert tables(report, "2 of 3 environments together")
+    (axes,) = report.pictures()["sample_efficiency"].figure.axes
+    assert axes.get_title() == "2 of 3 environments"
+    assert "All environments" not in str(report)
+
+
 def test_one_or_two_environments_have_no_mean_and_median_beside_the_iqm() -> None:
     for envs in (["A-v0"], ["A-v0", "B-v0"]):
         plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, envs, n_seeds=5)

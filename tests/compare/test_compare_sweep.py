@@ -187,6 +187,18 @@ def test_the_report_answers_first_and_draws_every_environment() -> None:
     assert [row[0] for row in every.blocks[0].rows] == ["learning_rate=0.001", "learning_rate=0.01"]
 
 
+@pytest.mark.parametrize(("without", "words"), [(0, "all environments"), (1, "2 of 3 environments")])
+def test_numbers_of_some_environments_are_not_said_to_be_of_all(without: int, words: str) -> None:
+    swept = {f"ppo@n_steps={n}": SweptArm("ppo", {"n_steps": n}) for n in (64, 128)}
+    plan = make_plan(dict.fromkeys(swept, "ppo"), ["A-v0", "B-v0", "C-v0"], n_seeds=2, swept=swept)
+    results = make_results(plan, {label: [5.0, 6.0] for label in swept})
+    if without:
+        results[Cell(RANDOM_POLICY, "C-v0", 0)]["evaluations"][0]["rewards"] = [80.0, 120.0]
+    report = make_report(Comparison(plan, results, {}, {}))
+    assert report.pictures()["sweep"].figure.get_suptitle() == words.capitalize()
+    assert f"Normalised final score, {words}: estimate" in str(report.sections[0])
+
+
 def test_few_seeds_and_missing_points_make_no_claims() -> None:
     few = make_report(swept_comparison(n_seeds=3))
     assert "against ppo" not in str(few.sections[0].blocks)

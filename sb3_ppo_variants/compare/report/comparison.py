@@ -128,6 +128,11 @@ class Comparison:
             if arm not in self.arms or not len(self.raw("final", arm, env))
         ]
 
+    def together(self) -> str:
+        """Say of how many environments normalised scores are: of all, or of those only that can be normalised."""
+        common, every = len(self.scores.common_envs()), len(self.envs)
+        return f"{common} of {every} environments" if 0 < common < every else "all environments"
+
     def matrices(self, kind: str) -> dict[str, Matrix]:
         """Return normalised scores of the environments that all arms share, by arm.
 

@@ -74,14 +74,15 @@ def learning_curves(
         return Picture(figure)
 
 
-def normalised_curves(curves: Mapping[str, Curve], shares: Matrix, style: Mapping[str, Look]) -> Picture:
+def normalised_curves(title: str, curves: Mapping[str, Curve], shares: Matrix, style: Mapping[str, Look]) -> Picture:
     """Draw the interquartile mean of normalised scores over the share of training done.
 
+    :param title: of the figure
     :param curves: by arm
     :param shares: of the training, in [0, 1]
     :param style: by arm
     """
-    labels = {"title": "All environments", "xlabel": "share of the training", "ylabel": "IQM of normalised scores"}
+    labels = {"title": title, "xlabel": "share of the training", "ylabel": "IQM of normalised scores"}
     return _one_panel(curves, shares, style, labels, percent="x")
 
 

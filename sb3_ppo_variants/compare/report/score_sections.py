@@ -37,7 +37,7 @@ def aggregate_section(comparison: Comparison) -> Section:
 
     :param comparison: all results
     """
-    section = Section("All environments together")
+    section = Section(f"{comparison.together().capitalize()} together")
     if len(comparison.envs) == 1:
         return section
     envs = comparison.scores.common_envs()
@@ -110,7 +110,9 @@ def _aggregate_pictures(
     pictures = {
         "aggregates": figures.aggregate_intervals(aggregates, style, scale_in_short(comparison)),
         "profiles": figures.profiles(statistics.performance_profile(matrices, thresholds), thresholds, style),
-        "sample_efficiency": figures.normalised_curves(statistics.iqm_curve(curves), shares, style),
+        "sample_efficiency": figures.normalised_curves(
+            comparison.together().capitalize(), statistics.iqm_curve(curves), shares, style
+        ),
     }
     if better:
         pictures["improvement"] = figures.improvement(better, comparison.baseline, style)

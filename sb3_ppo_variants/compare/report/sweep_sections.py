@@ -16,8 +16,6 @@ from sb3_ppo_variants.compare.report.sweep_scores import FAILED_BELOW, Sensitivi
 from sb3_ppo_variants.compare.sweep import setting_name
 from sb3_ppo_variants.figures.figure_style import looks
 
-EVERYTHING = "All environments"
-
 
 def sensitivity_blocks(sweep: SweepScores) -> list[Block]:
     """Say how much each algorithm depends on its setting.
@@ -52,7 +50,9 @@ def sensitivity_blocks(sweep: SweepScores) -> list[Block]:
             "failed",
             "runs",
         ]
-        blocks.append(Table(header, rows, f"Normalised {name}: estimate [95 % interval]"))
+        blocks.append(
+            Table(header, rows, f"Normalised {name}, {sweep.comparison.together()}: estimate [95 % interval]")
+        )
     return [*blocks[:1], Text(_note(sweep)), Points(list(_sentences(sweep, found_by_kind["final"]))), *blocks[1:]]
 
 
@@ -66,7 +66,10 @@ def value_section(sweep: SweepScores) -> Section:
     pictures: dict[str, Picture] = {}
     if len(envs) > 1:
         pictures["sweep"] = _picture(
-            sweep, EVERYTHING, lambda label: _normalised(sweep, label), "normalised final score"
+            sweep,
+            comparison.together().capitalize(),
+            lambda label: _normalised(sweep, label),
+            "normalised final score",
         )
     for env in comparison.envs:
         pictures[f"sweep_{file_name(env)}"] = _picture(sweep, env, _of(sweep, env), "final score")

@@ -80,7 +80,8 @@ def _why_without_a_target(comparison: Comparison, env: str) -> str:
 def _score_names(comparison: Comparison) -> list[str]:
     if len(comparison.envs) <= FEW_ENVIRONMENTS:
         return [f"final score, {env}" for env in comparison.envs]
-    return ["final score, normalised (IQM)"]
+    words = comparison.together()
+    return [f"final score, normalised (IQM{'' if words == 'all environments' else f', {words}'})"]
 
 
 def _scores(comparison: Comparison, arm: str, aggregates: dict[str, Estimate] | None) -> list[str]:
