@@ -148,6 +148,19 @@ def test_missing_runs_are_not_too_few_seeds() -> None:
     assert "--seeds" in few
 
 
+@pytest.mark.parametrize("arm", ["ppo", "trpo"])
+def test_an_algorithm_without_a_seed_that_has_all_environments_is_named_and_not_said_to_lack_runs(arm: str) -> None:
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "B-v0"], n_seeds=2)
+    results = make_results(plan, {"ppo": [8, 9], "trpo": [10, 11]})
+    del results[Cell(arm, "A-v0", 0)], results[Cell(arm, "B-v0", 1)]
+    report = make_report(Comparison(plan, results, {}, {}))
+    section = next(one for one in report.sections if one.title == "All environments together")
+    assert f"Left out, as no seed has a score on each of A-v0 and B-v0: {arm}." in str(section.blocks[0])
+    assert "There is no environment" not in str(section)
+    assert ("There is nothing to compare with." in str(section)) == (arm == "ppo")
+    assert len(section.blocks) == (1 if arm == "ppo" else 5)
+
+
 def test_one_is_not_several() -> None:
     plan = make_plan({"ppo": "ppo"}, ["A-v0"], n_seeds=2)
     results = make_results(plan, {"ppo": [8, 9]})

@@ -7,6 +7,7 @@ from sb3_ppo_variants.compare.cells import file_name
 from sb3_ppo_variants.compare.presets import PRESETS
 from sb3_ppo_variants.compare.report import figures, statistics
 from sb3_ppo_variants.compare.report.blocks import Block, Figures, Section, Table, Text, estimate, number, span
+from sb3_ppo_variants.compare.report.claims import joined
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.picture import Picture
 from sb3_ppo_variants.compare.report.scores import Matrix, Reference, final_episodes
@@ -41,8 +42,16 @@ def aggregate_section(comparison: Comparison) -> Section:
     if len(comparison.envs) == 1:
         return section
     envs = comparison.scores.common_envs()
-    if not envs or comparison.baseline not in comparison.matrices("final"):
+    if not envs:
         section.blocks.append(NOTHING_IN_COMMON)
+        return section
+    complete = comparison.matrices("final")
+    if incomplete := [arm for arm in comparison.arms if arm not in complete]:
+        nobody = "" if comparison.baseline in complete else " There is nothing to compare with."
+        section.blocks.append(
+            Text(f"Left out, as no seed has a score on each of {joined(envs)}: {joined(incomplete)}.{nobody}")
+        )
+    if comparison.baseline not in complete:
         return section
     section.blocks.append(
         Text(
