@@ -42,7 +42,7 @@ def without_random_policy(given: dict[str, Reference] | None = None) -> Comparis
 def test_a_random_policy_without_a_result_is_not_said_to_be_better() -> None:
     text = str(make_report(without_random_policy()))
     assert "It leaves out A-v0, where the random policy has no result." in text
-    assert "does not beat random actions" not in text
+    assert "ppo is not clearly better" not in text
     assert "because an algorithm or the random policy has no run there" in text
 
 
@@ -86,7 +86,7 @@ def xlabel(report: Report) -> str:
 def test_a_baseline_below_the_score_given_as_0_is_not_said_to_be_below_random_actions() -> None:
     text = str(make_report(without_random_policy({"A-v0": Reference(50.0, 60.0), "B-v0": Reference(0.0, 60.0)})))
     assert "It leaves out A-v0, where ppo does not beat the score given as 0." in text
-    assert "does not beat random actions" not in text
+    assert "ppo is not clearly better" not in text
 
 
 def test_a_baseline_without_a_run_is_not_said_to_be_beaten() -> None:
@@ -97,7 +97,7 @@ def test_a_baseline_without_a_run_is_not_said_to_be_beaten() -> None:
         results[Cell("ppo", "C-v0", seed)]["evaluations"][-1]["rewards"][0] = float("nan")
     text = str(make_report(Comparison(plan, results, {}, {})))
     assert "It leaves out B-v0, where ppo has no run. It leaves out C-v0, where ppo has no run with a score." in text
-    assert "does not beat random actions" not in text
+    assert "ppo is not clearly better" not in text
 
 
 @pytest.mark.parametrize("reward", [float("nan"), float("inf")])
@@ -107,7 +107,7 @@ def test_a_random_policy_with_a_reward_that_is_not_finite_has_no_score(reward: f
     results[Cell(RANDOM_POLICY, "A-v0", 0)]["evaluations"][0]["rewards"][0] = reward
     report = make_report(Comparison(plan, results, {}, {}))
     assert "It leaves out A-v0, where the random policy has no score." in str(report)
-    assert "does not beat random actions" not in str(report)
+    assert "ppo is not clearly better" not in str(report)
     assert "random policy" not in [text.get_text() for text in report.pictures()["learning_A-v0"].figure.axes[0].texts]
 
 

@@ -18,7 +18,9 @@ KINDS = {"final": "final score", "area": "mean score over the training"}
 CURVE_POINTS = 21
 WRONGLY_MARKED = "12 % with 5 runs each, 8 % with 10 and 6 % with 20"
 """Share of the intervals of a difference of means that leave 0 out where there is none, 5 % if they were exact."""
-NOTHING_IN_COMMON = Text("There is no environment on which all algorithms have a run and beat random actions.")
+NOTHING_IN_COMMON = Text(
+    "There is no environment on which all algorithms have a run and one is clearly better than random actions."
+)
 
 
 def improvements(comparison: Comparison, kind: str) -> dict[str, Estimate]:
