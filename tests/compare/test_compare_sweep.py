@@ -293,9 +293,17 @@ def test_line_and_band_break_where_a_setting_has_no_run() -> None:
     final = {label: [point.values["n_steps"] - 1.0, point.values["n_steps"] + 1.0] for label, point in swept.items()}
     results = {cell: result for cell, result in make_results(plan, final).items() if cell.arm != "ppo@n_steps=80"}
     axes = make_report(Comparison(plan, results, {}, {})).pictures()["sweep_A-v0"].figure.axes[-1]
-    (line,), (band,) = axes.lines, axes.collections
+    (line,), (band, bars) = axes.lines, axes.collections
     assert np.array_equal(line.get_ydata(), [64, 72, np.nan, 96, 112], equal_nan=True)
     assert len(band.get_paths()) == 2
+    assert len(bars.get_paths()) == 0
+
+    del swept["ppo@n_steps=64"], swept["ppo@n_steps=72"]
+    plan = make_plan(dict.fromkeys(swept, "ppo"), ["A-v0"], n_seeds=2, swept=swept)
+    results = {cell: result for cell, result in make_results(plan, final).items() if cell.arm != "ppo@n_steps=96"}
+    axes = make_report(Comparison(plan, results, {}, {})).pictures()["sweep_A-v0"].figure.axes[-1]
+    bars = axes.collections[1]
+    assert [path.vertices[:, 1].tolist() for path in bars.get_paths()] == [[79, 81], [111, 113]]
 
 
 def test_true_and_one_are_two_values() -> None:

@@ -68,6 +68,9 @@ def _draw(axes: Axes, places: Sequence[float], line: Line, look: Look) -> None:
         x, value, low, high = np.array(known, dtype=float).T
         axes.fill_between(x, low, high, color=look.color, alpha=0.13, linewidth=0)
         axes.plot(x, value, **look._asdict())
+        beside = np.pad(value, 1, constant_values=np.nan)
+        alone = np.isnan(beside[:-2]) & np.isnan(beside[2:])  # where a band has no width
+        axes.vlines(x[alone], low[alone], high[alone], color=look.color, alpha=0.4, linewidth=4)
 
 
 __all__ = ["Line", "scores_by_value"]
