@@ -1,7 +1,7 @@
 """Which learning rates does PPOAdaptiveLR use? Those of all optimiser steps at its defaults, by epoch of the update.
 
     python benchmarks/adaptive_rates.py --jobs 2 --out adaptive_rates.jsonl
-    python benchmarks/adaptive_rates.py --table --out adaptive_rates.jsonl      # of those that are there
+    python benchmarks/adaptive_rates.py --table --out adaptive_rates.jsonl      # of those with --steps that are there
 
 SB3's defaults, one environment, as in docs/results.md#the-adaptive-learning-rate. One line per run: percentiles of the
 rate, its mean over the steps, over those of the first and of the last epoch, and the share of the steps at the bounds.
@@ -82,7 +82,7 @@ def main() -> None:
     options = parser.parse_args()
     cells = [{"env": env, "seed": seed, "steps": options.steps} for env in options.envs for seed in options.seeds]
     rows = read_rows(options.out) if options.table else run_missing(options.out, cells, run, options.jobs)
-    print("\n".join(table(rows)))
+    print("\n".join(table([row for row in rows if row["steps"] == options.steps])))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ r"""How likely a run is to score higher than one of the baseline, from the raw s
         docs/results/adaptive_lr/seeds_0_to_4.csv docs/results/adaptive_lr/with_the_bound.csv
 
 Reads files ``scores.csv`` of ``sb3-ppo-variants compare``, trains nothing. Of each algorithm those seeds count that
-the baseline has on the same environments, too. Environments on which nothing beats random actions are left out. Files
-may overlap, if they agree. Prints the probability of improvement with its 95 % stratified bootstrap interval, as in the
-reports, of the final score and of the mean over the training; then, for each environment, the mean, the difference to
-the baseline and the probability of improvement there, with their intervals.
+the baseline has on the same environments, too. Environments on which nothing is clearly better than random actions are
+left out. Files may overlap, if they agree. Prints the probability of improvement with its 95 % stratified bootstrap
+interval, as in the reports, of the final score and of the mean over the training; then, for each environment, the
+mean, the difference to the baseline and the probability of improvement there, with their intervals.
 """
 
 import argparse
@@ -43,7 +43,8 @@ def main() -> None:
         raise SystemExit(f"error: no scores of --baseline {arguments.baseline}; there are {', '.join(scores.final)}")
     left_out = [env for env in episodes["env"].unique() if env not in scores.references]
     if left_out:
-        print(f"left out, as nothing beats random actions there or these have no result: {', '.join(left_out)}")
+        why = "nothing is clearly better than random actions there, or these have no result"
+        print(f"left out, as {why}: {', '.join(left_out)}")
     for measure, every in (("final score", scores.final), ("mean over the training", scores.area)):
         tables = {arm: table[[env for env in table if env in scores.references]] for arm, table in every.items()}
         normalised = {

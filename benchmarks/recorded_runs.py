@@ -3,6 +3,7 @@
 import functools
 import json
 import multiprocessing
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -47,8 +48,13 @@ def one_quiet_thread() -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read the runs of a file; there are none if it is not there."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Read the runs of a file, if it is there; a last line without its end is of a killed process, and no run."""
+    return [json.loads(line) for line in _whole_lines(path).splitlines()] if path.exists() else []
+
+
+def _whole_lines(path: Path) -> str:
+    text = path.read_text()
+    return text[: text.rfind("\n") + 1]
 
 
 def run_missing(path: Path, cells: Sequence[Row], run: Callable[..., Row], jobs: int = 1) -> list[Row]:
@@ -61,6 +67,8 @@ def run_missing(path: Path, cells: Sequence[Row], run: Callable[..., Row], jobs:
     :return: the lines of the cells, in their order
     """
     rows = read_rows(path)
+    if path.exists():
+        os.truncate(path, len(_whole_lines(path).encode()))
     missing = [cell for cell in cells if not any(cell.items() <= row.items() for row in rows)]
     with multiprocessing.Pool(jobs, one_quiet_thread, maxtasksperchild=8) as pool, path.open("a") as file:
         for row in pool.imap_unordered(functools.partial(_row, run), missing):

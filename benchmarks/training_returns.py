@@ -5,7 +5,8 @@
 Reads folders of ``sb3-ppo-variants compare``, trains nothing. Per run: the mean of ``rollout/ep_rew_mean`` over all
 updates, and over the last quarter of them. Prints how likely a run of each arm is to be ahead of one of the baseline
 (rliable's probability of improvement, 95 % stratified bootstrap intervals), on the environments that all arms have runs
-on, and writes every run's numbers.
+on, and writes every run's numbers. Returns are compared as they are: a tie is a difference of up to 0.001, not of 0.001
+of the way from random actions to the best as in the reports.
 """
 
 import argparse

@@ -100,12 +100,19 @@ def report_only(arguments: argparse.Namespace, console: Console) -> int:
     merged = merge([ResultsFolder(path) for path in sources])
     _tell_damaged(merged.damaged, console)
     plan = merged.plan
-    if arguments.baseline is not None:
+    arguments.preset = None  # not heeded; of a preset's folder the plan has its baseline
+    own = [ResultsFolder(path).read_plan() for path in sources]
+    if arguments.baseline is not None or len({_baseline_arm(of_folder) for of_folder in own}) > 1:
         names = list(dict.fromkeys(point.arm for point in plan.swept.values())) or list(plan.arms)
         baseline = choose_baseline(arguments, names)
         plan = replace(plan, baseline=first_label(baseline, plan.swept) if plan.swept else baseline)
     write(merged._replace(plan=plan), arguments, console)
     return 0
+
+
+def _baseline_arm(plan: Plan) -> str:
+    """Return the baseline's label as it was given, of a sweep without its setting."""
+    return plan.swept[plan.baseline].arm if plan.swept else plan.baseline
 
 
 def write(found: Merged, arguments: argparse.Namespace, console: Console) -> None:

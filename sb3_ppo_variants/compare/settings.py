@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import inspect
 import io
 import json
@@ -61,7 +62,8 @@ def resolve(arm: Arm, env: str) -> ResolvedSettings:
 
     :param arm: algorithm, overrides, file
     :param env: environment ID
-    :raises ValueError: if its file has none for the environment, or they are no plain values
+    :raises ValueError: if its file has none for the environment, they are no plain values, or the class does not have
+        the policy
     """
     from sb3_ppo_variants.zoo.experiment_manager import VariantExperimentManager
 
@@ -80,9 +82,24 @@ def resolve(arm: Arm, env: str) -> ResolvedSettings:
         raise ValueError(
             f"{manager.config}: {error}; a comparison needs hyperparameters in plain YAML values"
         ) from error
+    _check_policy(arm, plain.get("policy"))
     config = Path(manager.config)
     key = _entry(config, env)
     return ResolvedSettings(plain, _name(config, arm), key, _kind(arm, env, config, key), arm.overrides)
+
+
+def _check_policy(arm: Arm, policy: Any) -> None:
+    """Refuse a policy that the class does not have, such as that of the zoo's general entry for ``ppo_lstm``."""
+    from rl_zoo3 import ALGOS
+
+    known = sorted(getattr(ALGOS[arm.algo], "policy_aliases", ()))
+    if known and policy not in known:
+        label = arm.label.partition("@")[0]  # of a sweep's point that of the arm
+        close = difflib.get_close_matches(str(policy), known, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"{arm.algo} has no policy {policy!r}; choose from {', '.join(known)}, as with "
+            f"-params {label}:policy:{close}"
+        )
 
 
 def smallest_budget(algo: str, hyperparameters: dict[str, Any]) -> int:

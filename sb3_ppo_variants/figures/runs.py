@@ -42,8 +42,8 @@ WIDTH = 9.0
 
 _TELLTALES = {
     "ppo_penalty": ("beta",),
-    "ppo_adaptive_clip": ("clip_scale", "target_kl"),
     "ppo_adaptive_lr": ("lr_scale",),
+    "ppo_adaptive_clip": ("clip_scale", "target_kl"),  # a clip_scale alone is of ClipRangeFromClipFraction
     "trpo": ("kl_divergence_loss",),
     "ppo_clip": ("clip_range", "grad_norm"),
     "ppo": ("clip_range",),

@@ -139,6 +139,12 @@ BAD_INPUT = {
     ),
     "--algos trpo --envs CartPole-v1 --sweep clip_rnge 0.1 0.2 --out o": "`clip_rnge` is not an argument of trpo",
     "--algos ppo --envs CartPole-v1 --conf-file file --out o": "file must have an entry of hyperparameters for each",
+    "--algos ppo_lstm --envs CartPole-v1 --out o": (
+        "ppo_lstm has no policy 'MlpPolicy'; choose from CnnLstmPolicy, MlpLstmPolicy, MultiInputLstmPolicy, as with "
+        "-params ppo_lstm:policy:MlpLstmPolicy"
+    ),
+    "--algos ppo mine=ppo_lstm --envs CartPole-v1 --sweep gamma 0.9 1.0 --out o": "-params mine:policy:MlpLstmPolicy",
+    "--algos ppo --envs CartPole-v1 -params ppo:policy:MlpPolcy --out o": "as with -params ppo:policy:MlpPolicy",
     "--algos ppo --envs CartPole-v1 --address auto --out o": "--address is that of a Ray cluster; add --engine ray",
     "--algos ppo --envs CartPole-v1 --out file": "file is not a folder; give --out another name",
     "--algos ppo --envs CartPole-v1": "--out is missing",

@@ -70,6 +70,17 @@ def test_a_panel_of_zeros_is_linear_and_shows_them(name: str, column: str) -> No
     assert low < 0 < high
 
 
+@pytest.mark.parametrize("highest", [0.0, 0.002, 0.012, 0.03, 0.4])
+def test_ticks_of_the_clip_fraction_say_where_they_are_and_its_panel_begins_at_0(highest: float) -> None:
+    columns = {"clip_fraction": [0.0, highest / 2, highest], "clip_range": [0.2] * 3}
+    axes = panel("clip fraction", ppo=trace(**columns))
+    axes.figure.canvas.draw()
+    bottom, top = axes.get_ylim()
+    assert bottom == 0 and top >= max(highest, 0.01)
+    texts = [label.get_text() for label in axes.get_yticklabels()]
+    assert [float(text.removesuffix("%")) / 100 for text in texts] == pytest.approx(list(axes.get_yticks()))
+
+
 def test_zeros_beside_other_values_are_drawn_at_the_lower_end_of_a_logarithmic_panel() -> None:
     axes = panel("beta", ppo=trace(beta=[0.0, 0.0]), ppo_penalty=trace(beta=[1.0, 4.0]))
     assert axes.get_yscale() == "log"

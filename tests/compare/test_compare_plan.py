@@ -320,6 +320,32 @@ def test_only_what_a_folder_planned_is_missing_from_the_report_of_several(
     assert "(of the runs that have a score: 12 of 13 runs of trpo)" in text
 
 
+@pytest.mark.parametrize(
+    ("labels", "baseline"),
+    [(["trpo", "ppo"], "ppo"), (["trpo", "a2c"], "trpo"), (["trpo ppo", "trpo a2c"], "trpo")],
+)
+@pytest.mark.parametrize("swept", [False, True])
+def test_merged_folders_have_the_baseline_that_all_have_or_that_of_one_command(
+    labels: list[str], baseline: str, swept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "REPETITIONS", 50)
+    for number, own in enumerate(labels):
+        points = {
+            f"{arm}@n_epochs={n}" if swept else arm: SweptArm(arm, {"n_epochs": n})
+            for arm in own.split()
+            for n in (3, 9)
+        }
+        plan = make_plan(
+            {label: point.arm for label, point in points.items()}, ["A-v0"], 1, swept=points if swept else {}
+        )
+        fill(ResultsFolder(tmp_path / str(number)), plan, **{label: [5.0] for label in points})
+    argv = ["compare", "--report-only", "--from", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "both"]
+    monkeypatch.setattr("sys.argv", list(map(str, argv)))
+    run_compare()
+    first_row = re.findall(r"^\| (\w+) \|", (tmp_path / "both" / "report.md").read_text(), flags=re.MULTILINE)[0]
+    assert first_row == baseline
+
+
 def test_the_fewest_runs_that_a_folder_planned_are_named_as_too_few(tmp_path: Path) -> None:
     early = make_plan({"ppo": "ppo"}, ["A-v0"], n_seeds=3)
     late = make_plan({"trpo": "trpo"}, ["A-v0"], n_seeds=3, seeds=[3, 4, 5])

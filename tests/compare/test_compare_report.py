@@ -23,6 +23,7 @@ from sb3_ppo_variants.compare.report.blocks import Report, Table
 from sb3_ppo_variants.compare.report.claims import improvement_claim, kl_claim, ratio_claim
 from sb3_ppo_variants.compare.report.comparison import Comparison
 from sb3_ppo_variants.compare.report.report import make_report, write_report
+from sb3_ppo_variants.compare.report.score_sections import scales
 from sb3_ppo_variants.compare.report.scores import Reference
 from sb3_ppo_variants.compare.report.settings_sections import warnings
 from sb3_ppo_variants.compare.report.statistics import Estimate
@@ -138,6 +139,9 @@ def test_report_has_all_parts_and_says_what_is_shown(written: Path) -> None:
     assert "| ppo | 0.55 [" in text
     assert "| ppo_penalty | 5 | 1.00 | 22.0 [" in text
     assert re.search(r"\| 10\.0 \[[89]\.\d, 1[12]\.\d\] \\\* \|", text)  # the difference, marked
+    assert (
+        "Of equal algorithms with normal scores 12 % with 5 runs each, 8 % with 10 and 6 % with 20 are marked" in text
+    )
     # the median of 0.01 and 0.04 is 2.5 times the target, one of two updates is in the band
     assert "it is not shown whether most updates are within the band, target / 1.5 to 1.5 × target: 50%" in text
     assert "50% above, 0% below; the median one is at 2.50 of it." in text
@@ -170,6 +174,18 @@ def test_more_than_two_environments_are_put_together() -> None:
     report = make_report(comparison(plan, ppo=[1, 2, 3, 4, 5], trpo=[2, 3, 4, 5, 6]))
     assert "final score, normalised (IQM)" in tables(report, "")[0].header
     assert {"IQM", "median", "mean", "optimality gap"} <= set(tables(report, "All environments together")[0].header)
+
+
+def test_normalised_scores_of_some_environments_are_not_said_to_be_of_all() -> None:
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "B-v0", "C-v0"], n_seeds=5)
+    results = make_results(plan, {"ppo": [1, 2, 3, 4, 5], "trpo": [2, 3, 4, 5, 6]})
+    results[Cell(RANDOM_POLICY, "C-v0", 0)]["evaluations"][0]["rewards"] = [80.0, 120.0]
+    report = make_report(comparison(plan, results))
+    assert "final score, normalised (IQM, 2 of 3 environments)" in tables(report, "")[0].header
+    assert tables(report, "2 of 3 environments together")
+    (axes,) = report.pictures()["sample_efficiency"].figure.axes
+    assert axes.get_title() == "2 of 3 environments"
+    assert "All environments" not in str(report)
 
 
 def test_one_or_two_environments_have_no_mean_and_median_beside_the_iqm() -> None:
@@ -344,7 +360,34 @@ def test_an_environment_on_which_nobody_is_clearly_above_chance_is_not_normalise
     assert list(found.scores.references) == ["A-v0", "B-v0"]
     summary = str(make_report(found).sections[0])
     assert "C-v0: not part of what is said of all environments together" in summary
-    assert "It leaves out C-v0, where ppo does not beat random actions" in summary
+    assert "It leaves out C-v0, where ppo is not clearly better" in summary
+
+
+@pytest.mark.parametrize("n_seeds", [1, 5])
+def test_one_lucky_episode_is_not_above_a_random_policy_that_always_has_the_floor(n_seeds: int) -> None:
+    """As on Acrobot-v1 or MountainCar-v0: the error of the random policy is 0 there."""
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "Floor-v0"], n_seeds=n_seeds)
+    results = make_results(plan, {"ppo": [99.0] * 5, "trpo": [101.0] * 5})
+    for cell, result in results.items():
+        if cell.env == "Floor-v0":
+            for evaluation in result["evaluations"]:
+                evaluation["rewards"] = [-200.0, -200.0]
+    results[Cell("ppo", "Floor-v0", 0)]["evaluations"][-1]["rewards"][0] = -199.0
+    found = comparison(plan, results)
+    assert list(found.scores.references) == ["A-v0"]
+    assert time_table(found, "Floor-v0") is None
+    assert "It leaves out Floor-v0, where ppo is not clearly better" in str(make_report(found).sections[0])
+
+
+def test_an_environment_counts_where_any_algorithm_is_clearly_above_random_and_its_scale_is_told_apart() -> None:
+    """The best mean may be that of few lucky runs; what others earn is there all the same."""
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0"], n_seeds=5)
+    finals = {"ppo": [-200.0, -200.0, -200.0, -200.0, -197.5], "trpo": [-199.7, -199.6, -199.7, -199.6, -199.7]}
+    results = make_results(plan, finals, random=-200.0)
+    found = comparison(plan, results)
+    assert found.scores.references == {"A-v0": (-200.0, pytest.approx(-199.5))}
+    assert not found.beats_zero("ppo", "A-v0") and found.beats_zero("trpo", "A-v0")
+    assert "(A-v0: -200.0 to -199.5)" in scales(found, "the best algorithm")
 
 
 def test_different_numbers_of_cells_at_a_time_are_told() -> None:

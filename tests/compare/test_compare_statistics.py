@@ -3,12 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from compare_results import make_plan, make_results
 from rliable import library, metrics
 
 from sb3_ppo_variants.compare.cells import Cell
 from sb3_ppo_variants.compare.report import statistics
 from sb3_ppo_variants.compare.report.comparison import Comparison
+from sb3_ppo_variants.compare.report.score_sections import WRONGLY_MARKED
 from sb3_ppo_variants.compare.report.scores import Reference, area_score, episode_table, final_score, make_scores
 
 RNG = np.random.default_rng(0)
@@ -145,6 +147,22 @@ def test_one_algorithm_under_two_names_is_not_told_apart() -> None:
     same = statistics.probability_of_improvement({"ppo": runs["ppo"], "again": runs["ppo"]}, "ppo")["again"]
     assert same.value == 0.5
     assert not same.excludes(0.5)
+
+
+@pytest.mark.parametrize(("n_runs", "percent"), [(5, 12), (10, 8), (20, 6)])
+def test_the_report_says_how_often_a_difference_of_equal_algorithms_is_marked(n_runs: int, percent: int) -> None:
+    """The bootstrap takes the variance without Bessel's correction, and the quantile of a normal distribution."""
+    quantile = scipy.stats.norm.ppf(0.975) * np.sqrt((n_runs - 1) / n_runs)
+    assert round(200 * scipy.stats.t.sf(quantile, 2 * n_runs - 2)) == percent
+    assert f"{percent} % with {n_runs}" in WRONGLY_MARKED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_runs", "percent"), [(5, 12), (10, 8)])
+def test_differences_of_equal_algorithms_are_marked_as_often_as_the_report_says(n_runs: int, percent: int) -> None:
+    random = np.random.default_rng(1)
+    wrong = sum(statistics.mean_difference(*random.normal(size=(2, n_runs))).excludes(0) for _ in range(1000))
+    assert wrong / 1000 == pytest.approx(percent / 100, abs=0.025)
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def without_random_policy(given: dict[str, Reference] | None = None) -> Comparis
 def test_a_random_policy_without_a_result_is_not_said_to_be_better() -> None:
     text = str(make_report(without_random_policy()))
     assert "It leaves out A-v0, where the random policy has no result." in text
-    assert "does not beat random actions" not in text
+    assert "ppo is not clearly better" not in text
     assert "because an algorithm or the random policy has no run there" in text
 
 
@@ -86,7 +86,7 @@ def xlabel(report: Report) -> str:
 def test_a_baseline_below_the_score_given_as_0_is_not_said_to_be_below_random_actions() -> None:
     text = str(make_report(without_random_policy({"A-v0": Reference(50.0, 60.0), "B-v0": Reference(0.0, 60.0)})))
     assert "It leaves out A-v0, where ppo does not beat the score given as 0." in text
-    assert "does not beat random actions" not in text
+    assert "ppo is not clearly better" not in text
 
 
 def test_a_baseline_without_a_run_is_not_said_to_be_beaten() -> None:
@@ -97,7 +97,7 @@ def test_a_baseline_without_a_run_is_not_said_to_be_beaten() -> None:
         results[Cell("ppo", "C-v0", seed)]["evaluations"][-1]["rewards"][0] = float("nan")
     text = str(make_report(Comparison(plan, results, {}, {})))
     assert "It leaves out B-v0, where ppo has no run. It leaves out C-v0, where ppo has no run with a score." in text
-    assert "does not beat random actions" not in text
+    assert "ppo is not clearly better" not in text
 
 
 @pytest.mark.parametrize("reward", [float("nan"), float("inf")])
@@ -107,7 +107,7 @@ def test_a_random_policy_with_a_reward_that_is_not_finite_has_no_score(reward: f
     results[Cell(RANDOM_POLICY, "A-v0", 0)]["evaluations"][0]["rewards"][0] = reward
     report = make_report(Comparison(plan, results, {}, {}))
     assert "It leaves out A-v0, where the random policy has no score." in str(report)
-    assert "does not beat random actions" not in str(report)
+    assert "ppo is not clearly better" not in str(report)
     assert "random policy" not in [text.get_text() for text in report.pictures()["learning_A-v0"].figure.axes[0].texts]
 
 
@@ -146,6 +146,19 @@ def test_missing_runs_are_not_too_few_seeds() -> None:
     assert "Run the same command again" in missing
     assert "1 run of each" in few
     assert "--seeds" in few
+
+
+@pytest.mark.parametrize("arm", ["ppo", "trpo"])
+def test_an_algorithm_without_a_seed_that_has_all_environments_is_named_and_not_said_to_lack_runs(arm: str) -> None:
+    plan = make_plan({"ppo": "ppo", "trpo": "trpo"}, ["A-v0", "B-v0"], n_seeds=2)
+    results = make_results(plan, {"ppo": [8, 9], "trpo": [10, 11]})
+    del results[Cell(arm, "A-v0", 0)], results[Cell(arm, "B-v0", 1)]
+    report = make_report(Comparison(plan, results, {}, {}))
+    section = next(one for one in report.sections if one.title == "All environments together")
+    assert f"Left out, as no seed has a score on each of A-v0 and B-v0: {arm}." in str(section.blocks[0])
+    assert "There is no environment" not in str(section)
+    assert ("There is nothing to compare with." in str(section)) == (arm == "ppo")
+    assert len(section.blocks) == (1 if arm == "ppo" else 5)
 
 
 def test_one_is_not_several() -> None:

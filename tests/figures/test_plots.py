@@ -213,6 +213,21 @@ def test_runs_of_different_targets_are_not_drawn_as_one(label: str | None) -> No
     assert "target KL of each" in texts(plot_trust_region({"tight": runs[:1], "loose": runs[1:]}))
 
 
+@pytest.mark.parametrize(
+    ("columns", "algorithm"),
+    [
+        ({"clip_scale": 1.2}, "ppo_adaptive_clip"),
+        ({"lr_scale": 0.5}, "ppo_adaptive_lr"),
+        ({"lr_scale": 0.5, "clip_scale": 1.2}, "ppo_adaptive_lr"),  # with ClipRangeFromClipFraction
+        ({"beta": 1.0, "clip_scale": 1.2}, "ppo_penalty"),  # likewise
+        ({"clip_scale": 1.2, "target_kl": np.nan, "grad_norm": 0.5}, "ppo_clip"),  # likewise
+    ],
+)
+def test_an_algorithm_is_told_by_what_its_updates_hold(columns: dict[str, float], algorithm: str) -> None:
+    figure = plot_trust_region([table([0.01, 0.02], **columns)])
+    assert line(figure.axes[0], algorithm)[1] == [0.01, 0.02]
+
+
 def test_runs_of_one_scheduled_target_are_drawn_as_one() -> None:
     steps = {"all": [100, 200, 300, 400], "odd": [150, 300]}
     runs = []

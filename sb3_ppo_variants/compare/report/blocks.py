@@ -121,6 +121,22 @@ def number(value: float) -> str:
     return _writer(value)(value)
 
 
+def span(low: float, high: float) -> str:
+    """Write two numbers as ``number`` does, with more decimals where they would look alike though they differ.
+
+    :param low: any
+    :param high: any
+
+    >>> span(0.0, 500.0), span(-200.0, -199.9)
+    ('0 to 500', '-200.0 to -199.9')
+    """
+    for more in range(_MOST_DECIMALS):
+        texts = [_writer(end, more)(end) for end in (low, high)]
+        if texts[0] != texts[1]:
+            break
+    return " to ".join(texts)
+
+
 def estimate(value: Estimate | None, percent: bool = False, apart_from: float | None = None) -> str:
     """Write a number with its interval, all with as many decimals as the largest of them needs; a constant by itself.
 
@@ -175,4 +191,5 @@ __all__ = [
     "Warnings",
     "estimate",
     "number",
+    "span",
 ]

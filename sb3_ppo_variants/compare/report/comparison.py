@@ -12,7 +12,7 @@ import pandas as pd
 
 from sb3_ppo_variants.compare.cells import RANDOM_POLICY, Cell
 from sb3_ppo_variants.compare.plan import Plan
-from sb3_ppo_variants.compare.report.scores import Matrix, Reference, Scores, clearly_above, episode_table, make_scores
+from sb3_ppo_variants.compare.report.scores import Matrix, Reference, Scores, episode_table, make_scores
 from sb3_ppo_variants.compare.report.statistics import FEW_RUNS
 from sb3_ppo_variants.figures.figure_style import Look, in_order, looks
 
@@ -41,9 +41,38 @@ class Comparison:
 
     @cached_property
     def scores(self) -> Scores:
-        """Return the scores, with the baseline first and the others in the order of all figures."""
-        arms = sorted(in_order(self.plan.arms), key=lambda arm: arm != self.plan.baseline)
-        return make_scores(self.episodes, arms, list(self.plan.budgets), self.given)
+        """Return the scores, with the baseline first and the others in the order of all figures.
+
+        In a sweep those of runs that have none are among them.
+        """
+        if not self.plan.swept:
+            return self._measured
+        return self._measured.with_scores_of(self.lost, self._in_order)
+
+    @cached_property
+    def _measured(self) -> Scores:
+        return make_scores(self.episodes, self._in_order, list(self.plan.budgets), self.given)
+
+    @property
+    def _in_order(self) -> list[str]:
+        return sorted(in_order(self.plan.arms), key=lambda arm: arm != self.plan.baseline)
+
+    @cached_property
+    def lost(self) -> dict[Cell, float]:
+        """Return what a sweep counts for the runs that crashed or have rewards that are not finite: as random actions.
+
+        Without them an algorithm would look the better the more of its bad settings crash.
+        """
+        tables = self._measured.final.items()
+        scored = {(arm, env, seed) for arm, table in tables for env in table for seed in table[env].dropna().index}
+        return {
+            cell: low
+            for cell in self.cells
+            if cell not in scored
+            and cell.arm != RANDOM_POLICY
+            and (cell in self.results or cell in self.crashed)
+            and (low := self.lowest_score(cell.env)) is not None
+        }
 
     @property
     def baseline(self) -> str:
@@ -99,6 +128,11 @@ class Comparison:
             if arm not in self.arms or not len(self.raw("final", arm, env))
         ]
 
+    def together(self) -> str:
+        """Say of how many environments normalised scores are: of all, or of those only that can be normalised."""
+        common, every = len(self.scores.common_envs()), len(self.envs)
+        return f"{common} of {every} environments" if 0 < common < every else "all environments"
+
     def matrices(self, kind: str) -> dict[str, Matrix]:
         """Return normalised scores of the environments that all arms share, by arm.
 
@@ -139,8 +173,9 @@ class Comparison:
 
     def random_score(self, env: str) -> float | None:
         """Return the mean reward of the random policy on an environment; None if it has no result that is finite."""
-        rewards = self._random_rewards(env)
-        return None if rewards is None else float(rewards.mean())
+        result = self.results.get(Cell(RANDOM_POLICY, env, 0))
+        rewards = np.array(result["evaluations"][0]["rewards"] if result else [], dtype=float)
+        return float(rewards.mean()) if len(rewards) and np.isfinite(rewards).all() else None
 
     def lowest_score(self, env: str) -> float | None:
         """Return the score that counts as 0: the one given, else the random policy's; None if that was not measured."""
@@ -155,21 +190,15 @@ class Comparison:
             return "the score given as 0"
         return f"the score that counts as 0 (as given for {', '.join(given)}; elsewhere the random policy's)"
 
-    def beats_zero(self, env: str, score: float) -> bool:
-        """Say whether a score is above the one given as 0, or else clearly above the random policy's, if there is one.
+    def beats_zero(self, arm: str, env: str) -> bool:
+        """Say whether an arm's final scores are above the one given as 0, or else clearly above the random policy's.
 
+        :param arm: its label, of one with runs there
         :param env: environment ID
-        :param score: mean reward
         """
         if env in self.given:
-            return score > self.given[env].low
-        rewards = self._random_rewards(env)
-        return rewards is not None and score > clearly_above(rewards)
-
-    def _random_rewards(self, env: str) -> "pd.Series[float] | None":
-        result = self.results.get(Cell(RANDOM_POLICY, env, 0))
-        rewards = pd.Series(result["evaluations"][0]["rewards"] if result else [], dtype=float)
-        return rewards if len(rewards) and np.isfinite(rewards).all() else None
+            return float(self.raw("final", arm, env).mean()) > self.given[env].low
+        return (arm, env) in self.scores.above_random
 
     def fewest_runs(self) -> int:
         """Return the fewest runs of an arm on an environment, or on all together, of those that have any."""

@@ -30,6 +30,9 @@ LEAST_EXPLAINED_VARIANCE = -0.5
 KL_ROUNDING = 1e-8
 """What is below is drawn there, so that single values leave room for the rest."""
 
+LEAST_CLIP_FRACTION = 0.01
+"""The panel reaches at least so high: what is next to nothing looks like it."""
+
 
 class Learning(NamedTuple):
     """What an arm learned on an environment.
@@ -71,14 +74,15 @@ def learning_curves(
         return Picture(figure)
 
 
-def normalised_curves(curves: Mapping[str, Curve], shares: Matrix, style: Mapping[str, Look]) -> Picture:
+def normalised_curves(title: str, curves: Mapping[str, Curve], shares: Matrix, style: Mapping[str, Look]) -> Picture:
     """Draw the interquartile mean of normalised scores over the share of training done.
 
+    :param title: of the figure
     :param curves: by arm
     :param shares: of the training, in [0, 1]
     :param style: by arm
     """
-    labels = {"title": "All environments", "xlabel": "share of the training", "ylabel": "IQM of normalised scores"}
+    labels = {"title": title, "xlabel": "share of the training", "ylabel": "IQM of normalised scores"}
     return _one_panel(curves, shares, style, labels, percent="x")
 
 
@@ -183,7 +187,8 @@ def _draw_updates(axes: Axes, name: str, lines: Mapping[str, tuple[Matrix, Curve
     if end is not None:
         plain_log_axis(axes)  # whose limits hold the band, too
     if name == "clip fraction":
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")  # 0.5% is not 1%
+        axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], LEAST_CLIP_FRACTION))
     if name == "explained variance":
         axes.set_ylim(bottom=max(axes.get_ylim()[0], LEAST_EXPLAINED_VARIANCE - 0.05), top=1.02)
 

@@ -1,7 +1,8 @@
 """Scores out of raw evaluations: one row per episode, one number per run, normalised per environment."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,12 +60,14 @@ class Scores:
     :param final: mean over the evaluations of the last tenth; rows are seeds, columns environments; by arm
     :param area: mean over the whole training (area under the curve divided by its length), likewise
     :param references: of the environments that can be normalised
+    :param above_random: arm and environment where its final scores are clearly above those of random actions
     """
 
     curves: dict[str, dict[str, pd.DataFrame]]
     final: dict[str, pd.DataFrame]
     area: dict[str, pd.DataFrame]
     references: dict[str, Reference]
+    above_random: Collection[tuple[str, str]]
 
     def matrix(self, kind: str, arm: str, envs: Sequence[str]) -> Matrix:
         """Return normalised scores of the seeds that have all of these environments.
@@ -78,6 +81,21 @@ class Scores:
         complete = table.reindex(columns=list(envs)).dropna()
         columns = [self.references[env].normalise(complete[env].to_numpy(float)) for env in envs]
         return np.stack(columns, axis=1)
+
+    def with_scores_of(self, lost: Mapping[Cell, float], arms: Sequence[str]) -> "Scores":
+        """Give runs that have no score one; it moves no reference.
+
+        :param lost: the score of each, in place of the final one and of that of the whole training
+        :param arms: labels, in the order of the report
+        """
+
+        def filled(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+            full = {arm: tables[arm].copy() if arm in tables else pd.DataFrame(dtype=float) for arm in arms}
+            for cell, score in lost.items():
+                full[cell.arm].loc[cell.seed, cell.env] = score
+            return {arm: table for arm, table in full.items() if table.size}
+
+        return replace(self, final=filled(self.final), area=filled(self.area))
 
     def common_envs(self) -> list[str]:
         """Return the environments that can be normalised and on which every arm has a run."""
@@ -104,7 +122,10 @@ def make_scores(
     curves = {arm: of_envs for arm, of_envs in of_arms.items() if of_envs}
     final = {arm: pd.DataFrame({env: final_score(c) for env, c in of.items()}) for arm, of in curves.items()}
     area = {arm: pd.DataFrame({env: area_score(c) for env, c in of.items()}) for arm, of in curves.items()}
-    return Scores(curves, final, area, {**_references(episodes, final, envs), **(given or {})})
+    random = dict(iter(episodes[episodes["algo"] == RANDOM_POLICY].groupby("env")["reward"]))
+    above = _above_random(episodes, final, random)
+    references = {**_references(final, envs, random, above), **(given or {})}
+    return Scores(curves, final, area, references, above)
 
 
 def final_score(curves: pd.DataFrame) -> "pd.Series[float]":
@@ -125,26 +146,60 @@ def area_score(curves: pd.DataFrame) -> "pd.Series[float]":
     return pd.Series(area, index=curves.columns)
 
 
-def _references(episodes: pd.DataFrame, final: Mapping[str, pd.DataFrame], envs: Sequence[str]) -> dict[str, Reference]:
-    random = dict(iter(episodes[episodes["algo"] == RANDOM_POLICY].groupby("env")["reward"]))
+def final_episodes(episodes: pd.DataFrame, arm: str, env: str) -> pd.DataFrame:
+    """Return the episodes of the evaluations that the final scores are made of.
+
+    :param episodes: as from ``episode_table``
+    :param arm: its label
+    :param env: environment ID
+    """
+    of_arm = episodes[(episodes["algo"] == arm) & (episodes["env"] == env)]
+    return of_arm[of_arm["timesteps"] > (1 - FINAL_SHARE) * of_arm["timesteps"].max()]
+
+
+def clearly_above(runs: "pd.Series[float]", rewards: "pd.Series[float]", random: "pd.Series[float]") -> bool:
+    """Say whether final scores are above random actions by more than two standard errors of the difference.
+
+    A smaller way from random to best would blow up whatever is measured in it. The random policy's error is not enough:
+    where it always has the lowest score there is, that error is 0, and a single lucky episode would be above it.
+
+    :param runs: final score of each run
+    :param rewards: of the episodes that these are made of; of a single run they give the error
+    :param random: of the random policy's episodes
+    """
+    error = math.hypot(_error(runs if len(runs) > 1 else rewards), _error(random))
+    return float(runs.mean() - random.mean()) > 2 * error
+
+
+def _error(sample: "pd.Series[float]") -> float:
+    return float(sample.sem()) if len(sample) > 1 else 0.0
+
+
+def _above_random(
+    episodes: pd.DataFrame, final: Mapping[str, pd.DataFrame], random: "Mapping[str, pd.Series[float]]"
+) -> set[tuple[str, str]]:
+    return {
+        (arm, env)
+        for arm, table in final.items()
+        for env in table
+        if env in random
+        and clearly_above(table[env].dropna(), final_episodes(episodes, arm, env)["reward"], random[env])
+    }
+
+
+def _references(
+    final: Mapping[str, pd.DataFrame],
+    envs: Sequence[str],
+    random: "Mapping[str, pd.Series[float]]",
+    above: Collection[tuple[str, str]],
+) -> dict[str, Reference]:
     references = {}
     for env in envs:
-        means = [table[env].mean() for table in final.values() if env in table]
-        if env in random and means and max(means) > clearly_above(random[env]):
-            references[env] = Reference(float(random[env].mean()), float(max(means)))
+        if any((arm, env) in above for arm in final):
+            best = np.nanmax([table[env].mean() for table in final.values() if env in table])
+            references[env] = Reference(float(random[env].mean()), float(best))
     return references
 
 
-def clearly_above(rewards: "pd.Series[float]") -> float:
-    """Return what a score must exceed to be more than chance: the mean of random episodes and two standard errors.
-
-    A smaller way from random to best would blow up whatever is measured in it.
-
-    :param rewards: of the random policy's episodes
-    """
-    error = float(rewards.sem()) if len(rewards) > 1 else 0.0
-    return float(rewards.mean()) + 2 * error
-
-
 __all__ = ["COLUMNS", "FINAL_SHARE", "Matrix", "Reference", "Scores", "area_score", "clearly_above"]
-__all__ += ["episode_table", "final_score", "make_scores"]
+__all__ += ["episode_table", "final_episodes", "final_score", "make_scores"]

@@ -22,6 +22,7 @@ def warnings(comparison: Comparison) -> list[str]:
         *few_runs_warning(comparison.fewest_runs(), comparison.fewest_planned()),
         *_incomplete(comparison),
         *_not_finite(comparison),
+        *_counted_as_random(comparison),
         *_lost_settings(comparison),
         *_mixed_kinds(comparison),
         *_other_environments(comparison),
@@ -150,6 +151,14 @@ def _not_finite(comparison: Comparison) -> list[str]:
     return [f"Rewards that are not finite, so that there is no score: {joined(list(map(str, cells)))}."]
 
 
+def _counted_as_random(comparison: Comparison) -> list[str]:
+    if not comparison.plan.swept or not comparison.lost:
+        return []
+    low = "the score that counts as 0" if comparison.given else "the mean score of random actions"
+    runs = counted(len(comparison.lost), "run")
+    return [f"Counted as {low}, in all numbers and figures: {runs} that crashed or had rewards that are not finite."]
+
+
 def _lost_settings(comparison: Comparison) -> list[str]:
     if not comparison.plan.swept:
         return []
@@ -235,8 +244,8 @@ def _hyperparameters_of(comparison: Comparison, arm: str, env: str) -> dict[str,
 
 
 def _constructor_arguments(comparison: Comparison) -> Table:
-    first = {
-        arm: next(result["arguments"] for cell, result in comparison.results.items() if cell.arm == arm)
+    first: dict[str, dict[str, Any]] = {
+        arm: next((result["arguments"] for cell, result in comparison.results.items() if cell.arm == arm), {})
         for arm in comparison.arms
     }
     return _side_by_side(first, "Arguments of the trust region as the model held them (first run of each)")

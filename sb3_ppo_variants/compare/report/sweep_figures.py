@@ -62,11 +62,15 @@ def _places(axes: Axes, values: Sequence[Any]) -> list[float]:
 
 
 def _draw(axes: Axes, places: Sequence[float], line: Line, look: Look) -> None:
-    known = sorted((place, *estimate) for place, estimate in zip(places, line) if estimate is not None)
-    if known:
+    if any(line):
+        nothing = Estimate(np.nan, np.nan, np.nan)  # line and band break there
+        known = sorted((place, *(estimate or nothing)) for place, estimate in zip(places, line))
         x, value, low, high = np.array(known, dtype=float).T
         axes.fill_between(x, low, high, color=look.color, alpha=0.13, linewidth=0)
         axes.plot(x, value, **look._asdict())
+        beside = np.pad(value, 1, constant_values=np.nan)
+        alone = np.isnan(beside[:-2]) & np.isnan(beside[2:])  # where a band has no width
+        axes.vlines(x[alone], low[alone], high[alone], color=look.color, alpha=0.4, linewidth=4)
 
 
 __all__ = ["Line", "scores_by_value"]

@@ -16,8 +16,6 @@ from sb3_ppo_variants.compare.report.sweep_scores import FAILED_BELOW, Sensitivi
 from sb3_ppo_variants.compare.sweep import setting_name
 from sb3_ppo_variants.figures.figure_style import looks
 
-EVERYTHING = "All environments"
-
 
 def sensitivity_blocks(sweep: SweepScores) -> list[Block]:
     """Say how much each algorithm depends on its setting.
@@ -52,7 +50,9 @@ def sensitivity_blocks(sweep: SweepScores) -> list[Block]:
             "failed",
             "runs",
         ]
-        blocks.append(Table(header, rows, f"Normalised {name}: estimate [95 % interval]"))
+        blocks.append(
+            Table(header, rows, f"Normalised {name}, {sweep.comparison.together()}: estimate [95 % interval]")
+        )
     return [*blocks[:1], Text(_note(sweep)), Points(list(_sentences(sweep, found_by_kind["final"]))), *blocks[1:]]
 
 
@@ -66,7 +66,10 @@ def value_section(sweep: SweepScores) -> Section:
     pictures: dict[str, Picture] = {}
     if len(envs) > 1:
         pictures["sweep"] = _picture(
-            sweep, EVERYTHING, lambda label: _normalised(sweep, label), "normalised final score"
+            sweep,
+            comparison.together().capitalize(),
+            lambda label: _normalised(sweep, label),
+            "normalised final score",
         )
     for env in comparison.envs:
         pictures[f"sweep_{file_name(env)}"] = _picture(sweep, env, _of(sweep, env), "final score")
@@ -114,7 +117,7 @@ def _sentences(sweep: SweepScores, found: dict[str, Sensitivity]) -> Iterator[st
     incomplete = [arm for arm in sweep.labels if arm not in found]
     if incomplete:
         yield f"No seed has a result at every setting of {joined(incomplete)}, which the table leaves out."
-    if sweep.comparison.without_runs or incomplete:  # settings that crashed every run, maybe
+    if sweep.comparison.without_runs or incomplete:  # settings that were not run yet
         return
     if min(len(sweep.cube("final", arm)) for arm in found) < statistics.FEW_RUNS:
         return
@@ -133,7 +136,19 @@ def _sentences(sweep: SweepScores, found: dict[str, Sensitivity]) -> Iterator[st
             claims += [lower] if mine.high < theirs.low else [higher] if mine.low > theirs.high else []
         if arm != sweep.baseline:
             shown = ", ".join(claims) if claims else "no difference is shown, the intervals overlap"
-            yield f"{arm} against {sweep.baseline}: {shown}."
+            yield f"{arm} against {sweep.baseline}: {shown}{_crashed(sweep, arm)}."
+
+
+def _crashed(sweep: SweepScores, arm: str) -> str:
+    """Say of how many runs a sentence is that only count as random actions."""
+    shares = []
+    for name in (arm, sweep.baseline):
+        runs, lost = (
+            sum(cell.arm in sweep.labels[name] for cell in cells)
+            for cells in (sweep.comparison.cells, sweep.comparison.lost)
+        )
+        shares += [f"{lost} of {runs} runs of {name}"] if lost else []
+    return f" (without a score, so counted as random actions: {joined(shares)})" if shares else ""
 
 
 def _picture(sweep: SweepScores, title: str, read: Callable[[str], Estimate | None], ylabel: str) -> Picture:

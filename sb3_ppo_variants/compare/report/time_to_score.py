@@ -20,7 +20,7 @@ def target_score(comparison: Comparison, env: str, fraction: float) -> float | N
     :return: None without runs of the baseline, without a score that counts as 0, or if they are not above that
     """
     base, low = comparison.raw("final", comparison.baseline, env), comparison.lowest_score(env)
-    if not len(base) or low is None or not comparison.beats_zero(env, float(base.mean())):
+    if not len(base) or low is None or not comparison.beats_zero(comparison.baseline, env):
         return None
     return low + fraction * (float(base.mean()) - low)
 

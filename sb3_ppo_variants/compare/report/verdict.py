@@ -74,13 +74,16 @@ def _why_without_a_target(comparison: Comparison, env: str) -> str:
         return f"{baseline} has no run{' with a score' if comparison.of(baseline, env) else ''}"
     if comparison.lowest_score(env) is None:
         return f"the random policy has no {'score' if comparison.of(RANDOM_POLICY, env) else 'result'}"
-    return f"{baseline} does not beat {'the score given as 0' if env in comparison.given else 'random actions'}"
+    if env in comparison.given:
+        return f"{baseline} does not beat the score given as 0"
+    return f"{baseline} is not clearly better than random actions"
 
 
 def _score_names(comparison: Comparison) -> list[str]:
     if len(comparison.envs) <= FEW_ENVIRONMENTS:
         return [f"final score, {env}" for env in comparison.envs]
-    return ["final score, normalised (IQM)"]
+    words = comparison.together()
+    return [f"final score, normalised (IQM{'' if words == 'all environments' else f', {words}'})"]
 
 
 def _scores(comparison: Comparison, arm: str, aggregates: dict[str, Estimate] | None) -> list[str]:
