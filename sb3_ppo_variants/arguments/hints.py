@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def did_you_mean(name: str, known: Iterable[str], quote: str = "'", otherwise: str = "") -> str:
@@ -22,4 +22,13 @@ def did_you_mean(name: str, known: Iterable[str], quote: str = "'", otherwise: s
     return f"; {otherwise}" if otherwise else ""
 
 
-__all__ = ["did_you_mean"]
+def closest(name: str, known: Sequence[str]) -> str:
+    """Return the known name that is most like another, however unlike that is.
+
+    :param name: as given
+    :param known: what exists, at least one
+    """
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+
+
+__all__ = ["closest", "did_you_mean"]

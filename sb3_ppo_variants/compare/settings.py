@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import inspect
 import io
 import json
@@ -14,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 import yaml
 
-from sb3_ppo_variants.arguments.hints import did_you_mean
+from sb3_ppo_variants.arguments.hints import closest, did_you_mean
 from sb3_ppo_variants.compare.arms import Arm
 from sb3_ppo_variants.zoo import ADDED
 from sb3_ppo_variants.zoo.hyperparameters import check_keys
@@ -95,10 +94,9 @@ def _check_policy(arm: Arm, policy: Any) -> None:
     known = sorted(getattr(ALGOS[arm.algo], "policy_aliases", ()))
     if known and policy not in known:
         label = arm.label.partition("@")[0]  # of a sweep's point that of the arm
-        close = difflib.get_close_matches(str(policy), known, n=1, cutoff=0.0)[0]
         raise ValueError(
             f"{arm.algo} has no policy {policy!r}; choose from {', '.join(known)}, as with "
-            f"-params {label}:policy:{close}"
+            f"-params {label}:policy:{closest(str(policy), known)}"
         )
 
 
