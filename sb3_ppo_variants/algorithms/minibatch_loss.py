@@ -33,6 +33,7 @@ from sb3_ppo_variants.update.losses import (
     masked_mean,
     normalize_advantages,
     outside_clip_range,
+    surrogate_slopes,
     value_errors,
     value_slopes,
 )
@@ -81,7 +82,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         :return: shape (n_batch,)
         """
         c = coefficients
-        bounds = c["clip_range"], c["clip_range_upper"], c.get("dual_clip")
+        bounds = c["clip_range"], c["clip_range_upper"], c.get("dual_clip"), c.get("ratio_cap")
         surrogate: th.Tensor = clipped_surrogate(ratio, advantages, *bounds)
         return surrogate
 
@@ -207,8 +208,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
     def loss_slopes(self, minibatch: Any, new: Evaluation, coefficients: dict[str, Number], terms: Terms) -> Slopes:
         """Differentiate :meth:`minibatch_loss` by what the policy says of each sample: see :meth:`derivative_obstacle`.
 
-        The clipped surrogate, asymmetric or dual, equals ``ratio * advantage`` or does not depend on the ratio; a
-        variant's own is differentiated by autograd, which then records nothing but that.
+        A variant's own surrogate is differentiated by autograd, which then records nothing but that.
 
         :param minibatch: the host's NamedTuple, without padding
         :param new: the current policy's evaluation of it, without gradient
@@ -217,8 +217,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
         """
         c, n, kl_slope = coefficients, len(new.values), None
         if getattr(self.surrogate, "__func__", None) is LossMixin.surrogate:
-            unclipped = terms.advantages * terms.ratio
-            slope = unclipped * (terms.objective == unclipped)
+            slope = surrogate_slopes(terms.objective, terms.ratio, terms.advantages, c.get("ratio_cap"))
         else:
             kl = terms.kl if self.kl_in_loss else None
             slope, kl_slope = slopes_of(self.surrogate, terms.log_ratio, terms.advantages, kl, c)

@@ -25,7 +25,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     continuous actions from shrinking.
 
     The penalty holds the mean over states. A single ratio grows exponentially where its state's KL grows quadratically:
-    over a million steps some reached hundreds. A wide clip, of 0.5 or 1, gives those no further gain.
+    over a million steps some reached hundreds, and few samples decided the gradient. Hence ``ratio_cap``.
 
     :param clip_range: None: the penalty alone; a float > 0 or a schedule adds the clip
     :param initial_beta: first beta, > 0 (0 allowed with ``adaptive_beta=False``); larger keeps the policy closer. A
@@ -35,6 +35,8 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
         jumps over the band
     :param beta_bounds: smallest and largest beta
     :param kl_direction: ``"reverse"`` for KL(new || old), ``"forward"`` for KL(old || new), in penalty and measurement
+    :param ratio_cap: c > 1: beyond it a ratio r counts as ``c (1 + ln(r / c))``, so that no sample's gradient has more
+        than c times its weight at r = 1 (arXiv:2506.13585, eq. 4); None for no cap, as in the paper
     :param hinge_coef: adds ``hinge_coef * max(0, KL - 2 target_kl)^2`` to the loss (modular_rl, ppo.py); 0 for none
     """
 
@@ -50,6 +52,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
         adaptation_factor: float = 1.3,
         beta_bounds: tuple[float, float] = (1e-3, 1e3),
         kl_direction: KLDirection = "reverse",
+        ratio_cap: float | None = 2.0,
         hinge_coef: float = 0.0,
         **kwargs: Any,
     ) -> None:
@@ -58,6 +61,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
         self.adaptation_factor = adaptation_factor
         self.beta_bounds = beta_bounds
         self.kl_direction = kl_direction
+        self.ratio_cap = ratio_cap
         self.hinge_coef = hinge_coef
         self.beta = float(initial_beta) if checks.is_number(initial_beta) else math.nan
         super().__init__(*args, **kwargs)
@@ -69,6 +73,8 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
             value = getattr(self, name)
             ok = checks.is_number(value) and 0 <= value < math.inf
             checks.require(ok, f"`{name}` must be a finite number >= 0", value, way_out)
+        if self.ratio_cap is not None:
+            checks.check_above_one("ratio_cap", self.ratio_cap, "pass None for no cap")
         if self.adaptive_beta:
             way_out = "widen the bounds, or pass adaptive_beta=False for a fixed beta"
             checks.check_within(self, "initial_beta", "beta_bounds", way_out)
@@ -80,7 +86,8 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
         return prepared
 
     def update_coefficients(self) -> dict[str, Number]:
-        return {**super().update_coefficients(), "beta": self.beta}
+        cap = {} if self.ratio_cap is None else {"ratio_cap": float(self.ratio_cap)}
+        return {**super().update_coefficients(), "beta": self.beta, **cap}
 
     @takes_arrays
     def kl_penalty(self, kl: th.Tensor, coefficients: dict[str, Number]) -> Penalty:

@@ -43,8 +43,45 @@ def normalize_advantages(advantages: Array, mask: th.Tensor | None = None) -> Ar
     return (advantages - average) / (deviation + 1e-8)
 
 
+def capped_ratio(ratio: Array, cap: Number | None) -> Array:
+    """Return ``r`` up to a cap c, beyond it ``c (1 + ln(r / c))``, which has the slope of ``c ln r``.
+
+    A sample's gradient then has at most c times the weight that it has at r = 1, for either sign of the advantage: the
+    truncated importance weights of V-trace (arXiv:1802.01561) and CISPO (arXiv:2506.13585, eq. 4).
+
+    :param ratio: new over old action probability, shape (n_batch,)
+    :param cap: c > 0; None for none
+    :return: shape (n_batch,)
+    """
+    if cap is None or (not isinstance(ratio, th.Tensor) and ratio.max() <= cap):  # a tensor's number is waited for
+        return ratio
+    return ratio.clip(max=cap) * (1 + library(ratio).log((ratio / cap).clip(min=1)))
+
+
+def surrogate_slopes(objective: Array, ratio: Array, advantages: Array, cap: Number | None) -> Array:
+    """Differentiate :func:`clipped_surrogate` by the logarithm of the ratio.
+
+    The clipped surrogate, asymmetric or dual, equals ``ratio * advantage`` or does not depend on the ratio.
+
+    :param objective: what it returned, shape (n_batch,)
+    :param ratio: as there
+    :param advantages: as there
+    :param cap: as there
+    :return: shape (n_batch,)
+    """
+    capped = capped_ratio(ratio, cap)
+    unclipped = advantages * capped
+    weighted = unclipped if capped is ratio else advantages * ratio.clip(max=cap)
+    return weighted * (objective == unclipped)
+
+
 def clipped_surrogate(
-    ratio: Array, advantages: Array, clip_low: Number, clip_high: Number, dual_clip: Number | None = None
+    ratio: Array,
+    advantages: Array,
+    clip_low: Number,
+    clip_high: Number,
+    dual_clip: Number | None = None,
+    ratio_cap: Number | None = None,
 ) -> Array:
     """Pessimistic clipped objective L_CLIP of each sample, to be maximised.
 
@@ -57,9 +94,11 @@ def clipped_surrogate(
     :param clip_low: distance of the lower end of the range from 1
     :param clip_high: distance of the upper end of the range from 1
     :param dual_clip: bound c > 1; None for no bound
+    :param ratio_cap: of :func:`capped_ratio`, which then stands for the ratio
     :return: shape (n_batch,)
     """
     xp = library(ratio)
+    ratio = capped_ratio(ratio, ratio_cap)
     surrogate = advantages * ratio
     if not _unbounded(clip_low, clip_high):
         surrogate = xp.minimum(surrogate, advantages * clip(ratio, 1 - clip_low, 1 + clip_high))
