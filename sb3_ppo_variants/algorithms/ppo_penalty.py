@@ -25,7 +25,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
     continuous actions from shrinking.
 
     The penalty holds the mean over states. A single ratio grows exponentially where its state's KL grows quadratically:
-    over a million steps some reached hundreds, and few samples decided the gradient. Hence ``ratio_cap``.
+    over a million steps some reached hundreds, so that few samples decide the gradient. ``ratio_cap`` limits that.
 
     :param clip_range: None: the penalty alone; a float > 0 or a schedule adds the clip
     :param initial_beta: first beta, > 0 (0 allowed with ``adaptive_beta=False``); larger keeps the policy closer. A
@@ -35,8 +35,8 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
         jumps over the band
     :param beta_bounds: smallest and largest beta
     :param kl_direction: ``"reverse"`` for KL(new || old), ``"forward"`` for KL(old || new), in penalty and measurement
-    :param ratio_cap: c > 1: beyond it a ratio r counts as ``c (1 + ln(r / c))``, so that no sample's gradient has more
-        than c times its weight at r = 1 (arXiv:2506.13585, eq. 4); None for no cap, as in the paper
+    :param ratio_cap: c > 1: a ratio r beyond it counts as ``c (1 + ln(r / c))``, so that no sample's gradient has more
+        than c times its weight at r = 1 (CISPO, arXiv:2506.13585); None for no cap, as in the PPO paper
     :param hinge_coef: adds ``hinge_coef * max(0, KL - 2 target_kl)^2`` to the loss (modular_rl, ppo.py); 0 for none
     """
 
@@ -52,7 +52,7 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
         adaptation_factor: float = 1.3,
         beta_bounds: tuple[float, float] = (1e-3, 1e3),
         kl_direction: KLDirection = "reverse",
-        ratio_cap: float | None = 2.0,
+        ratio_cap: float | None = None,
         hinge_coef: float = 0.0,
         **kwargs: Any,
     ) -> None:

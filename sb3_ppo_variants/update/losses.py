@@ -47,7 +47,7 @@ def capped_ratio(ratio: Array, cap: Number | None) -> Array:
     """Return ``r`` up to a cap c, beyond it ``c (1 + ln(r / c))``, which has the slope of ``c ln r``.
 
     A sample's gradient then has at most c times the weight that it has at r = 1, for either sign of the advantage: the
-    truncated importance weights of V-trace (arXiv:1802.01561) and CISPO (arXiv:2506.13585, eq. 4).
+    truncated importance weights of V-trace (arXiv:1802.01561) and CISPO (arXiv:2506.13585).
 
     :param ratio: new over old action probability, shape (n_batch,)
     :param cap: c > 0; None for none

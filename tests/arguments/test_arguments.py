@@ -58,6 +58,7 @@ BAD_VALUES: list[tuple[tuple[Variant, ...], str, list[Any], dict[str, Any]]] = [
     (PENALTY, "initial_beta", [-1.0, NAN, math.inf, None], {"adaptive_beta": False}),
     (PENALTY, "initial_beta", [0, 0.0, 0.09, 10.1, math.inf], {"beta_bounds": (0.1, 10.0)}),
     (PENALTY, "hinge_coef", [-1.0, NAN], {}),
+    (PENALTY, "ratio_cap", [1, 1.0, 0.5, -3.0, NAN, math.inf, "2"], {}),
     (ADAPTIVE, "kl_tolerance", [1, 1.0, 0.5, 0.0, -2.0, NAN, None, "1.5"], {}),
     (ADAPTIVE, "adaptation_factor", [1, 1.0, 0.5, 0.0, -2.0, NAN, math.inf, None], {}),
     (PENALTY, "beta_bounds", BAD_BOUNDS, {}),
@@ -135,7 +136,10 @@ GOOD_CASES: list[tuple[tuple[Variant, ...], dict[str, Any]]] = [
     (ADAPTIVE, {"adapt_after": "update", "adaptation_factor": 3}),
     (PENALTY, {"adaptive_beta": False, "initial_beta": 0}),
     (PENALTY, {"adaptive_beta": False, "initial_beta": 1e6, "beta_bounds": (0.1, 10.0)}),
-    (PENALTY, {"initial_beta": 10.0, "beta_bounds": (0.1, 10.0), "kl_direction": "reverse", "hinge_coef": 50}),
+    (
+        PENALTY,
+        {"initial_beta": 10.0, "beta_bounds": (0.1, 10.0), "kl_direction": "reverse", "hinge_coef": 50, "ratio_cap": 2},
+    ),
     (PENALTY, {"clip_range": None}),
     (ADAPTIVE_CLIP, {"clip_range": 0.1, "clip_range_bounds": [0.1, 0.1]}),
 ]
@@ -338,6 +342,7 @@ EXTRAS: dict[Variant, dict[str, Any]] = {
         "adaptation_factor": 1.3,
         "kl_direction": "reverse",
         "hinge_coef": 0.0,
+        "ratio_cap": None,
     },
     PPOAdaptiveClip: {**SHARED, **ADAPTIVE_EXTRAS, "adaptation_factor": 1.3},
 }

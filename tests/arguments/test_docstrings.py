@@ -76,7 +76,7 @@ def test_a_subclass_has_its_own_summary_and_defaults() -> None:
 
 
 def test_a_mixin_keeps_the_docstring_that_was_written() -> None:
-    assert (KLPenaltyMixin.__doc__ or "").count(":param ") == 7
+    assert (KLPenaltyMixin.__doc__ or "").count(":param ") == 8
 
 
 def test_without_docstrings_nothing_is_generated() -> None:
