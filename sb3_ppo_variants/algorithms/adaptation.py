@@ -53,12 +53,12 @@ class AdaptiveUpdateMixin(PolicyUpdateMixin):
         self,
         *args: Any,
         kl_tolerance: float = 1.5,
-        adapt_after: Literal["minibatch", "epoch", "update"] = "epoch",
+        adapt_after: Literal["epoch", "update"] = "epoch",
         max_kl: float | Literal["target"] | None = "target",
         **kwargs: Any,
     ) -> None:
         self.kl_tolerance = kl_tolerance
-        self.adapt_after = adapt_after
+        self.adapt_after: Literal["minibatch", "epoch", "update"] = adapt_after
         super().__init__(*args, max_kl=max_kl, **kwargs)
 
     def adjust(self, controller: BandController, kl: float, target: float) -> Adjustment:

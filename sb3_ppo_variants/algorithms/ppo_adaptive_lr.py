@@ -46,7 +46,8 @@ class AdaptiveLearningRateMixin(AdaptiveUpdateMixin):
         self.adaptation_factor = adaptation_factor
         self.learning_rate_bounds = learning_rate_bounds
         self.lr_scale = 1.0
-        super().__init__(*args, kl_tolerance=kl_tolerance, adapt_after=adapt_after, max_kl=max_kl, **kwargs)
+        kwargs |= {"kl_tolerance": kl_tolerance, "adapt_after": adapt_after, "max_kl": max_kl}
+        super().__init__(*args, **kwargs)
 
     def check_arguments(self) -> None:
         super().check_arguments()
