@@ -66,7 +66,10 @@ class AdaptiveClipMixin(AdaptiveUpdateMixin):
 
 
 class PPOAdaptiveClip(AdaptiveClipMixin, PPO):
-    """PPO whose clip range adapts to the measured KL divergence."""
+    """PPO whose clip range adapts to the measured KL divergence.
+
+    By default no update moves the policy further than ``target_kl``.
+    """
 
 
 class RecurrentPPOAdaptiveClip(AdaptiveClipMixin, RecurrentPPO):

@@ -123,7 +123,10 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
 
 
 class PPOPenalty(KLPenaltyMixin, PPO):
-    """PPO with an adaptive KL penalty instead of the clipped surrogate."""
+    """PPO with an adaptive KL penalty instead of the clipped surrogate.
+
+    By default no update moves the policy further than ``target_kl``.
+    """
 
 
 class RecurrentPPOPenalty(KLPenaltyMixin, RecurrentPPO):
