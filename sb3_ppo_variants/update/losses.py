@@ -94,7 +94,7 @@ def clipped_surrogate(
     :param clip_low: distance of the lower end of the range from 1
     :param clip_high: distance of the upper end of the range from 1
     :param dual_clip: bound c > 1; None for no bound
-    :param ratio_cap: of :func:`capped_ratio`, which then stands for the ratio
+    :param ratio_cap: of ``capped_ratio``, which then stands for the ratio
     :return: shape (n_batch,)
     """
     xp = library(ratio)
