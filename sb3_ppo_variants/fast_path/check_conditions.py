@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_ppo_variants.update.generators import preserved_numpy_generator
+from sb3_ppo_variants.update.generators import preserved_numpy_and_python_generators
 from sb3_ppo_variants.update.policy_evaluation import foreign_module, snapshot_policy
 
 _TRIES = 5  # where another of Python's threads may draw from the same generators meanwhile
@@ -47,7 +47,7 @@ def untouched(policy: Any) -> Any:
 def same_draws() -> Iterator[Callable[[], None]]:
     """Leave all global generators as they were; the function given sets them back to where they began."""
     devices = list(range(th.cuda.device_count())) if th.cuda.is_available() and th.cuda.is_initialized() else []
-    with preserved_numpy_generator(), th.random.fork_rng(devices=devices):
+    with preserved_numpy_and_python_generators(), th.random.fork_rng(devices=devices):
         of_numpy, of_python = np.random.get_state(), random.getstate()
         cpu, gpus = th.get_rng_state(), [th.cuda.get_rng_state(device) for device in devices]
 
@@ -58,10 +58,7 @@ def same_draws() -> Iterator[Callable[[], None]]:
             for device, state in zip(devices, gpus):
                 th.cuda.set_rng_state(state, device)
 
-        try:
-            yield again
-        finally:
-            random.setstate(of_python)
+        yield again
 
 
 __all__ = ["failure_or", "same_draws", "untouched"]

@@ -3,6 +3,7 @@
 A buffer of somebody's own may draw from torch's, too, as for augmented observations.
 """
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,10 +26,21 @@ def preserved_numpy_generator() -> Iterator[None]:
 
 
 @contextmanager
+def preserved_numpy_and_python_generators() -> Iterator[None]:
+    """Restore numpy's and Python's global generators on exit: a module of somebody's own may draw from either."""
+    state = random.getstate()
+    try:
+        with preserved_numpy_generator():
+            yield
+    finally:
+        random.setstate(state)
+
+
+@contextmanager
 def preserved_generators() -> Iterator[None]:
     """Restore numpy's and torch's global generators of the CPU on exit."""
     with preserved_numpy_generator(), th.random.fork_rng(devices=[]):
         yield
 
 
-__all__ = ["preserved_generators", "preserved_numpy_generator"]
+__all__ = ["preserved_generators", "preserved_numpy_and_python_generators", "preserved_numpy_generator"]

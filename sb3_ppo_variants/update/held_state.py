@@ -11,7 +11,7 @@ import torch as th
 from torch import nn
 
 from sb3_ppo_variants.update.buffers import KeptTensors, same_numbers
-from sb3_ppo_variants.update.generators import preserved_numpy_generator
+from sb3_ppo_variants.update.generators import preserved_numpy_and_python_generators
 
 _OF_TORCH = frozenset(vars(nn.Module()))  # parameters, buffers, children, hooks, mode
 
@@ -25,13 +25,13 @@ def held_put_back(policy: nn.Module) -> Iterator[None]:
 
     :param policy: of which a module may change them whenever it is called
     """
-    put_back: list[Callable[[], Any]] = [KeptTensors(policy).put_back, partial(random.setstate, random.getstate())]
+    put_back: list[Callable[[], Any]] = [KeptTensors(policy).put_back]
     for module in policy.modules():
         own = {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
         put_back += [restore for value in own.values() if (restore := _restoring(value)) is not None]
         put_back.append(partial(vars(module).update, own))
     try:
-        with preserved_numpy_generator():
+        with preserved_numpy_and_python_generators():
             yield
     finally:
         with th.no_grad():
