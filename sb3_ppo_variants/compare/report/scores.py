@@ -157,17 +157,17 @@ def final_episodes(episodes: pd.DataFrame, arm: str, env: str) -> pd.DataFrame:
     return of_arm[of_arm["timesteps"] > (1 - FINAL_SHARE) * of_arm["timesteps"].max()]
 
 
-def clearly_above(runs: "pd.Series[float]", rewards: "pd.Series[float]", random: "pd.Series[float]") -> bool:
+def _clearly_above(runs: "pd.Series[float]", sample: "pd.Series[float]", random: "pd.Series[float]") -> bool:
     """Say whether final scores are above random actions by more than two standard errors of the difference.
 
     A smaller way from random to best would blow up whatever is measured in it. The random policy's error is not enough:
     where it always has the lowest score there is, that error is 0, and a single lucky episode would be above it.
 
     :param runs: final score of each run
-    :param rewards: of the episodes that these are made of; of a single run they give the error
+    :param sample: what gives their error: the runs, of a single one the rewards of its final episodes
     :param random: of the random policy's episodes
     """
-    error = math.hypot(_error(runs if len(runs) > 1 else rewards), _error(random))
+    error = math.hypot(_error(sample), _error(random))
     return float(runs.mean() - random.mean()) > 2 * error
 
 
@@ -178,13 +178,14 @@ def _error(sample: "pd.Series[float]") -> float:
 def _above_random(
     episodes: pd.DataFrame, final: Mapping[str, pd.DataFrame], random: "Mapping[str, pd.Series[float]]"
 ) -> set[tuple[str, str]]:
-    return {
-        (arm, env)
-        for arm, table in final.items()
-        for env in table
-        if env in random
-        and clearly_above(table[env].dropna(), final_episodes(episodes, arm, env)["reward"], random[env])
-    }
+    above = set()
+    for arm, table in final.items():
+        for env in table.columns.intersection(list(random)):
+            runs = table[env].dropna()
+            sample = runs if len(runs) > 1 else final_episodes(episodes, arm, env)["reward"]
+            if _clearly_above(runs, sample, random[env]):
+                above.add((arm, env))
+    return above
 
 
 def _references(
@@ -201,5 +202,5 @@ def _references(
     return references
 
 
-__all__ = ["COLUMNS", "FINAL_SHARE", "Matrix", "Reference", "Scores", "area_score", "clearly_above"]
+__all__ = ["COLUMNS", "FINAL_SHARE", "Matrix", "Reference", "Scores", "area_score"]
 __all__ += ["episode_table", "final_episodes", "final_score", "make_scores"]
