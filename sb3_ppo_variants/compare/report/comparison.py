@@ -128,10 +128,14 @@ class Comparison:
             if arm not in self.arms or not len(self.raw("final", arm, env))
         ]
 
-    def together(self) -> str:
-        """Say of how many environments normalised scores are: of all, or of those only that can be normalised."""
+    def part(self) -> str | None:
+        """Say of how many environments normalised scores are, if only some can be normalised; None for all."""
         common, every = len(self.scores.common_envs()), len(self.envs)
-        return f"{common} of {every} environments" if 0 < common < every else "all environments"
+        return f"{common} of {every} environments" if 0 < common < every else None
+
+    def together(self) -> str:
+        """Say of which environments normalised scores are, in words."""
+        return self.part() or "all environments"
 
     def matrices(self, kind: str) -> dict[str, Matrix]:
         """Return normalised scores of the environments that all arms share, by arm.

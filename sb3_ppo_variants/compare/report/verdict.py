@@ -82,8 +82,8 @@ def _why_without_a_target(comparison: Comparison, env: str) -> str:
 def _score_names(comparison: Comparison) -> list[str]:
     if len(comparison.envs) <= FEW_ENVIRONMENTS:
         return [f"final score, {env}" for env in comparison.envs]
-    words = comparison.together()
-    return [f"final score, normalised (IQM{'' if words == 'all environments' else f', {words}'})"]
+    part = comparison.part()
+    return [f"final score, normalised (IQM{f', {part}' if part else ''})"]
 
 
 def _scores(comparison: Comparison, arm: str, aggregates: dict[str, Estimate] | None) -> list[str]:
