@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 
-WIDE_CLIP = 1.0
-"""A ``clip_range`` from which on a clip beside a penalty only stops ratios from running away beyond 2."""
-
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "value_clipping": ("pessimistic", "sb3"),
     "value_clip_scale": ("absolute", "return_std"),
@@ -164,8 +161,7 @@ def check_shared(model: Any) -> None:
         if isinstance(getattr(model, name), (np.floating, np.integer)):  # which SB3 takes for no number
             setattr(model, name, float(getattr(model, name)))
     check_positive(model, "clip_range", "0.2 is usual", optional=True)
-    if not (model.kl_in_loss and model.clip_range == WIDE_CLIP):  # which a penalty may have beside it
-        warn_of_wide_clip_range(model.clip_range)
+    warn_of_wide_clip_range(model.clip_range)
     check_positive(model, "clip_range_vf", "pass None for no value clipping", optional=True)
     if model.max_kl is not None and model.max_kl not in model.named_max_kl:
         named = "".join(f"{name!r} or " for name in model.named_max_kl)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_ppo_variants.arguments.checks import WIDE_CLIP, check_count, is_number, require
+from sb3_ppo_variants.arguments.checks import check_count, is_number, require
 from sb3_ppo_variants.arguments.schedules import schedule_value
 from sb3_ppo_variants.callbacks.clip_range_steering import current_clip_range
 from sb3_ppo_variants.callbacks.update_callback import UpdateCallback
@@ -201,15 +201,14 @@ def check_fraction(name: str, value: Any) -> None:
 
 
 def warn_without_clip(callback: UpdateCallback) -> None:
-    """Warn if it is no clip that holds the model back, so that hardly anything is ever clipped.
+    """Warn if the model has no clip, so that nothing is ever clipped.
 
     :param callback: that looks at the clip fraction
     """
     if not _has_clip(callback.model):
         callback.warn(
-            f"this {type(callback.model).__name__} has no clip, or one for ratios beyond {1 + WIDE_CLIP:g} only: its "
-            f"clip fraction is about 0 and {type(callback).__name__} has nothing to go by; StopTrainingOnKL looks at "
-            "the KL instead"
+            f"this {type(callback.model).__name__} has no clip (clip_range=None): its clip fraction is always 0 and "
+            f"{type(callback).__name__} has nothing to go by; StopTrainingOnKL looks at the KL instead"
         )
 
 
@@ -217,7 +216,7 @@ def _has_clip(model: OnPolicyAlgorithm) -> bool:
     upper: Any = getattr(model, "clip_range_upper", None)
     progress = model._current_progress_remaining
     above = math.inf if upper is None else schedule_value("clip_range_upper", unscaled(upper), progress)
-    return min(current_clip_range(model), above) < WIDE_CLIP
+    return min(current_clip_range(model), above) < math.inf
 
 
 __all__ = ["ClipFractionCallback", "ClipFractionRecord", "StopTrainingOnClipFraction", "StopTrainingOnKL"]

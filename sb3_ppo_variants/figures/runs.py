@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sb3_ppo_variants.arguments.checks import WIDE_CLIP, check_above_one, require
+from sb3_ppo_variants.arguments.checks import check_above_one, require
 from sb3_ppo_variants.figures.curves import Curve, FloatArray, Line, curve_of, is_logged, target_of
 from sb3_ppo_variants.figures.figure_style import (
     BAND,
@@ -136,13 +136,8 @@ def _panels(groups: Groups) -> list[_Panel]:
         KL_MEASURES[name] if len(measured) == 1 else f"{KL_MEASURES[name]}: {', '.join(labels)}"
         for name, labels in measured.items()
     ]
-    penalty = logged("beta")
-    narrow = {label for label in penalty if any((run["clip_range"] < WIDE_CLIP).any() for run in groups[label])}
-    holds = {label for label in logged("clip_range") if label not in penalty or label in narrow}
-    clip_range, clip_fraction = (
-        {label: name for label, name in logged(column).items() if label in holds}
-        for column in ("clip_range", "clip_fraction")
-    )
+    clip_range = logged("clip_range")
+    clip_fraction = {label: name for label, name in logged("clip_fraction").items() if label in clip_range}
     no_return = "no return was logged: no episode ended in a Monitor"
     panels = [
         _Panel(
@@ -153,7 +148,7 @@ def _panels(groups: Groups) -> list[_Panel]:
             log=True,
             rounding=1e-8,  # below, as of a policy that has collapsed, it is rounding, negative at times
         ),
-        _Panel("What holds it back: β, of the penalty", "β  [surrogate per nat]", penalty, log=True),
+        _Panel("What holds it back: β, of the penalty", "β  [surrogate per nat]", logged("beta"), log=True),
         _Panel("What holds it back: ε, the clip range", "ε  [ratio]", clip_range, log=True),
         _Panel("Share of samples outside the clip range", "clip fraction  [0 to 1]", clip_fraction),
         _Panel("What was learned: return of the latest episodes", "return  [reward]", logged("ep_rew_mean"), no_return),

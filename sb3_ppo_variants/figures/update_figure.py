@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sb3_ppo_variants.arguments.checks import WIDE_CLIP, require
+from sb3_ppo_variants.arguments.checks import require
 from sb3_ppo_variants.figures.figure_style import BAND, BLUE, HEALTHY_CLIP_FRACTION, add_legend, new_figure, wrapped
 from sb3_ppo_variants.update.update_metrics import UpdateTrace
 
@@ -33,8 +33,7 @@ def plot_update(trace: UpdateTrace | None, title: str | None = None) -> ShownFig
     assert trace is not None
     exact = trace.column("kl_divergence")[trace.taken]
     is_exact = bool(np.isfinite(exact).all() and exact.any())
-    holds = (WIDE_CLIP if "beta" in epoch else np.inf for epoch in trace.coefficients)  # a clip below that
-    clipped = any(float(epoch.get("clip_range", np.inf)) < least for epoch, least in zip(trace.coefficients, holds))
+    clipped = any(np.isfinite(float(epoch.get("clip_range", np.inf))) for epoch in trace.coefficients)
     with new_figure(9.5, 6 if clipped else 3.6) as figure:
         panels = figure.subplots(2 if clipped else 1, 1, sharex=True, squeeze=False)[:, 0]
         how = "stopped early after" if trace.stopped else "of"

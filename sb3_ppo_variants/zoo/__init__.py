@@ -26,7 +26,7 @@ from sb3_contrib import MaskablePPO, RecurrentPPO
 
 import sb3_ppo_variants as variants
 from sb3_ppo_variants.algorithms.policy_update import PolicyUpdateMixin
-from sb3_ppo_variants.arguments.checks import WIDE_CLIP, require
+from sb3_ppo_variants.arguments.checks import require
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -76,12 +76,11 @@ def is_maskable(algo: str) -> bool:
 
 
 def has_clip_range(algo: str) -> bool:
-    """Say whether a clip is what holds the algorithm back by default, so that the host's ``clip_range`` is for it.
+    """Say whether the algorithm clips by default, so that the host's ``clip_range`` is for it.
 
     :param algo: key of ``ALGORITHMS``
     """
-    default = inspect.signature(ALGORITHMS[algo]).parameters["clip_range"].default
-    return default is not None and not (isinstance(default, (int, float)) and default >= WIDE_CLIP)
+    return inspect.signature(ALGORITHMS[algo]).parameters["clip_range"].default is not None
 
 
 def register_algorithm(

@@ -284,7 +284,7 @@ def test_a_run_without_episodes_or_updates_is_told_apart(tmp_path: Path) -> None
     ("columns", "panels"),
     [
         ({"beta": 2.0, "clip_range": np.nan, "clip_fraction": 0.0}, ["KL", "β", "return"]),  # a pure penalty
-        ({"beta": 2.0, "clip_range": 1.0, "clip_fraction": 0.01}, ["KL", "β", "return"]),  # the clip does not hold it
+        ({"beta": 2.0, "clip_range": 0.5, "clip_fraction": 0.01}, ["KL", "β", "ε", "clip fraction", "return"]),  # both
         ({"clip_scale": 2.0}, ["KL", "ε", "clip fraction", "return"]),
         ({"clip_range": 1.0, "clip_fraction": 0.1}, ["KL", "ε", "clip fraction", "return"]),  # with a clip above
         ({"clip_range": np.nan, "clip_fraction": np.nan}, ["KL", "return"]),

@@ -148,7 +148,7 @@ def test_environment_without_masks_is_refused_before_training(capsys: Capture) -
 @pytest.mark.parametrize(
     ("algo", "callback", "message"),
     [
-        ("ppo_penalty", "'{}.ClipRangeFromClipFraction'", "ClipRangeFromClipFraction needs a clip that"),
+        ("ppo_penalty", "'{}.ClipRangeFromClipFraction'", "ClipRangeFromClipFraction needs a clip, got 'PPO"),
         (
             "ppo_clip",
             "{{'{}.TrustRegionRecorder':dict(path='/proc/x.csv')}}",

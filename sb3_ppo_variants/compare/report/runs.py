@@ -19,7 +19,7 @@ TRUST_REGION_PANELS: list[figures.Panel] = [
     ("exact KL divergence / target", traces.kl_over_target),
     ("clip fraction", traces.clip_fraction),
     ("beta", traces.column("beta")),
-    ("epsilon (clip range)", traces.clip_range),
+    ("epsilon (clip range)", traces.column("clip_range")),
     ("adaptive learning rate", traces.adaptive_learning_rate),
 ]
 VALUE_PANELS: list[figures.Panel] = [
@@ -33,7 +33,7 @@ TRUST_REGION_COLUMNS: dict[str, Condense] = {
     "above it": traces.share_above_band,
     "clip fraction": traces.mean_clip_fraction,
     "beta at the end": traces.last("beta"),
-    "epsilon at the end": traces.condensed(traces.clip_range, itemgetter(-1)),
+    "epsilon at the end": traces.last("clip_range"),
     "learning rate at the end": traces.condensed(traces.adaptive_learning_rate, itemgetter(-1)),
 }
 SHARES = ("in the band", "above it", "clip fraction")

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from sb3_ppo_variants.arguments.checks import WIDE_CLIP
 from sb3_ppo_variants.compare.report.scores import Matrix
 from sb3_ppo_variants.trust_region_log import KL_MEASURES
 
@@ -62,17 +61,9 @@ def kl(trace: Trace) -> Matrix | None:
     return None if found is None else found[1]
 
 
-def clip_range(trace: Trace) -> Matrix | None:
-    """Return epsilon; None if it is so wide that a penalty holds the policy back, not the clip."""
-    values = trace.get("clip_range")
-    if values is None or ("beta" in trace and np.all(values >= WIDE_CLIP)):
-        return None
-    return values
-
-
 def clip_fraction(trace: Trace) -> Matrix | None:
-    """Return the shares of clipped samples; None without a clip that holds the policy back, whatever was logged."""
-    return None if clip_range(trace) is None else trace.get("clip_fraction")
+    """Return the shares of clipped samples; None without a clip, whatever was logged."""
+    return None if trace.get("clip_range") is None else trace.get("clip_fraction")
 
 
 def adaptive_learning_rate(trace: Trace) -> Matrix | None:
@@ -124,7 +115,6 @@ share_above_band = condensed(kl_over_target, lambda x: np.mean(x > KL_TOLERANCE)
 
 __all__ = ["KL_TOLERANCE", "Condense", "Read", "Trace", "adaptive_learning_rate", "average", "best_kl", "clip_fraction"]
 __all__ += [
-    "clip_range",
     "column",
     "kl",
     "kl_over_target",
