@@ -52,7 +52,7 @@ HEADER = ",".join(COLUMNS) + "\n"
 
 _COEFFICIENTS = ("target_kl", "beta", "clip_range", "clip_range_vf")
 _RENAMED = {"policy_loss": "policy_gradient_loss", "skipped": "skipped_minibatches"}
-_COLUMN_OF = {name: _RENAMED.get(name, name) for name in METRICS}
+_COLUMN_OF = {name: _RENAMED.get(name, name) for name in METRICS[: METRICS.index("policy_gain")]}
 
 
 class TrustRegionLog(NamedTuple):
@@ -102,6 +102,7 @@ class TrustRegionLog(NamedTuple):
             coefficients=coefficients,
             kl_before_projection=of_update["kl_before_projection" if projected else "kl_divergence"],
             projection=of_update["projection"] if projected else 1.0,
+            names=tuple(_COLUMN_OF),
         )
 
 

@@ -193,6 +193,7 @@ class LossMixin(DataParallelMixin, OnPolicyAlgorithm):
                 kl_divergence=detached(terms.mean_kl),
                 grad_norm=nothing,
                 skipped=nothing,
+                policy_gain=masked_mean(terms.objective - terms.advantages, mask) if self.kl_in_loss else nothing,
                 extra={name: as_metric(value, like=loss) for name, value in measured.items()},
             )
         return loss, metrics

@@ -113,9 +113,9 @@ class KLPenaltyMixin(AdaptiveUpdateMixin):
 
     def limits_kl(self, kl: float) -> bool:
         # To second order in the step, the pulls of penalty and surrogate are as 2 beta KL to the gain of the surrogate:
-        # below a tenth it is not the penalty that holds the policy back.
-        gain = -self.epoch_mean("policy_loss")
-        return gain > 0 and 2 * self.beta * kl >= 0.1 * gain
+        # below a tenth it is not the penalty that holds the policy back. A penalty below 1e-6 is rounding.
+        penalty, gain = self.beta * kl, self.epoch_mean("policy_gain")
+        return penalty > 1e-6 and gain > 0 and 2 * penalty >= 0.1 * gain
 
     def record_state(self) -> None:
         super().record_state()

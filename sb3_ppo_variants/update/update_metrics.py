@@ -33,6 +33,7 @@ class MinibatchMetrics(NamedTuple):
     :param kl_divergence: exact KL on the minibatch's states before its step; 0 where neither loss nor limit needs it
     :param grad_norm: gradient norm before clipping; 0 for a minibatch at which the update stopped
     :param skipped: 1 if the step was not taken because loss or gradient was not finite, else 0
+    :param policy_gain: mean surrogate less that of the old policy, the mean advantage; 0 unless the loss has the KL
     :param extra: what the variant's ``extra_metrics`` returned
     """
 
@@ -47,6 +48,7 @@ class MinibatchMetrics(NamedTuple):
     kl_divergence: th.Tensor
     grad_norm: th.Tensor
     skipped: th.Tensor
+    policy_gain: th.Tensor
     extra: Mapping[str, th.Tensor] = MappingProxyType({})
 
     def named(self, name: str) -> th.Tensor:

@@ -829,10 +829,37 @@ def test_a_learning_rate_that_decays_to_zero_does_not_wind_the_coefficient_up(cl
     assert model.logger.name_to_value["train/saturated"] == 1
 
 
-def test_a_penalty_that_holds_the_policy_back_is_loosened() -> None:
-    model = make(PPOPenalty, initial_beta=100.0, adapt_after="epoch", learning_rate=1e-3, target_kl=0.05, n_epochs=4)
+@pytest.mark.parametrize(
+    "advantages",
+    [{}, {"normalize_advantage": False}, {"normalize_advantage": "rollout"}, {"batch_size": 13}],  # the last: 1 sample
+)
+def test_a_penalty_that_holds_the_policy_back_is_loosened(advantages: dict[str, Any]) -> None:
+    """Whatever the mean advantage of a minibatch is: it is no gain of the policy."""
+    arguments: dict[str, Any] = {"adapt_after": "epoch", "learning_rate": 1e-3, "target_kl": 0.05, **advantages}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You have specified a mini-batch size")
+        model = make(PPOPenalty, initial_beta=100.0, n_epochs=4, **arguments)
     model.learn(10 * ROLLOUT)
     assert model.beta < 50
+
+
+def test_a_clip_that_holds_the_policy_back_is_widened() -> None:
+    """Though it clips but few of the samples."""
+    arguments: dict[str, Any] = {"adapt_after": "epoch", "learning_rate": 1e-3, "target_kl": 0.05, "n_epochs": 4}
+    model = make(PPOAdaptiveClip, clip_range=0.03, **arguments)
+    seen = [update(model)["clip_fraction"] for _ in range(3)]
+    assert 0.01 < max(seen) < 0.4
+    assert model.clip_scale > 1.2
+
+
+def test_what_the_policy_has_gained_is_0_before_it_has_moved() -> None:
+    for acceleration in ("off", "eager"):
+        model = make(PPOPenalty, normalize_advantage=False, acceleration=acceleration, learning_rate=1e-2)
+        model.learn(ROLLOUT)
+        gain = model.last_update.column("policy_gain")
+        assert gain[0] == pytest.approx(0, abs=1e-6) and gain[-3:].mean() > 1e-3
+        assert model.last_update.column("policy_loss")[0] != pytest.approx(0, abs=1e-2)  # the mean advantage is not 0
+    assert not make(PPOClip).learn(ROLLOUT).last_update.column("policy_gain").any()
 
 
 @pytest.mark.parametrize("acceleration", ["off", "eager"])
