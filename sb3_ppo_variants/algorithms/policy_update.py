@@ -7,17 +7,18 @@ A variant is a mixin over :class:`PolicyUpdateMixin`. It overrides some of these
 """
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.algorithms.minibatch_loss import LossMixin
+from sb3_ppo_variants.algorithms.update_log import log_update
 from sb3_ppo_variants.arguments import checks, masks, schedules, signatures, supported_spaces
-from sb3_ppo_variants.distributed.moments import explained_variance_over_ranks
 from sb3_ppo_variants.distributed.ranks import ends_all_ranks
 from sb3_ppo_variants.fast_path.acceleration import Acceleration, Update
 from sb3_ppo_variants.saving.loading import LoadingMixin
@@ -27,6 +28,8 @@ from sb3_ppo_variants.update.projection import Projection
 from sb3_ppo_variants.update.rules import UpdateRules
 from sb3_ppo_variants.update.update_metrics import TraceRecorder, UpdateTrace
 from sb3_ppo_variants.vec_env.acceptance import VectorEnvMixin
+
+Model = TypeVar("Model", bound="PolicyUpdateMixin")
 
 _MADE_ANEW = ("_acceleration", "_trace", "_ranks", "_schedule_values")  # in a loaded model, as functions have no pickle
 
@@ -111,6 +114,25 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
         supported_spaces.check_action_space(self.action_space)
         supported_spaces.check_observation_space(self)
 
+    def learn(
+        self: Model,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Model:
+        """Train as the host does, with its further arguments; in TensorBoard the run has the name of the class.
+
+        :param total_timesteps: as in SB3, like the next two
+        :param callback: as in SB3
+        :param log_interval: as in SB3
+        :param tb_log_name: of the run in TensorBoard; None for the name of the class
+        """
+        super().learn(total_timesteps, callback, log_interval, tb_log_name or type(self).__name__, *args, **kwargs)
+        return self
+
     # ------------------------------------------------------------------------------------------------ the update loop
 
     @ends_all_ranks
@@ -148,7 +170,7 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
             self.logger.record("train/kl_before_projection", projection.kl_before)
             self.logger.record("train/projection", projection.share)
         self.last_update = trace.freeze(projection)
-        self._log_update(self.last_update, coefficients)
+        log_update(self, self.last_update, coefficients)
         self.after_update(projection.kl_before, trace.progress)
         self._trace = None
 
@@ -259,31 +281,6 @@ class PolicyUpdateMixin(LoadingMixin, VectorEnvMixin, LossMixin):
 
     def _minibatches_per_epoch(self) -> int:
         return -(-self.rollout_buffer.buffer_size * self.n_envs // int(self.batch_size))
-
-    def _log_update(self, update: UpdateTrace, coefficients: dict[str, Number]) -> None:
-        record = self.logger.record
-        record("train/policy_gradient_loss", update.mean("policy_loss"))
-        for name in ("entropy_loss", "value_loss", "approx_kl", "loss"):
-            record(f"train/{name}", update.mean(name))
-        record("train/grad_norm", update.mean("grad_norm"))
-        record("train/explained_variance", explained_variance_over_ranks(self.ranks, self.rollout_buffer))
-        if hasattr(self.policy, "log_std"):
-            record("train/std", th.exp(self.policy.log_std).mean().item())
-        record("train/n_updates", self._n_updates, exclude="tensorboard")
-        record("train/kl_divergence", update.kl_divergence)
-        record("train/ratio_max", float(update.column("ratio_max").max()))
-        record("train/epochs_done", update.epochs_done)
-        if self.on_nonfinite == "skip":
-            record("train/skipped_minibatches", int((~update.taken).sum()))
-        if coefficients["clip_range"] != math.inf:
-            record("train/clip_range", coefficients["clip_range"])
-        if min(coefficients["clip_range"], coefficients.get("clip_range_upper", math.inf)) < math.inf:
-            record("train/clip_fraction", update.mean("clip_fraction"))
-        for name in self.extra_metric_names:
-            record(f"train/{name}", update.mean(name))
-        if self.clip_range_vf is not None:
-            record("train/clip_range_vf", coefficients["clip_range_vf"])
-            record("train/value_clip_fraction", update.mean("value_clip_fraction"))
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         checks.check_can_learn(self)

@@ -6,6 +6,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -251,7 +252,9 @@ def test_a_policy_that_does_not_use_action_dist_is_refused_before_any_step(cls: 
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_runs_are_named_as_the_host_s_unless_told_otherwise(cls: type[PPO], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_have_the_name_of_their_class_unless_told_otherwise(
+    cls: type[PPO], monkeypatch: pytest.MonkeyPatch
+) -> None:
     names: list[str] = []
     configure = utils.configure_logger
 
@@ -261,8 +264,17 @@ def test_runs_are_named_as_the_host_s_unless_told_otherwise(cls: type[PPO], monk
 
     monkeypatch.setattr(utils, "configure_logger", spy)
     model = make(cls).learn(ROLLOUT)
-    model.learn(ROLLOUT, tb_log_name="mine")
-    assert names == ["PPO", "mine"]
+    assert model.learn(ROLLOUT, tb_log_name="PPO") is model
+    assert names == [cls.__name__, "PPO"]
+
+
+def test_a_run_that_goes_on_keeps_its_own_curve_beside_stock_ppo_s(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    ours = make(PPOPenalty, tensorboard_log=folder).learn(ROLLOUT)
+    build(PPO, tensorboard_log=folder).learn(ROLLOUT)
+    ours.learn(ROLLOUT, reset_num_timesteps=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["PPOPenalty_1", "PPO_1"]
+    assert ours.logger.dir == str(tmp_path / "PPOPenalty_1")
 
 
 # --------------------------------------------------------------------------------------------- the measured KL

@@ -128,7 +128,7 @@ def test_a_callback_of_one_rank_or_of_both_ends_training_on_all(ranks: Any) -> N
 def test_only_rank_0_writes_files(ranks: Any) -> None:
     (_, second), folder = ranks
     written = {path.name for path in (folder / "files_0").iterdir()}
-    assert {"best_model.zip", "model.zip", "PPO_1", "run.csv"} <= written
+    assert {"best_model.zip", "model.zip", "PPOPenalty_1", "run.csv"} <= written
     assert any(name.startswith("rl_model_") for name in written)
     assert not (folder / "files_1").exists()
     assert any(key.startswith("train/") for key in second["files"]["values"])  # callbacks read them there, too

@@ -90,7 +90,7 @@ def test_each_run_keeps_its_tensorboard_folder() -> None:
             resume(seed=seed, more=("-tb", "tb"), steps=steps)
     folders = {file.parent: len(list(file.parent.iterdir())) for file in Path("tb").rglob("events*")}
     run = Path("tb/CartPole-v1")
-    assert folders == {run / "CartPole-v1_1/PPO_1": 2, run / "CartPole-v1_2/PPO_1": 2}
+    assert folders == {run / "CartPole-v1_1/PPOPenalty_1": 2, run / "CartPole-v1_2/PPOPenalty_1": 2}
 
 
 def test_runs_without_a_seed_go_on_with_each_other() -> None:
