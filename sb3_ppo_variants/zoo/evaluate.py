@@ -9,10 +9,12 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 import yaml
 from huggingface_sb3 import EnvironmentName
+from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS, create_test_env, get_model_path, get_saved_hyperparams
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import set_random_seed
@@ -31,8 +33,9 @@ def evaluate() -> None:
         th.set_num_threads(arguments.num_threads)
     set_random_seed(arguments.seed)
     model_path, log_path = _find(arguments)
-    returns = _episode_returns(model_path, log_path, arguments)
-    kind = "stochastic" if arguments.stochastic else "deterministic"
+    samples = arguments.stochastic or (_is_sampled(arguments.env.gym_id) and not arguments.deterministic)
+    returns = _episode_returns(model_path, log_path, arguments, not samples)
+    kind = "stochastic" if samples else "deterministic"
     print(f"Evaluation over {len(returns)} episodes ({kind}): {np.mean(returns):.2f} +/- {np.std(returns):.2f}")
     print(f"Model: {model_path}")
     print(f"Logs: {log_path}")
@@ -46,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--exp-id", default=0, type=int, help="experiment ID (0: the latest, -1: no such folder)")
     parser.add_argument("-n", "--n-episodes", default=20, type=int, help="number of episodes")
     parser.add_argument("--load-best", action="store_true", help="the best model seen in training, not the last")
-    parser.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the likeliest")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--stochastic", action="store_true", help="sample actions (default on Atari and MiniGrid)")
+    kind.add_argument("--deterministic", action="store_true", help="take the likeliest actions (default elsewhere)")
     parser.add_argument("--seed", default=0, type=int, help="random seed")
     parser.add_argument("--device", default="auto", help="PyTorch device")
     parser.add_argument("--gym-packages", nargs="+", default=[], help="modules to import that register environments")
@@ -65,7 +70,13 @@ def _find(given: argparse.Namespace) -> tuple[str, str]:
         refuse(f"{error}; {way_out}")
 
 
-def _episode_returns(model_path: str, log_path: str, arguments: argparse.Namespace) -> list[float]:
+def _is_sampled(env_id: str) -> bool:
+    """Tell whether the zoo samples actions there unless told otherwise, in training's evaluations and in ``enjoy``."""
+    known = env_id in gym.registry  # else making it will say so
+    return known and (ExperimentManager.is_atari(env_id) or ExperimentManager.is_minigrid(env_id))
+
+
+def _episode_returns(model_path: str, log_path: str, arguments: argparse.Namespace, deterministic: bool) -> list[float]:
     settings = Path(log_path) / arguments.env
     hyperparams, stats_path = get_saved_hyperparams(str(settings))
     env_kwargs: dict[str, Any] = hyperparams.pop("env_kwargs", {})
@@ -87,7 +98,7 @@ def _episode_returns(model_path: str, log_path: str, arguments: argparse.Namespa
         model,
         env,
         arguments.n_episodes,
-        deterministic=not arguments.stochastic,
+        deterministic=deterministic,
         return_episode_rewards=True,
     )
     env.close()

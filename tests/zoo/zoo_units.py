@@ -451,3 +451,34 @@ def test_a_checkpoint_of_the_zoo_s_maskable_class_is_one_of_the_algorithm(tmp_pa
     file = newest_checkpoint(tmp_path)
     assert named_in(file.path.read_bytes()) == {"sb3_ppo_variants"}
     assert read_checkpoint(file).algorithm is MaskablePPOPenalty
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "option", "said"),
+    [
+        ("environments:make_env", None, "deterministic"),
+        ("environments:make_env", "--stochastic", "stochastic"),
+        ("minigrid.envs:EmptyEnv", None, "stochastic"),  # as in the zoo
+        ("minigrid.envs:EmptyEnv", "--deterministic", "deterministic"),
+    ],
+)
+def test_an_agent_is_evaluated_with_the_actions_that_the_zoo_s_enjoy_takes(
+    entry_point: str, option: str | None, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = importlib.import_module("sb3_ppo_variants.zoo.evaluate")
+    gym.register("Evaluated-v0", entry_point=entry_point)
+    asked: list[bool] = []
+
+    def returns(*arguments: Any) -> list[float]:
+        asked.append(arguments[-1])
+        return [1.0]
+
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--env", "Evaluated-v0", *([option] if option else [])])
+    monkeypatch.setattr(evaluation, "_find", lambda arguments: ("model.zip", "logs"))
+    monkeypatch.setattr(evaluation, "_episode_returns", returns)
+    try:
+        evaluation.evaluate()
+    finally:
+        del gym.registry["Evaluated-v0"]
+    assert asked == [said == "deterministic"]
+    assert f"over 1 episodes ({said}): 1.00" in capsys.readouterr().out
