@@ -36,6 +36,7 @@ class Checkpoint(NamedTuple):
     :param learn: ``log_interval``, ``tb_log_name`` and, with MaskablePPO, ``use_masking`` of the run
     :param save_freq: of the callback that wrote it
     :param keep: of the callback that wrote it
+    :param own_logger: whether the model had a logger that ``set_logger`` had given it
     """
 
     algorithm: type[OnPolicyAlgorithm]
@@ -46,6 +47,7 @@ class Checkpoint(NamedTuple):
     learn: dict[str, Any]
     save_freq: int
     keep: int
+    own_logger: bool = False
 
     def load_model(self, env: GymEnv | str, device: th.device | str = "auto", **kwargs: Any) -> OnPolicyAlgorithm:
         """Make the model as it was, with its environments where they were.

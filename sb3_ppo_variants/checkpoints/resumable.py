@@ -2,13 +2,14 @@
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
-from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 
@@ -187,6 +188,7 @@ class ResumableCheckpointCallback(BaseCallback):
             "learn": self._learn,
             "save_freq": self.save_freq,
             "keep": self.keep,
+            "own_logger": model._custom_logger,
         }
         th.save(run, run_file, pickle_module=cloudpickle)
         runs = ranks_of(self.model).gather(run_file.getvalue())
@@ -210,6 +212,7 @@ def resume(
     *,
     total_timesteps: int | None = None,
     device: th.device | str = "auto",
+    logger: Logger | None = None,
     **learn_arguments: Any,
 ) -> OnPolicyAlgorithm:
     """Continue a run from its newest intact checkpoint to its end, and go on writing checkpoints.
@@ -222,6 +225,8 @@ def resume(
         :class:`ResumableCheckpointCallback` among them one with the first run's settings is put after them
     :param total_timesteps: environment steps at which the run ends, those done included; None for the first run's
     :param device: as in SB3's ``load``
+    :param logger: for ``set_logger``, as a checkpoint has none: SB3's ``configure`` begins its files anew, so give it
+        another folder than the first run's; None for the one that SB3 makes
     :param learn_arguments: further arguments of ``learn``
     :return: the trained model
     :raises FileNotFoundError: if there is no intact checkpoint
@@ -241,6 +246,10 @@ def resume(
         writers = [ResumableCheckpointCallback(checkpoint.save_freq, path, checkpoint.keep)]
         given = [*given, *writers]
     writers[0].continue_from(checkpoint)
+    if logger is not None:
+        model.set_logger(logger)
+    elif checkpoint.own_logger:
+        warnings.warn("the run had a logger of its own, set by set_logger(): pass it as `logger`", stacklevel=2)
     total = checkpoint.total_timesteps if total_timesteps is None else total_timesteps
     if total > model.num_timesteps:
         settings = {**checkpoint.learn, **learn_arguments}

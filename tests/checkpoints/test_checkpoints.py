@@ -21,7 +21,7 @@ from hosts import VARIANTS, all_classes, build
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, EveryNTimesteps
-from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.logger import KVWriter, Logger, configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_ppo_variants import PPOAdaptiveClip, PPOPenalty, RecurrentPPOPenalty
@@ -624,3 +624,15 @@ def test_python_s_generator_and_learn_s_arguments_go_on(tmp_path: Path) -> None:
     resume(tmp_path, make_vec_env(), again, total_timesteps=3 * ROLLOUT, device="cpu")
     assert again.drawn == whole.drawn
     assert again.called_with == (7, "mine")
+
+
+def test_a_logger_of_the_user_s_goes_on_if_it_is_given_again(tmp_path: Path) -> None:
+    model = build(PPOPenalty)
+    model.set_logger(configure(str(tmp_path / "first"), ["csv"]))
+    model.learn(2 * ROLLOUT, ResumableCheckpointCallback(1, tmp_path / "run"))
+    with pytest.warns(UserWarning, match=r"a logger of its own, set by set_logger\(\): pass it as `logger`"):
+        resume(tmp_path / "run", make_vec_env(), total_timesteps=3 * ROLLOUT, device="cpu")
+    logger = configure(str(tmp_path / "second"), ["csv"])
+    resumed = resume(tmp_path / "run", make_vec_env(), total_timesteps=4 * ROLLOUT, device="cpu", logger=logger)
+    assert resumed.logger is logger
+    assert len((tmp_path / "second" / "progress.csv").read_text().splitlines()) == 2  # header and one update
