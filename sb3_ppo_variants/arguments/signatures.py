@@ -19,6 +19,7 @@ else:
     HostMethods = object  # host_parameters looks for the first class under OnPolicyAlgorithm that is not ours
 
 _PASSED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+_BY_KEYWORD = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 _FIELD = re.compile(r"^:(param|raises) (\w+):", flags=re.MULTILINE)
 _DEFAULT = re.compile(r"\s*\((?:required|default: (?:[^()]|\([^()]*\))*)\)$")
 
@@ -51,7 +52,7 @@ def _through_keywords(host: type) -> dict[str, inspect.Parameter]:
 
 
 def merged_signature(cls: type, mixin: type) -> inspect.Signature:
-    """Describe the whole constructor: the host's parameters, then the mixins' keyword-only ones.
+    """Describe the whole constructor: the host's parameters, then the mixins' own, by keyword.
 
     :param cls: a variant, or a mixin that has no host yet
     :param mixin: base of all our mixins
@@ -64,8 +65,8 @@ def merged_signature(cls: type, mixin: type) -> inspect.Signature:
                 if name in merged and has_host:  # without, one argument would have a default and the next none
                     merged[name] = merged[name].replace(default=default)
             own = inspect.signature(vars(base)["__init__"]).parameters if "__init__" in vars(base) else {}
-            keywords = [p for p in own.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-            merged.update({p.name: _redeclared(p, merged) for p in keywords if p.name != "_init_setup_model"})
+            named = [p for p in own.values() if p.kind in _BY_KEYWORD and p.name not in ("self", "_init_setup_model")]
+            merged.update({p.name: _redeclared(p, merged) for p in named})
     if setup is not None:
         merged["_init_setup_model"] = setup.replace(kind=inspect.Parameter.KEYWORD_ONLY)
     return inspect.Signature(list(merged.values()))
@@ -75,7 +76,7 @@ def _redeclared(own: inspect.Parameter, merged: dict[str, inspect.Parameter]) ->
     """Return a parameter as it is shown: one of the host's stays in its place there, and required if it is."""
     known = merged.get(own.name)
     if known is None:
-        return own
+        return own.replace(kind=inspect.Parameter.KEYWORD_ONLY)
     required = own.empty in (own.default, known.default)
     return own.replace(kind=known.kind, default=known.default if required else own.default)
 

@@ -364,6 +364,19 @@ def test_signature_shows_the_default_that_is_nearest_to_the_class() -> None:
     assert inspect.signature(MyPPO).parameters["target_kl"].default == build(MyPPO).target_kl == 0.5
 
 
+def test_signature_of_a_subclass_in_sb3_s_own_style_has_its_parameters_and_defaults() -> None:
+    class MyPPO(PPOPenalty):
+        def __init__(self, policy: Any, env: Any, n_steps: int = 128, my_coef: float = 0.1, **kwargs: Any) -> None:
+            self.my_coef = my_coef
+            super().__init__(policy, env, n_steps=n_steps, **kwargs)
+
+    found = inspect.signature(MyPPO).parameters
+    assert [*found][:8] == [*inspect.signature(PPO).parameters][:8]
+    assert found["n_steps"].default == MyPPO("MlpPolicy", "CartPole-v1", device="cpu").n_steps == 128
+    assert (found["my_coef"].kind, found["my_coef"].default) == (inspect.Parameter.KEYWORD_ONLY, 0.1)
+    assert "my_coef" in (MyPPO.__doc__ or "")
+
+
 @every_variant
 def test_signature_ends_with_keyword_only_extras(cls: Variant) -> None:
     host = inspect.signature(PPO).parameters
