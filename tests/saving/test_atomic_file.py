@@ -1,7 +1,9 @@
 """A file is there whole or not at all, and one module sees to it."""
 
+import errno
 import os
 import re
+import stat
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,20 @@ def test_a_failing_write_leaves_the_older_file(call: str, tmp_path: Path, monkey
         write_atomically(path, b"newer")
     assert path.read_bytes() == b"older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are flushed on Unix")
+def test_a_share_that_cannot_flush_a_folder_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flush = os.fsync
+
+    def on_files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", on_files_only)
+    write_atomically(tmp_path / "file", b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
 
 
 def test_there_is_one_place_for_atomic_files() -> None:
