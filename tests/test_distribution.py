@@ -4,9 +4,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from zoo_commands import ROOT, run_python
 
 
@@ -41,6 +44,14 @@ def test_source_distribution_holds_what_its_tests_and_documents_name(built: Path
     alone = {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff"}
     alone |= {"Makefile", "constraints.txt", "pyproject.toml"}
     assert files_under(*folders) | alone <= held
+
+
+def test_every_direct_dependency_has_its_version_in_the_constraints() -> None:
+    toml = pytest.importorskip("tomllib")  # of Python 3.11
+    project = toml.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    pinned = {canonicalize_name(line.partition("==")[0]) for line in (ROOT / "constraints.txt").read_text().split()}
+    assert {canonicalize_name(Requirement(one).name) for one in wanted} - pinned == {"sb3-ppo-variants"}
 
 
 def test_installed_wheel_finds_its_hyperparams(built: Path, tmp_path: Path) -> None:
