@@ -96,7 +96,8 @@ class PolicyLine:
         if not kl <= max(limit, _ROUNDING):
             warnings.warn(
                 f"the KL divergence is {kl:.3g}, above the limit of {limit:.3g}, although the old parameters were put "
-                "back: the policy depends on something that is neither a parameter nor a buffer of it",
+                "back: the policy depends on something that is neither a parameter nor a buffer of it, or on one that "
+                "it does not use in the first minibatch",
                 stacklevel=2,
             )
         return Projection(kl_before, kl, inside)

@@ -3,8 +3,10 @@
 import copy
 import json
 import pickle
+import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -187,6 +189,16 @@ def collect(masks: list[Any], space: spaces.Space[Any] | None = None) -> Any:
     model.collect_rollouts(env, *collecting(model))
     warn_of_empty_masks(model.rollout_buffer, actions)
     return model
+
+
+@pytest.mark.parametrize(("mask", "empty"), [([0, 0, 1, 1, 1], 0), ([1, 0, 0, 0, 0], 1), ([1, 0, 1, 0, 0], None)])
+def test_an_empty_mask_is_of_the_part_that_has_no_choice(mask: list[int], empty: int | None) -> None:
+    buffer = SimpleNamespace(action_masks=np.array([[mask]], dtype=np.float32))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_empty_masks(buffer, spaces.MultiDiscrete([2, 3]))
+    parts = [re.findall(r"part (\d) of the action", str(one.message)) for one in caught]
+    assert parts == ([] if empty is None else [[str(empty)]])
 
 
 def collecting(model: Any) -> tuple[Any, ...]:

@@ -560,6 +560,7 @@ def test_ratios_of_squashed_actions_at_their_bounds_are_those_of_the_reference(a
     model.learning_rate, model.lr_schedule = 1e-9, lambda _: 1e-9
     model.learn(64)
     assert np.abs(model.rollout_buffer.actions).max() > 0.999999
+    assert model.acceleration_report()["evaluation"] == "closed form"
     assert "is not compiled" in model.acceleration_report()["graph"] or acceleration == "eager"
     np.testing.assert_allclose(model.last_update.column("ratio_max"), 1, atol=1e-4)
     assert model.last_update.column("approx_kl").max() < 1e-6
