@@ -193,6 +193,7 @@ def test_a_learning_rate_that_never_adapts_is_stock_ppo_s(action: str) -> None:
         (PPOPenalty, NEUTRAL_PENALTY, {"initial_beta": 1}),
         (PPOPenalty, NEUTRAL_PENALTY, {"initial_beta": 1, "kl_direction": "reverse"}),
         (PPOPenalty, NEUTRAL_PENALTY, {"hinge_coef": 100.0, "target_kl": 1e-4}),
+        (PPOPenalty, NEUTRAL_PENALTY, {"ratio_cap": 1.01}),
         (PPOAdaptiveClip, NEUTRAL_ADAPTIVE, {"kl_tolerance": 1.5, "target_kl": 1e-4}),
         (PPOAdaptiveClip, NEUTRAL_ADAPTIVE, {"clip_range_bounds": (0.05, 1.0), "clip_range": lambda _: 0.03}),
     ],
