@@ -159,6 +159,7 @@ def test_defaults_of_a_mixin_s_own_arguments_are_refused_among_the_host_s() -> N
         build(cls)
 
 
+@pytest.mark.filterwarnings("ignore:.*of the fast path falls back")
 @pytest.mark.parametrize("shape", [(1,), (16,)])
 def test_a_metric_that_is_no_single_number_is_named(shape: tuple[int, ...]) -> None:
     def extra_metrics(self: Any, minibatch: Any, new: Any, coefficients: Any) -> dict[str, th.Tensor]:

@@ -85,6 +85,9 @@ def test_eager_equals_the_reference_after_one_update(cls: type[Any], kwargs: dic
     assert fast.last_update.kl_divergence == pytest.approx(reference.last_update.kl_divergence, rel=1e-3, abs=1e-7)
 
 
+MAY_FALL_BACK = pytest.mark.filterwarnings("ignore:.*of the fast path falls back")
+
+
 class WritesToItsMinibatch(PPOClip):
     extra_metric_names = ("largest",)
 
@@ -107,7 +110,7 @@ class Thinned(BaseFeaturesExtractor):
     ("cls", "acceleration", "kwargs"),
     [
         (PPOPenalty, "eager", {}),
-        (WritesToItsMinibatch, "eager", {}),
+        pytest.param(WritesToItsMinibatch, "eager", {}, marks=MAY_FALL_BACK),
         (PPOPenalty, "eager", {"policy_kwargs": {"activation_fn": th.nn.ELU}}),
         (PPOClip, "eager", {"policy_kwargs": {"features_extractor_class": Thinned}}),
         pytest.param(PPOClip, "compile", {}, marks=pytest.mark.slow),
@@ -584,6 +587,7 @@ class SharperPolicy(ActorCriticPolicy):
         super()._build(lr_schedule)
 
 
+@MAY_FALL_BACK  # its gradient is not that of such a KL
 @pytest.mark.parametrize("squash", [False, True])
 def test_a_form_of_one_s_own_stays_what_it_is_on_the_fast_path(squash: bool) -> None:
     distributions.register_distribution(SharperNoise, Sharper())

@@ -274,6 +274,7 @@ def test_a_hook_that_nobody_would_call_is_refused(hook: str, attribute: str) -> 
         cls("MlpPolicy", "CartPole-v1")
 
 
+@pytest.mark.filterwarnings("ignore:.*of the fast path falls back")
 @pytest.mark.parametrize("acceleration", ["off", "eager"])
 @pytest.mark.parametrize(("returned", "said"), [({"one": 1.0, "more": 2.0}, "one, more"), ({}, "nothing")])
 def test_metrics_are_those_that_are_named(returned: dict[str, float], said: str, acceleration: str) -> None:
