@@ -23,6 +23,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*of the fast path falls back")  # such programs may make it
+
 SLOW_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
 LINE = LinearSchedule(0.3, 0.05, 1.0)
 INFINITY, NAN = math.inf, math.nan

@@ -22,6 +22,8 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*of the fast path falls back")  # such programs may make it
+
 SLOW_EXAMPLES = int(os.environ.get("PROGRAM_EXAMPLES", "100"))
 NEW = {"derandomize": "PROGRAM_EXAMPLES" not in os.environ, "deadline": None}
 UPDATES = 3
