@@ -15,6 +15,7 @@ from torch import nn
 
 import sb3_ppo_variants as package
 
+MAY_FALL_BACK = pytest.mark.filterwarnings("ignore:.*of the fast path falls back")  # else it fails: see pyproject.toml
 DISCRETE = ["discrete", "multi_discrete", "multi_binary"]
 
 

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from hosts import VARIANTS, host_of
+from hosts import MAY_FALL_BACK, VARIANTS, host_of
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*of the fast path falls back")  # such programs may make it
+pytestmark = MAY_FALL_BACK  # such programs may make it
 
 SLOW_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
 LINE = LinearSchedule(0.3, 0.05, 1.0)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from hosts import build, flat
+from hosts import MAY_FALL_BACK, build, flat
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.distributions import DiagGaussianDistribution
@@ -159,7 +159,7 @@ def test_defaults_of_a_mixin_s_own_arguments_are_refused_among_the_host_s() -> N
         build(cls)
 
 
-@pytest.mark.filterwarnings("ignore:.*of the fast path falls back")
+@MAY_FALL_BACK
 @pytest.mark.parametrize("shape", [(1,), (16,)])
 def test_a_metric_that_is_no_single_number_is_named(shape: tuple[int, ...]) -> None:
     def extra_metrics(self: Any, minibatch: Any, new: Any, coefficients: Any) -> dict[str, th.Tensor]:

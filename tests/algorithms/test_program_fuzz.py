@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch as th
-from hosts import VARIANTS, build, host_of
+from hosts import MAY_FALL_BACK, VARIANTS, build, host_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*of the fast path falls back")  # such programs may make it
+pytestmark = MAY_FALL_BACK  # such programs may make it
 
 SLOW_EXAMPLES = int(os.environ.get("PROGRAM_EXAMPLES", "100"))
 NEW = {"derandomize": "PROGRAM_EXAMPLES" not in os.environ, "deadline": None}

@@ -10,7 +10,7 @@ import pytest
 import torch as th
 from environments import TinyEnv, make_vec_env
 from gymnasium import spaces
-from hosts import VARIANTS, build, collect_rollout, flat
+from hosts import MAY_FALL_BACK, VARIANTS, build, collect_rollout, flat
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -83,9 +83,6 @@ def test_eager_equals_the_reference_after_one_update(cls: type[Any], kwargs: dic
     assert names == reference.last_update.minibatches.shape
     np.testing.assert_allclose(fast.last_update.minibatches, reference.last_update.minibatches, rtol=1e-3, atol=2e-5)
     assert fast.last_update.kl_divergence == pytest.approx(reference.last_update.kl_divergence, rel=1e-3, abs=1e-7)
-
-
-MAY_FALL_BACK = pytest.mark.filterwarnings("ignore:.*of the fast path falls back")
 
 
 class WritesToItsMinibatch(PPOClip):

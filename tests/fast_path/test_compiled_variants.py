@@ -13,6 +13,7 @@ import pytest
 import torch as th
 from environments import make_vec_env
 from gymnasium import spaces
+from hosts import MAY_FALL_BACK
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants import PPOClip
@@ -165,7 +166,7 @@ def test_observations_of_all_kinds_compile(kind: str) -> None:
     th.testing.assert_close(found[1], found[0], rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*of the fast path falls back")
+@MAY_FALL_BACK
 @pytest.mark.parametrize("acceleration", ["off", "eager"])
 @pytest.mark.parametrize("form", [lambda r: r.unsqueeze(1) * r, lambda r: r[1:], lambda r: r.mean()])
 def test_a_surrogate_of_another_shape_is_refused(form: Any, acceleration: str) -> None:

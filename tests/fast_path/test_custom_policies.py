@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from hosts import MAY_FALL_BACK
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -24,7 +25,7 @@ DISCRETE, CONTINUOUS = spaces.Discrete(3), spaces.Box(-1, 1, (3,))
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You have specified a mini-batch size"),
-    pytest.mark.filterwarnings("ignore:.* of the fast path falls back"),
+    MAY_FALL_BACK,
 ]
 
 

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from hosts import VARIANTS
+from hosts import MAY_FALL_BACK, VARIANTS
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3 import PPO
@@ -22,7 +22,6 @@ from sb3_ppo_variants.update.update_metrics import LOGGED_NAMES
 
 SMALL: dict[str, Any] = {"n_steps": 128, "batch_size": 64, "n_epochs": 3, "seed": 0, "device": "cpu"}
 BOTH = pytest.mark.parametrize("acceleration", ["off", "eager"])
-NO_WARNING = pytest.mark.filterwarnings("error:.*of the fast path falls back")
 
 
 def distance_to_stock(policy: Any, acceleration: str, env: Any = "CartPole-v1", **policy_kwargs: Any) -> float:
@@ -60,7 +59,6 @@ class OwnNetwork(ActorCriticPolicy):
         self.mlp_extractor = StopsTheCriticsGradient(self.features_dim)
 
 
-@NO_WARNING
 @pytest.mark.parametrize("acceleration", ["off", "eager", pytest.param("compile", marks=pytest.mark.slow)])
 def test_a_network_of_ones_own_is_asked_for_both_latents_at_once(acceleration: str) -> None:
     assert distance_to_stock(OwnNetwork, acceleration) <= (0 if acceleration == "off" else 1e-5)
@@ -134,7 +132,6 @@ class Float64CartPole(gym.ObservationWrapper):  # type: ignore[type-arg]
         return observation.astype(np.float64)
 
 
-@NO_WARNING
 @BOTH
 @pytest.mark.parametrize("env", ["CartPole-v1", Float64CartPole], ids=["float32", "float64"])
 def test_an_extractor_may_work_in_place(acceleration: str, env: Any) -> None:
@@ -194,7 +191,6 @@ class Noise(Encoder):
 NOISES = [type(f"Noise of {kind}", (Noise,), {"kind": kind}) for kind in ("torch", "numpy", "python", "numpy's global")]
 
 
-@NO_WARNING
 @BOTH
 @pytest.mark.parametrize("extractor", [FrozenMean, PlainMean, Counts, *NOISES], ids=lambda cls: cls.__name__)
 def test_a_measurement_leaves_no_trace_in_what_a_module_holds(extractor: type, acceleration: str) -> None:
@@ -274,7 +270,7 @@ def test_a_hook_that_nobody_would_call_is_refused(hook: str, attribute: str) -> 
         cls("MlpPolicy", "CartPole-v1")
 
 
-@pytest.mark.filterwarnings("ignore:.*of the fast path falls back")
+@MAY_FALL_BACK
 @pytest.mark.parametrize("acceleration", ["off", "eager"])
 @pytest.mark.parametrize(("returned", "said"), [({"one": 1.0, "more": 2.0}, "one, more"), ({}, "nothing")])
 def test_metrics_are_those_that_are_named(returned: dict[str, float], said: str, acceleration: str) -> None:

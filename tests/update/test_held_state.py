@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from hosts import build
+from hosts import MAY_FALL_BACK, build
 from stable_baselines3 import PPO
 from stable_baselines3.common.torch_layers import FlattenExtractor
 
@@ -17,7 +17,7 @@ from sb3_ppo_variants import NonFiniteUpdateError, PPOClip, RecurrentPPOClip
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You have specified a mini-batch size"),
-    pytest.mark.filterwarnings("ignore:.*of the fast path falls back"),
+    MAY_FALL_BACK,
 ]
 
 
