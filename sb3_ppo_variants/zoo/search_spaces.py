@@ -19,7 +19,7 @@ SAMPLED_WITHIN_BOUNDS = ("`learning_rate`", "`clip_range`", "`initial_beta`")
 
 
 class _WithoutClipRange:
-    """A trial in which the zoo's suggestion of ``clip_range`` leaves no trace: it is no clip that holds the policy."""
+    """A trial in which the zoo's suggestion of ``clip_range`` leaves no trace: the algorithm has none."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self._trial = trial
