@@ -4,10 +4,11 @@
     python benchmarks/same_learning.py --table --out same_learning.jsonl      # of those that are there
 
 PPOClip with the zoo's hyperparameters; n seeds from the first. With one seed "eager" and "compile" draw what "off"
-draws, and "off" is stock PPO to the last bit: a pair of runs is the same training until rounding separates them. Two
-scores per run: the mean return of the last 100 training episodes, and that over the training. The table has the mean
-difference of the pairs with its 95 % interval (scipy's bootstrap, BCa), in per cent of the way from the random policy's
-return to that of "off". One line per run; a run that is in the file already is not repeated.
+draws, and "off" is stock PPO to the last bit: a pair of runs is the same training until rounding separates them. Scores
+of a run: the mean return of the last 100 training episodes, that over the training, and that of 100 episodes of the
+final policy's most likely actions. The table has the mean difference of the pairs with its 95 % interval (scipy's
+bootstrap, BCa), in per cent of the way from the random policy's return to that of "off". One line per run; a run that
+is in the file already is not repeated.
 """
 
 import argparse
@@ -21,11 +22,12 @@ import numpy as np
 from recorded_runs import Returns, Row, read_rows, run_missing
 from scipy import stats
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_ppo_variants import PPOClip
 
 ACCELERATIONS = ("off", "eager", "compile")
-SCORES = ("last_100_episodes", "over_training")
+SCORES = ("last_100_episodes", "over_training", "final_policy")
 
 
 class Setting(NamedTuple):
@@ -55,17 +57,22 @@ def run(env: str, acceleration: str, seed: int, steps: int) -> Row:
     model = PPOClip("MlpPolicy", vec_env, **arguments)
     start = time.process_time()
     model.learn(steps, callback=returns)
+    seconds = round(time.process_time() - start, 1)
+    final_policy, _ = evaluate_policy(model, make_vec_env(env, 1, seed=10_000 + seed), n_eval_episodes=100)
     return {
         "last_100_episodes": float(np.mean(returns.found[-100:])),
         "over_training": float(np.mean(returns.found)),
-        "processor_seconds": round(time.process_time() - start, 1),
+        "final_policy": float(final_policy),
+        "processor_seconds": seconds,
     }
 
 
 def table(rows: list[Row]) -> Iterator[str]:
     """Write the runs as a Markdown table."""
-    yield "| environment | path | pairs | last 100 episodes | difference | over the training | difference |"
-    yield "|---|---|---|---|---|---|---|"
+    scores = [score for score in SCORES if all(score in row for row in rows)]  # early files have no final policies
+    names = "".join(f" {score.replace('_', ' ')} | difference |" for score in scores)
+    yield f"| environment | path | pairs |{names}"
+    yield "|---" * (3 + 2 * len(scores)) + "|"
     by_run = {(row["env"], row["acceleration"], row["seed"]): row for row in rows}
     for env in dict.fromkeys(row["env"] for row in rows):
         for acceleration in ACCELERATIONS:
@@ -73,7 +80,7 @@ def table(rows: list[Row]) -> Iterator[str]:
             if not seeds:
                 continue
             columns = []
-            for score in SCORES:
+            for score in scores:
                 own, off = (np.array([by_run[env, a, s][score] for s in seeds]) for a in (acceleration, "off"))
                 columns += [f"{own.mean():.1f}", difference(own - off, off.mean() - SETTINGS[env].random)]
             yield f"| {env} | {acceleration} | {len(seeds)} | {' | '.join(columns)} |"
@@ -94,13 +101,17 @@ def main() -> None:
     parser.add_argument("--accelerations", nargs="+", choices=ACCELERATIONS, default=ACCELERATIONS)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--steps", type=int, help="of a run, in place of the setting's")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="print the table of --out, train nothing")
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     order = itertools.product(seeds, arguments.envs, arguments.accelerations)
-    cells = [{"env": env, "acceleration": how, "seed": s, "steps": SETTINGS[env].steps} for s, env, how in order]
+    cells: list[Row] = [
+        {"env": env, "acceleration": how, "seed": s, "steps": arguments.steps or SETTINGS[env].steps}
+        for s, env, how in order
+    ]
     if not arguments.table:
         run_missing(arguments.out, cells, run, arguments.jobs)
     rows = read_rows(arguments.out)
