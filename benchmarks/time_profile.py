@@ -21,11 +21,13 @@ from speed_settings import VARIANTS
 from sb3_ppo_variants.fast_path import staged_update
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
+from sb3_ppo_variants.fast_path.late_evaluation import LateEvaluation
 from sb3_ppo_variants.fast_path.lean_rollout import LeanForward
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyTrunk
 from sb3_ppo_variants.fast_path.staged_update import StagedUpdate
 from sb3_ppo_variants.update.minibatches import StagedRollout
+from sb3_ppo_variants.vec_env import LeanVecEnv
 
 
 class Stopwatch:
@@ -71,9 +73,11 @@ def main() -> None:
     watch = Stopwatch()
     model = contender.model
     cls = type(model)
-    watch.wrap(cls, "collect_rollouts", "rollout: bookkeeping")
-    watch.wrap(model.env, "step", "rollout: simulator (VecEnv.step)")
+    # Nothing that the fast path would take for somebody's patch: beside one values are computed at every step
+    stepped = (model.env, "step") if args.acceleration == "off" else (LeanVecEnv, "step_wait")
+    watch.wrap(*stepped, "rollout: simulator (VecEnv.step)")
     watch.wrap(LeanForward, "__call__", "rollout: policy")
+    watch.wrap(LateEvaluation, "__call__", "rollout: values, at its end")
     watch.wrap(type(model.policy), "forward", "rollout: policy")
     watch.wrap(cls, "train", "update: loop, logging")
     watch.wrap(StagedRollout, "__init__", "update: staging")
@@ -95,7 +99,7 @@ def main() -> None:
 
     steps = args.updates * contender.steps_per_update
     print(f"{args.setting} {contender.name}: {steps / total:.0f} steps/s, {1e6 * total / steps:.1f} us/step")
-    watch.seconds["learn(): logger and the rest"] = total - sum(watch.seconds.values())
+    watch.seconds["learn(): rollout's bookkeeping, logger"] = total - sum(watch.seconds.values())
     print(f"{'':38}{'us/step':>9}{'share':>8}{'us/call':>10}")
     for part, seconds in sorted(watch.seconds.items(), key=lambda item: -item[1]):
         calls = watch.calls[part]

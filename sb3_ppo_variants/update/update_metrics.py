@@ -58,7 +58,8 @@ class MinibatchMetrics(NamedTuple):
 
     def row(self) -> th.Tensor:
         """Return all metrics in the order of ``METRICS``, the variant's own after them."""
-        row: th.Tensor = th.as_tensor(self._joined())
+        joined = self._joined()
+        row: th.Tensor = joined if isinstance(joined, th.Tensor) else th.from_numpy(joined)  # as_tensor takes longer
         return row
 
     def over_ranks(self, ranks: Ranks, gradients: Callable[[], Sequence[Part]] = tuple) -> "MinibatchMetrics":
@@ -223,9 +224,8 @@ class TraceRecorder:
 
         :return: nats per state; None if all of them were skipped, so that nothing was learned of it
         """
-        new = self._rows[self._rows_read :]
+        rows = self._joined(self._rows_read).tolist()  # a few rows: not worth numpy's calls
         self._rows_read = len(self._rows)
-        rows = th.vstack(new).tolist()  # a few rows: not worth numpy's calls
         taken = [row[_KL] for row in rows if row[_SKIPPED] == 0]
         if not taken:
             return None
@@ -237,18 +237,23 @@ class TraceRecorder:
 
         :param name: one of ``names``
         """
-        rows = th.vstack(self._rows[self._first_row_of_epoch :]).cpu().numpy()
-        taken = rows[rows[:, _SKIPPED] == 0]
-        return float(taken[:, self.names.index(name)].mean(dtype=np.float64)) if len(taken) else math.nan
+        rows = self._joined(self._first_row_of_epoch).cpu().numpy()
+        taken = rows[rows[:, _SKIPPED] == 0, self.names.index(name)].tolist()
+        return sum(taken) / len(taken) if taken else math.nan
 
     def first_skipped(self) -> tuple[int, int, FloatArray]:
         """Find the first step that was not taken.
 
         :return: its minibatch within the epoch and its epoch, from 0, and its metrics, shape (n_metrics,)
         """
-        rows = th.vstack(self._rows).cpu().numpy()
+        rows = self._joined(0).cpu().numpy()
         first = int(np.argmax(rows[:, _SKIPPED] > 0))
         return first - self._epochs.index(self._epochs[first]), self._epochs[first], rows[first]
+
+    def _joined(self, first: int) -> th.Tensor:
+        """Return the metrics from one step, or graph, on. To join a single one would take longer than to read it."""
+        rows = self._rows[first:]
+        return rows[0].reshape(-1, len(self.names)) if len(rows) == 1 else th.vstack(rows)
 
     def end_epoch(self, coefficients: Mapping[str, Number]) -> None:
         """Close an epoch, whether it was completed or broken off.
@@ -265,7 +270,7 @@ class TraceRecorder:
         :param projection: what became of the policy after the last step
         """
         return UpdateTrace(
-            minibatches=th.vstack(self._rows).cpu().numpy(),
+            minibatches=self._joined(0).cpu().numpy(),
             epoch=np.array(self._epochs),
             kl_divergence=projection.kl,
             kl_before_projection=projection.kl_before,

@@ -99,7 +99,7 @@ class Categorical(ActionDistribution):
         for part in self._parts(output):
             p = np.exp(part - part.max(axis=1)[:, None])
             actions.append(self._chosen(p, p.sum(axis=1)))
-        return np.stack(actions, axis=1)
+        return np.stack(actions, axis=1) if len(actions) > 1 else actions[0][:, None]
 
     def _chosen(self, p: FloatArray, total: FloatArray) -> npt.NDArray[Any]:
         # torch.multinomial's way to draw once: argmax of p over exponential variables.
