@@ -25,7 +25,7 @@ from sb3_ppo_variants.fast_path.cell_steps import CellSteps
 from sb3_ppo_variants.fast_path.check_conditions import failure_or
 from sb3_ppo_variants.fast_path.closed_forms import closed_form_of
 from sb3_ppo_variants.fast_path.compiled_update import CompiledStep, CompiledUpdate, minibatches_per_graph
-from sb3_ppo_variants.fast_path.fingerprint import own_attributes, plain_attributes, same_fingerprint
+from sb3_ppo_variants.fast_path.fingerprint import changed_attribute, own_attributes, plain_attributes, same_fingerprint
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam
 from sb3_ppo_variants.fast_path.interception import standing_in
 from sb3_ppo_variants.fast_path.late_evaluation import evaluating_late
@@ -129,10 +129,9 @@ class Acceleration:
         if self._compiled is None or not self.uses("graph"):
             return
         self._compiled.check_again_if_changed(own_attributes(self.algorithm))
-        now = plain_attributes(self.policy)
-        changed = [name for name in {**now, **self._compiled_with} if now.get(name) != self._compiled_with.get(name)]
-        if changed:
-            self._refused["graph"] = f"{changed[0]} has changed, and a graph keeps what it was compiled with"
+        changed = changed_attribute(plain_attributes(self.policy), self._compiled_with)
+        if changed is not None:
+            self._refused["graph"] = f"{changed} has changed, and a graph keeps what it was compiled with"
             self._choose()
 
     def _agree(self) -> None:

@@ -248,7 +248,9 @@ class CompiledUpdate(StagedUpdate):
             steps.append(row)
             if stopped:
                 break
-        if unproven is not None and not stopped and compiled.agrees(unproven[1][1]):
+        if compiled.usable and compiled.adam.own is not None:
+            compiled.give_up("a parameter has no gradient: torch's Adam leaves it alone, a graph does not")
+        elif unproven is not None and not stopped and compiled.agrees(unproven[1][1]):
             compiled.adam.restore(unproven[1])  # so that a resumed run, which checks anew, equals one that went on
             return unproven[0], False
         return th.stack(steps), stopped

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch as th
 import torch.optim.optimizer as optimizers
 from torch import nn
@@ -19,6 +20,9 @@ from sb3_ppo_variants.fast_path.interception import (
 from sb3_ppo_variants.update.policy_evaluation import KNOWN_PACKAGES, package_of
 
 _PLAIN = (bool, int, float, str, tuple)
+_OF_EVERY_MODULE = frozenset({*vars(nn.Module()), "training"})
+_BY_VALUE = (bool, int, float, complex, str, bytes, frozenset, th.dtype, np.generic)
+_DEEPEST = 4  # containers and objects in one another
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining", "start_time", "n_epochs")
 
 
@@ -50,16 +54,62 @@ def fingerprint(policy: Any) -> list[Any]:
 
 
 def plain_attributes(policy: nn.Module) -> dict[str, Any]:
-    """Collect the numbers, words and tuples that modules keep, such as the rate of a dropout.
+    """Collect what modules keep and a graph takes for constant, such as the rate of a dropout.
+
+    Of modules that somebody has written that may be in lists, dictionaries and objects, or in their classes, too.
 
     :param policy: any policy
-    :return: by the names of module and attribute
+    :return: by the names of module and attribute, for :func:`changed_attribute`
     """
     found: dict[str, Any] = {}
     for name, module in policy.named_modules():
-        own = vars(module).items()
-        found |= {f"{name}.{key}".lstrip("."): v for key, v in own if isinstance(v, _PLAIN) and key != "training"}
+        own = {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE}
+        if package_of(type(module)) in KNOWN_PACKAGES:
+            own = {key: value for key, value in own.items() if isinstance(value, _PLAIN)}
+        else:
+            foreign = [kind for kind in type(module).__mro__ if package_of(kind) not in (*KNOWN_PACKAGES, "builtins")]
+            of_classes = [item for kind in foreign for item in vars(kind).items() if isinstance(item[1], _PLAIN)]
+            own = dict(item for item in of_classes if not item[0].startswith("__")) | own
+        found |= {f"{name}.{key}".lstrip("."): _frozen(value) for key, value in own.items()}
     return found
+
+
+def _frozen(value: Any, depth: int = 0) -> Any:
+    """Copy containers, and what objects of somebody's own hold, as tuples; all else stands for itself."""
+    if depth == _DEEPEST or isinstance(value, (str, type, nn.Module)):
+        return value
+    if isinstance(value, dict):
+        return tuple((key, _frozen(one, depth + 1)) for key, one in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(one, depth + 1) for one in value)
+    if isinstance(value, (set, frozenset)):
+        return frozenset(value)
+    foreign = package_of(type(value)) not in (*KNOWN_PACKAGES, "builtins", "numpy")
+    return (value, _frozen(vars(value), depth + 1)) if foreign and hasattr(value, "__dict__") else value
+
+
+def same_value(x: Any, y: Any) -> bool:
+    """Compare numbers and words by value, lists and tuples part by part, all else by identity; NaN equals NaN.
+
+    :param x: of an attribute
+    :param y: of it at another time
+    """
+    if x is y:
+        return True
+    if type(x) is not type(y):
+        return False
+    if isinstance(x, (list, tuple)):
+        return len(x) == len(y) and all(map(same_value, x, y))
+    return isinstance(x, _BY_VALUE) and bool(x == y or (x != x and y != y))
+
+
+def changed_attribute(now: dict[str, Any], then: dict[str, Any]) -> str | None:
+    """Name the first attribute that is not what it was.
+
+    :param now: from :func:`plain_attributes`
+    :param then: from an earlier call
+    """
+    return next((name for name in {**now, **then} if not same_value(now.get(name), then.get(name))), None)
 
 
 def own_attributes(algorithm: object) -> dict[str, str]:
@@ -79,11 +129,7 @@ def same_fingerprint(a: list[Any], b: list[Any]) -> bool:
     :param a: of a policy
     :param b: of a policy
     """
-    return len(a) == len(b) and all(x is y or _equal(x, y) for x, y in zip(a, b))
+    return len(a) == len(b) and all(map(same_value, a, b))
 
 
-def _equal(x: Any, y: Any) -> bool:
-    return not isinstance(x, (th.Tensor, nn.Module)) and type(x) is type(y) and bool(x == y)
-
-
-__all__ = ["fingerprint", "own_attributes", "plain_attributes", "same_fingerprint"]
+__all__ = ["changed_attribute", "fingerprint", "own_attributes", "plain_attributes", "same_fingerprint"]

@@ -105,25 +105,28 @@ class FlatAdam:
 
     def prepare_for_graphs(self) -> None:
         """Let compiled graphs change the tensors in place, and the steps in between agree with theirs."""
-        self.checks_on_device = self._has_all_gradients = True  # autograd gives a graph zeros for what is missing
+        self.checks_on_device = True
         if self.flat.is_cuda:  # torch makes a CUDA graph only if it is told that they stay where they are
             for tensor in [self.gradient, *self._changing()]:
                 th._dynamo.mark_static_address(tensor)
 
     def snapshot(self) -> list[th.Tensor]:
-        """Copy everything that a step changes, for :meth:`restore`."""
-        return [tensor.clone() for tensor in self._changing()]
+        """Copy all that a step changes, the policy's buffers and the CPU's generator too, for :meth:`restore`."""
+        return [th.get_rng_state(), *(t.detach().clone() for t in [*self._changing(), *self._policy.buffers()])]
 
     def restore(self, snapshot: list[th.Tensor]) -> None:
         """Take back the steps since a snapshot.
 
         :param snapshot: of this object
         """
-        for tensor, before in zip(self._changing(), snapshot):
-            tensor.copy_(before)
+        generator, *copies = snapshot
+        th.set_rng_state(generator)
+        with th.no_grad():
+            for tensor, before in zip([*self._changing(), *self._policy.buffers()], copies):
+                tensor.copy_(before)
 
     def _changing(self) -> list[th.Tensor]:
-        moments = [self.flat, self.exp_avg, self.exp_avg_sq]
+        moments = [self.exp_avg, self.flat, self.exp_avg_sq]
         return [*moments, self.step_count, self.norm, self.skipped, self.skip_count, self.poison]
 
     def intact(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import torch as th
 
 from sb3_ppo_variants.fast_path.compiler import first_line
-from sb3_ppo_variants.fast_path.fingerprint import plain_attributes
+from sb3_ppo_variants.fast_path.fingerprint import changed_attribute, plain_attributes
 from sb3_ppo_variants.fast_path.graph_recording import collection_paused, forget_workspaces, recovery
 from sb3_ppo_variants.fast_path.interception import Parts
 from sb3_ppo_variants.fast_path.lean_rollout import Collected, LeanForward
@@ -38,7 +38,7 @@ class RecordedForward(LeanForward):
 
     def put_in_place(self) -> None:
         super().put_in_place()
-        if self._recorded_with != plain_attributes(self.policy):  # such as a slope that a callback anneals
+        if changed_attribute(plain_attributes(self.policy), self._recorded_with):  # such as an annealed slope
             self._graph = None
 
     def sample(self, obs: Any, masks: Any) -> Collected | None:

@@ -187,7 +187,7 @@ def _bad_state(model: UpdatedAlgorithm) -> str | None:
         if bad is not None:
             return f"{np.asarray(array)[bad]} in the last {name} of environment {bad[0]}"
     for name, parameter in model.policy.named_parameters():
-        if not th.isfinite(parameter).all():
+        if not th.isfinite(parameter.detach()).all():
             return f"the parameter {name} is not finite"
     return None
 

@@ -164,7 +164,8 @@ class Draws:
 
     def _of(self, shape: tuple[int, ...]) -> tuple[th.Tensor, FloatArray]:
         if shape not in self._made:
-            tensor = th.empty(shape, dtype=th.float32)
+            with th.inference_mode(False):  # a callback may ask in that mode; the memory serves outside it, too
+                tensor = th.empty(shape, dtype=th.float32)
             self._made[shape] = tensor, tensor.numpy()
         return self._made[shape]
 
