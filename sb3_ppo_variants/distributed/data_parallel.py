@@ -6,6 +6,7 @@ A mixin under the update loop. In a single process it does nothing.
 import hashlib
 import inspect
 import io
+import math
 import platform
 import warnings
 from pathlib import Path
@@ -131,6 +132,19 @@ class DataParallelMixin(HostMethods):
                 "build the same model with as many environments in each",
             )
 
+    def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
+        super()._update_learning_rate(optimizers)
+        if self.ranks.size == 1:
+            return
+        given = optimizers if isinstance(optimizers, list) else [optimizers]
+        own = th.tensor([float(group["lr"]) for one in given for group in one.param_groups], dtype=th.float64)
+        rates = self.ranks.stack(own).tolist()
+        way_out = (
+            "a callback that changes it must do so alike on every rank; those within an EvalCallback run on rank 0 only"
+        )
+        same = all(rate == rates[0] for rate in rates)
+        require(same, "`learning_rate` must be the same in every process", rates, way_out)
+
     def _check_monitor_files(self) -> None:
         """Refuse environments of several processes that write their episodes into one file, which would spoil it."""
         assert self.env is not None  # it is about to learn
@@ -201,7 +215,12 @@ def monitor_files(env: VecEnv) -> list[tuple[str, str]]:
 def _comparable(setting: Any) -> Any:
     """Give what two ranks can compare: a number or text; of a schedule its first value; None for anything else."""
     if callable(setting) and not isinstance(setting, type):
-        setting = setting(1.0)
+        try:
+            setting = setting(1.0)
+        except Exception:  # a function of a variant's own, which is no schedule
+            return None
+    if isinstance(setting, float) and math.isnan(setting):  # not equal to itself
+        return "nan"
     return setting if isinstance(setting, (bool, int, float, str)) else None
 
 

@@ -251,7 +251,8 @@ def ranks_of(model: Any) -> Ranks:
 
 def _is_launched() -> bool:
     named = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
-    is_worker = multiprocessing.current_process().daemon  # of a SubprocVecEnv, in the environment of its rank
+    own = multiprocessing.current_process()  # one of a SubprocVecEnv is in the environment of its rank,
+    is_worker = own.daemon or getattr(own, "_inheriting", False)  # and imports the script before it is a daemon
     return named and int(os.environ["WORLD_SIZE"]) > 1 and not is_worker
 
 

@@ -85,7 +85,7 @@ class VariantExperimentManager(StockExperimentManager):
         self._temporary = tempfile.TemporaryDirectory(prefix="sb3_ppo_variants_rank_")
         self.save_path = self._temporary.name
         self.params_path = f"{self.save_path}/{self.env_name}"
-        self.eval_freq = -1
+        self.eval_freq, self.show_progress = -1, False
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
         try:

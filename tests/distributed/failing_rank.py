@@ -1,6 +1,6 @@
 """Rank 1 fails in a rollout: ``raises``, after which it lives on for a while, is ``killed``, or gets a ``nan``.
 
-Or before it, with an ``other_network``.
+Or before it, with an ``other_network``; or after it, with an ``other_rate``.
 """
 
 import os
@@ -17,7 +17,7 @@ from sb3_ppo_variants import PPOPenalty
 
 class Failing(BaseCallback):
     def _on_step(self) -> bool:
-        if self.model.ranks.rank == 1 and self.n_calls == 30 and sys.argv[1] != "nan":
+        if self.model.ranks.rank == 1 and self.n_calls == 30 and sys.argv[1] not in ("nan", "other_rate"):
             if sys.argv[1] == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ZeroDivisionError("the simulator of rank 1 broke")
@@ -26,6 +26,9 @@ class Failing(BaseCallback):
     def _on_rollout_end(self) -> None:
         if self.model.ranks.rank == 1 and sys.argv[1] == "nan":
             self.model.rollout_buffer.rewards[0, 0] = float("nan")
+        if self.model.ranks.rank == 1 and sys.argv[1] == "other_rate":
+            self.model.learning_rate = 0.5
+            self.model._setup_lr_schedule()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Two processes with two environments each train as one process with four."""
 
+import math
 import signal
 import sys
 import time
@@ -20,6 +21,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from sb3_ppo_variants.checkpoints import resume
 from sb3_ppo_variants.distributed import Ranks, current_ranks
 from sb3_ppo_variants.distributed.callbacks import callbacks_of_other_ranks
+from sb3_ppo_variants.distributed.data_parallel import _comparable
 from sb3_ppo_variants.distributed.moments import Moments, merged_moments, moments_over_ranks
 
 
@@ -287,6 +289,40 @@ def test_a_rank_that_cannot_take_the_model_over_ends_the_others_at_once() -> Non
     assert "RankFailedError: rank 1 of 2 failed: RuntimeError" in first.errors
     assert "size mismatch" in second.errors
     assert float(first.output.removeprefix("ended after ")) < 6 < float(second.output.removeprefix("ended after "))
+
+
+def test_ranks_whose_learning_rates_differ_after_a_callback_are_refused() -> None:
+    """They would train different models from then on."""
+    for ended in launched("failing_rank.py", "other_rate"):
+        assert ended.status == 1
+        assert "`learning_rate` must be the same in every process, got [[" in ended.errors
+        assert ", [0.5]]; a callback that changes it must do so alike on every rank" in ended.errors
+
+
+@pytest.mark.slow
+def test_a_script_may_ask_for_its_rank_before_it_makes_environments_in_processes() -> None:
+    """Such a process imports the script, in its rank's environment, before it is known to be a worker."""
+    for how in ("spawn", "forkserver"):
+        for rank, ended in enumerate(launched("rank_at_import.py", how)):
+            assert ended.status == 0, ended.errors
+            assert ended.output.split() == [str(rank), "2", "64"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "comparable"),
+    [
+        (0.1, 0.1),
+        ("lin_0.1", "lin_0.1"),
+        (math.nan, "nan"),
+        (lambda progress: 3.0 * progress, 3.0),
+        (lambda observation, reward: reward, None),
+        (float, None),
+        ([1], None),
+    ],
+)
+def test_settings_of_ranks_can_be_compared(setting: Any, comparable: Any) -> None:
+    """A function is a schedule, or else it is not compared; NaN would not be equal to itself."""
+    assert _comparable(setting) == comparable
 
 
 def test_a_rank_that_finds_nan_before_its_update_ends_the_others_and_is_named() -> None:
