@@ -1,6 +1,7 @@
 """Hyperparameter files and what they hold: which file serves an environment, which keys it may have, schedules."""
 
 import inspect
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -159,12 +160,16 @@ def our_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
 def _schedule(key: str, value: str) -> SimpleLinearSchedule:
     match = re.fullmatch(r"lin_(.+)", value)
     try:
-        return SimpleLinearSchedule(match[1] if match else "")
+        schedule = SimpleLinearSchedule(match[1] if match else "")
     except ValueError:
         raise ValueError(
             f"`{key}` must be a number or a schedule such as 'lin_0.01' (linear, from 0.01 to 0), got {value!r}; "
             "YAML takes 1e-3 for text: write 0.001 or !!float 1e-3"
         ) from None
+    start = schedule(1.0)
+    if not math.isfinite(start) or (start < 0 and key in SCHEDULES and key != "ent_coef"):
+        raise ValueError(f"`{key}` must begin with a finite number that is not negative, got {value!r}")
+    return schedule
 
 
 def _arguments(cls: type) -> list[str]:

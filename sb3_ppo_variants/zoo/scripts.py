@@ -29,12 +29,30 @@ def record_video() -> None:
 def record_training() -> None:
     """Run the zoo's script.
 
-    :raises SystemExit: if ffmpeg is missing, on which the zoo would fail after all videos are recorded
+    :raises SystemExit: if ffmpeg is missing, or the zoo would fail after all videos are recorded, or delete other files
     """
-    if shutil.which("ffmpeg") is None and not {"-h", "--help"} & set(sys.argv):
-        raise SystemExit("record_training joins its videos with ffmpeg, which is not on the PATH; install it first")
+    if not {"-h", "--help"} & set(sys.argv):
+        if shutil.which("ffmpeg") is None:
+            raise SystemExit("record_training joins its videos with ffmpeg, which is not on the PATH; install it first")
+        _check_films()
     with _own_children():
         run_script("record_training")
+
+
+def _check_films() -> None:
+    """Make the folder of the films absolute, as ffmpeg needs it, and refuse one that holds anything else."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-o", "--output-folder", type=Path)
+    parser.add_argument("-f", "--folder", type=Path, default=Path())
+    given, _ = parser.parse_known_args()
+    folder = (given.output_folder or given.folder).absolute()
+    if any(map(str.isspace, str(folder))):
+        refuse(f"record_training cannot write into a folder whose path has a space, got {str(folder)!r}")
+    if given.output_folder is None:
+        return
+    if folder.exists() and not all(film.suffix in (".mp4", ".gif") for film in folder.iterdir()):
+        refuse(f"record_training empties its folder first, and {folder} holds more than films; give it another with -o")
+    sys.argv += ["-o", str(folder)]
 
 
 def benchmark() -> None:

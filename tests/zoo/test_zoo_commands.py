@@ -46,7 +46,13 @@ def test_record_training_films_every_checkpoint(trained: Path) -> None:
     programs.mkdir()
     (programs / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     path = os.pathsep.join([str(programs), os.environ["PATH"]])
-    zoo(trained, "record_training", *AGENT, "-n", "20", "-o", str(trained / "training"), PATH=path)
+    (trained / "notes").mkdir()
+    (trained / "notes" / "mine.txt").write_text("not a film")
+    for folder, problem in (("notes", "holds more than films"), ("two words", "whose path has a space")):
+        refused = zoo(trained, "record_training", *AGENT, "-n", "20", "-o", folder, status=2, PATH=path)
+        assert problem in refused.stderr
+    assert (trained / "notes" / "mine.txt").exists()
+    zoo(trained, "record_training", *AGENT, "-n", "20", "-o", "training", PATH=path)
     films = {film.name.split("-step")[0] for film in (trained / "training").glob("*.mp4")}
     assert films >= {"checkpoint-1024-ppo_penalty-CartPole-v1", "final-model-ppo_penalty-CartPole-v1", "training.mp4"}
     assert is_mp4(trained / "training" / "training.mp4")

@@ -137,6 +137,15 @@ def test_a_wide_clip_is_the_class_s_to_warn_of() -> None:
         train("ppo_clip", "CartPole-v1", "-params", "clip_range:1.5", "n_envs:1")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("clip_range", "lin_-1"), ("target_kl", "lin_nan"), ("ent_coef", "lin_inf"), ("w", "lin_nan")]
+)
+def test_a_schedule_that_begins_outside_its_range_is_refused_before_training(key: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"`{key}` must begin with a finite number .* got '{value}'"):
+        our_schedules({key: value})
+    assert our_schedules({"ent_coef": "lin_-0.1", "w": "lin_-2"})["w"](1.0) == -2  # an algorithm of one's own
+
+
 @pytest.mark.parametrize("key", ["ent_coef", "vf_coef", "target_kl", "clip_range_upper", "clip_range", "learning_rate"])
 @pytest.mark.parametrize("value", ["lin_x", "lin0.01", "exp_0.01", "1e-3", ""])
 def test_malformed_schedule_names_key_and_value(key: str, value: str) -> None:
