@@ -125,12 +125,7 @@ class DataParallelMixin(HostMethods):
         of_ranks = self.ranks.gather(mine)
         for name in mine:
             values = [one.get(name) for one in of_ranks]
-            require(
-                all(value == values[0] for value in values),
-                f"`{name}` must be the same in every process",
-                values,
-                "build the same model with as many environments in each",
-            )
+            _require_same(name, values, "build the same model with as many environments in each")
 
     def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
         super()._update_learning_rate(optimizers)
@@ -138,12 +133,10 @@ class DataParallelMixin(HostMethods):
             return
         given = optimizers if isinstance(optimizers, list) else [optimizers]
         own = th.tensor([float(group["lr"]) for one in given for group in one.param_groups], dtype=th.float64)
-        rates = self.ranks.stack(own).tolist()
         way_out = (
             "a callback that changes it must do so alike on every rank; those within an EvalCallback run on rank 0 only"
         )
-        same = all(rate == rates[0] for rate in rates)
-        require(same, "`learning_rate` must be the same in every process", rates, way_out)
+        _require_same("learning_rate", self.ranks.stack(own).tolist(), way_out)
 
     def _check_monitor_files(self) -> None:
         """Refuse environments of several processes that write their episodes into one file, which would spoil it."""
@@ -210,6 +203,11 @@ def monitor_files(env: VecEnv) -> list[tuple[str, str]]:
             layers.append(layers[-1].env)
     writers = filter(None, (vars(layer).get("results_writer") for layer in layers))
     return [(platform.node(), writer.file_handler.name) for writer in writers]
+
+
+def _require_same(name: str, of_ranks: list[Any], way_out: str) -> None:
+    same = all(value == of_ranks[0] for value in of_ranks)
+    require(same, f"`{name}` must be the same in every process", of_ranks, way_out)
 
 
 def _comparable(setting: Any) -> Any:

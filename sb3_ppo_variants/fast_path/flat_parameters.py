@@ -63,6 +63,7 @@ class FlatAdam:
         log_betas = [math.log(beta) if beta > 0 else -math.inf for beta in (self.beta1, self.beta2)]
         self._log_betas = self.flat.new_tensor(log_betas, dtype=th.float64)
         self.guard = StepGuard()
+        self._buffer_holders: list[dict[str, th.Tensor | None]] = []  # looked for once per update
         self.checks_on_device = self.flat.is_cuda  # on the CPU reading a number costs less than computing with it
         self.norm = self.flat.new_zeros(())  # of the last gradient, before clipping
         self.skipped = self.flat.new_zeros(())  # 1 if the last step was not taken
@@ -112,7 +113,7 @@ class FlatAdam:
 
     def snapshot(self) -> list[th.Tensor]:
         """Copy all that a step changes, the policy's buffers and the CPU's generator too, for :meth:`restore`."""
-        return [th.get_rng_state(), *(t.detach().clone() for t in [*self._changing(), *self._policy.buffers()])]
+        return [th.get_rng_state(), *(tensor.clone() for tensor in [*self._changing(), *self._buffers()])]
 
     def restore(self, snapshot: list[th.Tensor]) -> None:
         """Take back the steps since a snapshot.
@@ -122,8 +123,11 @@ class FlatAdam:
         generator, *copies = snapshot
         th.set_rng_state(generator)
         with th.no_grad():
-            for tensor, before in zip([*self._changing(), *self._policy.buffers()], copies):
+            for tensor, before in zip([*self._changing(), *self._buffers()], copies):
                 tensor.copy_(before)
+
+    def _buffers(self) -> list[th.Tensor]:
+        return [buffer for held in self._buffer_holders for buffer in held.values() if buffer is not None]
 
     def _changing(self) -> list[th.Tensor]:
         moments = [self.exp_avg, self.flat, self.exp_avg_sq]
@@ -224,6 +228,7 @@ class FlatAdam:
         :param skip_one_by_one: False: after a step that was skipped none is taken until the next update
         """
         self.guard = StepGuard(skip_one_by_one)
+        self._buffer_holders = [module._buffers for module in self._policy.modules() if module._buffers]
         for parameter, gradient in zip(self.parameters, self._gradients):
             parameter.grad = gradient
         self.skipped.zero_()
