@@ -1,7 +1,6 @@
 """The whole minibatch step, forward to Adam, as one torch.compile graph over several minibatches."""
 
 import math
-import types
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -10,13 +9,7 @@ import torch as th
 from torch import nn
 
 from sb3_ppo_variants.fast_path.closed_forms import evaluate_closed_form
-from sb3_ppo_variants.fast_path.compiler import (
-    compiler_options,
-    easy_to_differentiate,
-    first_line,
-    most_apart,
-    validation_kept,
-)
+from sb3_ppo_variants.fast_path.compiler import Graph, easy_to_differentiate, first_line, most_apart
 from sb3_ppo_variants.fast_path.flat_parameters import FlatAdam, clipping_factor
 from sb3_ppo_variants.fast_path.graph_recording import collection_paused, free_generator
 from sb3_ppo_variants.fast_path.mlp_trunk import MlpTrunk
@@ -72,7 +65,6 @@ class CompiledStep:
         self._on_gpu = adam.flat.is_cuda
         self.usable = True
         self._on_failure = on_failure
-        self._has_run = False
         self.minibatches_per_graph = minibatches_per_graph
         self._most_apart = most_apart(algorithm.policy)
         self._agreements, self._agreements_needed = 0, _CALLS_OF_A_RECORDING if self._on_gpu else 1
@@ -104,11 +96,7 @@ class CompiledStep:
                     metrics.append(row._replace(grad_norm=norm, skipped=adam.skipped).row())
             return th.stack(metrics)
 
-        # A code object of its own: dynamo counts recompilations per code object, and every model compiles once.
-        own = types.FunctionType(steps_of.__code__.replace(), globals(), "steps_of", None, steps_of.__closure__)
-        options = compiler_options(self._on_gpu)
-        with validation_kept():
-            self._compiled: Callable[..., th.Tensor] = th.compile(own, fullgraph=True, dynamic=False, options=options)
+        self._graph = Graph(steps_of, self._on_gpu)
 
     def __call__(self, rows: Any, old: Parameters | None, coefficients: dict[str, Number]) -> th.Tensor | None:
         """Take the steps.
@@ -124,9 +112,8 @@ class CompiledStep:
             self.give_up(str(error))
             return None
         try:
-            recording = collection_paused() if self._on_gpu else nullcontext()
-            with recording, nullcontext() if self._has_run else validation_kept():
-                metrics = self._compiled(rows, old, vector)
+            with collection_paused() if self._on_gpu else nullcontext():
+                metrics: th.Tensor = self._graph(rows, old, vector)
         except Exception as error:  # no common base class: torch's tracer, its code generator, the C++ compiler
             if self.is_checked:
                 raise
@@ -134,7 +121,6 @@ class CompiledStep:
                 free_generator(self.adam.flat.device)
             self.give_up(f"compiling failed: {first_line(error)}")
             return None
-        self._has_run = True
         return metrics.clone() if self._on_gpu else metrics  # the next replay of a CUDA graph writes there again
 
     @property
