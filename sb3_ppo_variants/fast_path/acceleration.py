@@ -112,7 +112,6 @@ class Acceleration:
         if not intact:
             self._choose()  # what was loaded may speak against a piece
         self._agree()
-        self._distrust_graph()
         if not self.uses("optimizer"):
             return
         if not intact:
@@ -152,6 +151,7 @@ class Acceleration:
         """Begin an update on the fastest path that applies."""
         with np.errstate(all="ignore"):  # in checks, too
             self.adopt()
+            self._distrust_graph()
             if self.uses("images"):
                 self._agrees("images", partial(self_check.layout_difference, self.policy))
             while True:
