@@ -47,7 +47,9 @@ def own_card(card: str) -> str:
     install = f"Install sb3_ppo_variants, which brings the RL Zoo{more}."
     card = re.sub(r"Install the RL Zoo .*?```bash\n.*?```\n", f"{install}\n", card, count=1, flags=re.DOTALL)
     card = re.sub(r"If you installed the RL Zoo3 via pip.*?```\n.*?```\n\n", "", card, count=1, flags=re.DOTALL)
-    return card.replace("python -m rl_zoo3.", "sb3-ppo-variants ")
+    card = card.replace("python -m rl_zoo3.", "sb3-ppo-variants ")
+    # The zoo's library downloads no pickle without it.
+    return card.replace("sb3-ppo-variants load_from_hub", "TRUST_REMOTE_CODE=True sb3-ppo-variants load_from_hub")
 
 
 def load_from_hub() -> None:

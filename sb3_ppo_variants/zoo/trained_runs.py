@@ -13,19 +13,20 @@ RUN_NUMBER = re.compile(r"_(\d+)(_[0-9a-f-]{36})?$")
 _OF_THE_HUB = "rl-trained-agents"  # a folder that the zoo fills by itself
 
 
-def check_played(arguments: Sequence[str], usual_folder: str) -> None:
+def check_played(command: str, arguments: Sequence[str]) -> None:
     """Refuse an environment on which an algorithm has no run, with the closest that it has.
 
-    :param arguments: of a command for one trained agent
-    :param usual_folder: in which the command looks without -f
+    :param command: for one trained agent
+    :param arguments: of it
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--algo", default="ppo")
     parser.add_argument("--env", default="CartPole-v1")
-    parser.add_argument("-f", "--folder", default=usual_folder)
+    parser.add_argument("-f", "--folder", default="logs" if command == "evaluate" else _OF_THE_HUB)
     given = parser.parse_known_args(arguments)[0]
     runs = Path(given.folder) / given.algo
-    if _OF_THE_HUB in given.folder or not runs.is_dir() or (runs / given.env).is_dir():  # the last with --exp-id -1
+    downloads = command == "enjoy" and _OF_THE_HUB in given.folder
+    if downloads or not runs.is_dir() or (runs / given.env).is_dir():  # the last with --exp-id -1
         return
     there = _environments([runs])
     if there and given.env.replace("/", "-") not in there:

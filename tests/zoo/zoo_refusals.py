@@ -427,6 +427,17 @@ def test_the_closest_environment_with_a_run_is_named(name: str, capsys: Capture)
     assert refused(capsys, name, *common, "ALE/Pog-v5") == said.format("'ALE/Pog-v5'", "'ALE-Pong-v5'")
 
 
+def test_only_enjoy_downloads_an_agent(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("rl-trained-agents/ppo/CartPole-v1_1").mkdir(parents=True)
+    message = "there is no run of 'CartPol-v1' in rl-trained-agents/ppo; did you mean 'CartPole-v1'?"
+    arguments = ["--algo", "ppo", "--env", "CartPol-v1", "-f", "rl-trained-agents"]
+    assert refused(capsys, "record_video", *arguments) == message
+    played: list[bool] = []
+    monkeypatch.setattr("sb3_ppo_variants.zoo.hub.enjoy", lambda: played.append(True))
+    command("enjoy", *arguments)
+    assert played
+
+
 def test_a_benchmark_without_a_network_names_the_option(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("seaborn", reason="the zoo's plots extra has it")
 

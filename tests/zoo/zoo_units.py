@@ -403,6 +403,8 @@ def test_the_card_of_an_agent_names_commands_that_know_its_algorithm(monkeypatch
     own = hub.own_card(card("ppo_clip"))
     assert "rl_zoo3" not in own
     assert own.count("```\n") == 5 and own.count("Install sb3_ppo_variants, which brings the RL Zoo.\n\n```\n") == 1
+    assert own.count("TRUST_REMOTE_CODE=True sb3-ppo-variants load_from_hub ") == 1
+    own = own.replace("TRUST_REMOTE_CODE=True ", "")
     for name in ("load_from_hub", "enjoy", "train", "push_to_hub"):
         assert own.count(f"\nsb3-ppo-variants {name} --algo ppo_clip --env CartPole-v1 ") == 1
     assert "{'n_steps': 8}" in own
