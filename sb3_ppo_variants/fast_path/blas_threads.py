@@ -21,6 +21,11 @@ def one_blas_thread() -> AbstractContextManager[None]:
     return _ONE_THREAD.held()
 
 
+def has_one_thread() -> bool:
+    """Tell whether BLAS has one thread as it is, as with ``OMP_NUM_THREADS=1``: then there is nothing to set."""
+    return all(library.num_threads == 1 for library in _libraries())
+
+
 def may_use_threads(n_rows: int, weights: int) -> bool:
     """Tell whether a product with a layer's weights is large enough for BLAS to use several threads.
 
@@ -53,4 +58,4 @@ def _libraries() -> list[LibController]:
     return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
-__all__ = ["may_use_threads", "one_blas_thread"]
+__all__ = ["has_one_thread", "may_use_threads", "one_blas_thread"]

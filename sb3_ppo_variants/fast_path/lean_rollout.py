@@ -15,7 +15,7 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
-from sb3_ppo_variants.fast_path.blas_threads import may_use_threads, one_blas_thread
+from sb3_ppo_variants.fast_path.blas_threads import has_one_thread, may_use_threads, one_blas_thread
 from sb3_ppo_variants.fast_path.closed_forms import both_latents, closed_form_of, evaluation_obstacle
 from sb3_ppo_variants.fast_path.flat_observations import as_vectors
 from sb3_ppo_variants.fast_path.image_preprocessing import preprocessed
@@ -102,6 +102,11 @@ class NumpyForward(LeanForward):
         self.acts_alone = act <= sample  # or a subclass draws otherwise than what its act() was written for
         self.agrees_late: bool | None = None  # not known before the first rollout
         self._most_weights = max(layer.weight.size for net in (self.actor, self.critic) for layer in net.layers)
+        self._has_one_thread = False
+
+    def put_in_place(self) -> None:
+        super().put_in_place()
+        self._has_one_thread = has_one_thread()
 
     def sample(self, obs: Any, masks: Any) -> Collected | None:
         late = self.late if masks is None else None
@@ -113,7 +118,8 @@ class NumpyForward(LeanForward):
     def _sample(self, obs: Any, masks: Any, late: LateEvaluation | None) -> Collected | None:
         flat = as_vectors(self.policy.observation_space, mapped(th.Tensor.numpy, obs))
         asked = late is not None and late.takes(len(flat))
-        with one_blas_thread() if may_use_threads(len(flat), self._most_weights) else nullcontext():
+        threads = not self._has_one_thread and may_use_threads(len(flat), self._most_weights)
+        with one_blas_thread() if threads else nullcontext():
             output = self.actor.forward(flat)
             if not math.isfinite(np.vdot(output, output)):  # half of the time of a sum
                 return None

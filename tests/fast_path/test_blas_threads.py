@@ -9,6 +9,7 @@ from environments import make_vec_env
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from sb3_ppo_variants import PPOPenalty
+from sb3_ppo_variants.fast_path import lean_rollout
 from sb3_ppo_variants.fast_path.blas_threads import _libraries, _set, one_blas_thread
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp, NumpyMlpOfColumns
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
@@ -60,6 +61,28 @@ def test_rollout_and_update_use_one_thread_and_the_environments_keep_theirs(monk
     assert set(map(frozenset, in_environments)) == {frozenset({2})}
     checks = 4  # of the update on the first data, which are no part of training
     assert in_products.count({2}) <= checks < in_products.count({1})
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_rollout_sets_threads_only_if_there_are_several(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[set[int]] = []
+
+    def holding() -> Any:
+        held.append(blas_threads())
+        return one_blas_thread()
+
+    monkeypatch.setattr(lean_rollout, "one_blas_thread", holding)
+    with threadpool_limits(threads, user_api="blas"):
+        PPOPenalty(
+            "MlpPolicy",
+            make_vec_env(n_envs=1),
+            policy_kwargs={"net_arch": [128, 128]},
+            n_steps=16,
+            batch_size=16,
+            device="cpu",
+        ).learn(16)
+    steps, checks = 16, 1  # of the forward pass on the first data
+    assert held == ([{1}] * checks if threads == 1 else [{2}] * (checks + steps))
 
 
 def test_an_update_that_fails_gives_the_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
