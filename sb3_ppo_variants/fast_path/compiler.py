@@ -53,14 +53,17 @@ def compiled_code(function: Any) -> Callable[..., Any] | None:
     """Return what torch.compile has made of a function, to be called without looking for a graph that fits.
 
     The search takes 40 to 70 us at each call, a sixth of the time of a small graph, and finds the one that there is: no
-    guard is left that could send it on.
+    guard is left that could send it on. Torch then forgets it: else it would keep it for the life of the process, with
+    the tensors of a model that is long gone.
 
-    :param function: that has been called through torch.compile
+    :param function: that has been called through torch.compile, and will not be again
     :return: None if it has not one graph, or torch does not tell
     """
+    dynamo: Any = th._dynamo.eval_frame
     try:
-        (entry,) = th._dynamo.eval_frame._debug_get_cache_entry_list(function.__code__)
-        return _with_code(function, entry.code)
+        (code,) = [entry.code for entry in dynamo._debug_get_cache_entry_list(function.__code__)]
+        dynamo.reset_code(function.__code__)  # no entry may be looked at after that
+        return _with_code(function, code)
     except (AttributeError, TypeError, ValueError):
         return None
 

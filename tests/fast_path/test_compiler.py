@@ -1,5 +1,6 @@
 """What torch.compile is given, and how its graphs are called."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -70,7 +71,8 @@ def test_a_graph_is_what_its_function_is(torch_tells: bool, monkeypatch: pytest.
         th.testing.assert_close(graph(inputs), inputs @ layer.weight.T)
         assert layer.asked is inputs
         layer.weight = th.randn(4, 3)  # it is looked for at every call
-    assert (compiled_code(graph._function) is None) is not torch_tells
+    assert (graph._call.__code__.co_name == "product") is torch_tells
+    assert compiled_code(graph._function) is None  # torch has forgotten it
 
 
 def test_a_graph_survives_a_reset_of_the_compiler() -> None:
@@ -90,6 +92,22 @@ def test_without_exactly_one_graph_torch_looks_for_it() -> None:
     assert compiled_code(double) is None
     compiled = th.compile(double, backend="eager", dynamic=False)
     compiled(th.zeros(2))
-    assert compiled_code(double) is not None
     compiled(th.zeros(3))
     assert compiled_code(double) is None
+
+
+@pytest.mark.parametrize("torch_tells", [True, False])
+def test_a_graph_is_gone_with_what_used_it(torch_tells: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch_tells:  # then torch keeps it
+        monkeypatch.delattr(th._dynamo.eval_frame, "_debug_get_cache_entry_list")
+
+    def kept() -> int:
+        gc.collect()
+        return sum(name.startswith("__compiled_fn") for name in globals())
+
+    before = kept()
+    graph = Graph(Layer().function(), on_gpu=False)
+    graph(th.randn(5, 3))
+    assert kept() == before + 1
+    del graph
+    assert kept() == before + (0 if torch_tells else 1)
