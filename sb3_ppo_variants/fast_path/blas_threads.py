@@ -22,8 +22,8 @@ def one_blas_thread() -> AbstractContextManager[None]:
 
 
 def has_one_thread() -> bool:
-    """Tell whether BLAS has one thread as it is, as with ``OMP_NUM_THREADS=1``: then there is nothing to set."""
-    return all(library.num_threads == 1 for library in _libraries())
+    """Tell whether BLAS has one thread without us, as with ``OMP_NUM_THREADS=1``: then there is nothing to set."""
+    return _ONE_THREAD.unused(lambda: all(library.num_threads == 1 for library in _libraries()))
 
 
 def may_use_threads(n_rows: int, weights: int) -> bool:

@@ -17,6 +17,14 @@ class ProcessSetting:
         self._users = 0
         self._set_back: Callable[[], None] = lambda: None
 
+    def unused(self, so: Callable[[], bool]) -> bool:
+        """Tell whether something is so of the setting that the process has without us.
+
+        :param so: asked only while nobody uses this one
+        """
+        with self._lock:
+            return self._users == 0 and so()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Use it."""

@@ -10,7 +10,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from sb3_ppo_variants import PPOPenalty
 from sb3_ppo_variants.fast_path import lean_rollout
-from sb3_ppo_variants.fast_path.blas_threads import _libraries, _set, one_blas_thread
+from sb3_ppo_variants.fast_path.blas_threads import _libraries, _set, has_one_thread, one_blas_thread
 from sb3_ppo_variants.fast_path.numpy_trunk import NumpyMlp, NumpyMlpOfColumns
 from sb3_ppo_variants.fast_path.numpy_update import NumpyUpdate
 
@@ -83,6 +83,15 @@ def test_a_rollout_sets_threads_only_if_there_are_several(threads: int, monkeypa
         ).learn(16)
     steps, checks = 16, 1  # of the forward pass on the first data
     assert held == ([{1}] * checks if threads == 1 else [{2}] * (checks + steps))
+
+
+def test_the_thread_of_another_model_is_not_taken_for_ones_own() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        with one_blas_thread():
+            assert blas_threads() == {1} and not has_one_thread()
+        assert not has_one_thread()
+    with threadpool_limits(1, user_api="blas"):
+        assert has_one_thread()
 
 
 def test_an_update_that_fails_gives_the_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
