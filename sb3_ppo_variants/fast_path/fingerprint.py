@@ -1,5 +1,6 @@
 """What the fast path was made for, as it may be edited between two updates; and what a graph keeps of it."""
 
+import types
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def fingerprint(policy: Any) -> list[Any]:
         found += [module, type(module), patched_methods(module), hooks]
     for parameter in policy.parameters():
         found += [parameter, parameter.requires_grad, parameter.dtype, counts(parameter, PARAMETER_HOOKS)]
-    found.append(counts(nn.modules.module, GLOBAL_HOOKS))
+    found += [getattr(policy, "_compiled_call_impl", None), counts(nn.modules.module, GLOBAL_HOOKS)]
     found.append(counts(optimizers, GLOBAL_OPTIMIZER_HOOKS))
     return found
 
@@ -56,7 +57,8 @@ def fingerprint(policy: Any) -> list[Any]:
 def plain_attributes(policy: nn.Module) -> dict[str, Any]:
     """Collect what modules keep and a graph takes for constant, such as the rate of a dropout.
 
-    Of modules that somebody has written that may be in lists, dictionaries and objects, or in their classes, too.
+    Of modules that somebody has written that may be in lists, dictionaries and objects, in their classes, or in global
+    variables that their methods name, too.
 
     :param policy: any policy
     :return: by the names of module and attribute, for :func:`changed_attribute`
@@ -68,10 +70,19 @@ def plain_attributes(policy: nn.Module) -> dict[str, Any]:
             own = {key: value for key, value in own.items() if isinstance(value, _PLAIN)}
         else:
             foreign = [kind for kind in type(module).__mro__ if package_of(kind) not in (*KNOWN_PACKAGES, "builtins")]
-            of_classes = [item for kind in foreign for item in vars(kind).items() if isinstance(item[1], _PLAIN)]
-            own = dict(item for item in of_classes if not item[0].startswith("__")) | own
+            of_classes = [item for kind in foreign for item in vars(kind).items()]
+            own = {key: value for key, value in of_classes if isinstance(value, _PLAIN) and key[:2] != "__"} | own
+            own = {key: value for _, method in of_classes for key, value in _globals_of(method)} | own
         found |= {f"{name}.{key}".lstrip("."): _frozen(value) for key, value in own.items()}
     return found
+
+
+def _globals_of(method: Any) -> list[tuple[str, Any]]:
+    """List the variables of its file that a function names, if they may be numbers: no modules, functions, classes."""
+    if not isinstance(method, types.FunctionType):
+        return []
+    known = [(name, method.__globals__.get(name)) for name in method.__code__.co_names]
+    return [(name, value) for name, value in known if isinstance(value, (*_PLAIN, list, dict, set))]
 
 
 def _frozen(value: Any, depth: int = 0) -> Any:

@@ -154,6 +154,8 @@ def sampling_obstacle(policy: Any) -> str | None:
         return f"the policy is on {policy.device.type}"
     if type(policy).forward not in _FORWARDS:
         return "the policy overrides its forward pass"
+    if getattr(policy, "_compiled_call_impl", None) is not None:
+        return "the policy is compiled"
     if type(closed_form_of(policy)).draw is ActionDistribution.draw:
         return f"{type(policy.action_dist).__name__} has no closed form to draw by"
     return None

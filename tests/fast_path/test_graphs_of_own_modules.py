@@ -42,6 +42,17 @@ class ReadsADictionary(Extractor):
         return super().forward(x) * self.settings["scale"][0]
 
 
+SCALES = [1.0]
+
+
+class ReadsAGlobalVariable(Extractor):
+    def keep(self) -> None:
+        SCALES[0] = 1.0
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        return super().forward(x) * SCALES[0]
+
+
 class CallsAFunction(Extractor):
     def keep(self) -> None:
         self.activation: Callable[[th.Tensor], th.Tensor] = th.relu
@@ -70,6 +81,7 @@ class AddsALayerLater(Extractor):
 
 EDITS: dict[type[Extractor], Callable[[Any], Any]] = {
     ReadsADictionary: lambda extractor: extractor.settings["scale"].__setitem__(0, 0.25),
+    ReadsAGlobalVariable: lambda extractor: SCALES.__setitem__(0, 0.25),
     CallsAFunction: lambda extractor: setattr(extractor, "activation", th.tanh),
     NormalisesByATuple: lambda extractor: setattr(extractor, "statistics", (th.ones(4), 2 * th.ones(4))),
     AddsALayerLater: lambda extractor: setattr(extractor, "stage", 1),

@@ -52,6 +52,19 @@ def test_a_policy_that_is_sent_carries_its_parameters_once(policy: str) -> None:
     assert all(abs(ours - stock) < 100 for stock, ours in zip(*sizes))
 
 
+def test_a_policy_that_somebody_compiles_samples_by_itself() -> None:
+    """Torch traces the method that it finds on the policy."""
+
+    def trained(cls: type[Any]) -> Any:
+        model = cls("MlpPolicy", make_vec_env(), **KWARGS).learn(32)
+        model.policy.compile(backend="eager")
+        return model.learn(64, reset_num_timesteps=False)
+
+    model, stock = trained(PPOClip), trained(PPO)
+    assert "the policy is compiled" in model.acceleration_report()["sampling"]
+    th.testing.assert_close(weights(model.policy), weights(stock.policy), rtol=1e-5, atol=1e-5)
+
+
 @pytest.fixture
 def _double_precision() -> Iterator[None]:
     yield
